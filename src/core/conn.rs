@@ -1,0 +1,175 @@
+//! A connection as the core sees it: what has come in, what is to go out, and what was agreed at CONNECT.
+//!
+//! Output is appended here and taken by the driver, one send at a time. The record is hot; what only 5.0
+//! clients with topic aliases have is boxed.
+
+use super::session::NO_SLOT;
+use crate::codec::ProtocolVersion;
+use crate::engine::{ConnId, Large, Output, Time};
+use std::collections::HashMap;
+
+/// Payloads from this size on are referenced, not copied, in bytes.
+pub const LARGE_PAYLOAD_MIN: usize = 16 * 1024;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The CONNECT packet has not arrived completely.
+    AwaitsConnect,
+    /// CONNECT was accepted; the connection belongs to a session.
+    Connected,
+    /// It was asked to be closed or handed over; nothing of it is read any more.
+    Leaving,
+}
+
+/// One connection.
+pub struct Conn {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Protocol version; 3.1.1 until CONNECT says otherwise.
+    pub version: ProtocolVersion,
+    /// Listed among the connections that gained output.
+    dirty: bool,
+    /// Its packets are not read further until somebody has caught up.
+    pub stalled: bool,
+    /// The client wants reason strings and user properties in packets other than PUBLISH, CONNACK and
+    /// DISCONNECT [MQTT-3.1.2-29].
+    pub problem_information: bool,
+    /// Index of the listener that accepted it.
+    pub listener: u16,
+    /// Keep alive in seconds, 0 for none.
+    pub keep_alive: u16,
+    /// Tells this user of the slot from others.
+    pub generation: u32,
+    /// Slot of its session, or [`NO_SLOT`].
+    pub session: u32,
+    /// The largest packet the client takes, in bytes.
+    pub maximum_packet_size: u32,
+    /// Bytes written and not yet taken by the kernel.
+    pub unsent: usize,
+    /// When it was accepted.
+    pub accepted: Time,
+    /// When something last arrived.
+    pub last_seen: Time,
+    /// Output not yet taken by the driver.
+    output: Output,
+    /// The beginning of a packet whose end has not arrived; packets that wait while stalled.
+    pub tail: Vec<u8>,
+    /// Topic aliases, both ways.
+    pub aliases: Option<Box<Aliases>>,
+}
+
+const _: () = assert!(size_of::<Conn>() <= 256, "the connection's hot record is part of the memory contract");
+
+/// Topic aliases of one 5.0 connection (MQTT 5.0 §3.3.2.3.4).
+#[derive(Debug, Default)]
+pub struct Aliases {
+    /// What the client's aliases stand for; index is the alias less one.
+    pub incoming: Vec<Option<Box<str>>>,
+    /// The aliases given to the client.
+    pub outgoing: HashMap<Box<str>, u16>,
+    /// How many the client takes.
+    pub outgoing_max: u16,
+}
+
+impl Conn {
+    /// A connection that was just accepted.
+    pub fn new(listener: u16, accepted: Time, now: Time) -> Conn {
+        Conn {
+            phase: Phase::AwaitsConnect,
+            version: ProtocolVersion::V311,
+            dirty: false,
+            stalled: false,
+            problem_information: true,
+            listener,
+            keep_alive: 0,
+            generation: 0,
+            session: NO_SLOT,
+            maximum_packet_size: u32::MAX,
+            unsent: 0,
+            accepted,
+            last_seen: now,
+            output: Output::default(),
+            tail: Vec::new(),
+            aliases: None,
+        }
+    }
+
+    /// True for MQTT 5.0.
+    pub fn is_v5(&self) -> bool {
+        self.version == ProtocolVersion::V5
+    }
+}
+
+/// The connections that gained output, and used output buffers.
+#[derive(Default)]
+pub struct Outgoing {
+    /// Connections to be named by `poll_dirty`, oldest first from `next`.
+    dirty: Vec<ConnId>,
+    next: usize,
+    /// Empty buffers with memory in them.
+    pool: Vec<Output>,
+}
+
+impl Outgoing {
+    /// How many used buffers are kept.
+    const POOL_MAX: usize = 1024;
+    /// A buffer that grew beyond this is let go, in bytes.
+    const POOLED_BYTES_MAX: usize = 16 * 1024;
+    /// A new buffer's size, in bytes.
+    const BUFFER_BYTES: usize = 512;
+
+    /// Lets `write` append to a connection's output, and returns by how many bytes it grew.
+    pub fn write(&mut self, slot: u32, conn: &mut Conn, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let before = self.begin(slot, conn);
+        write(&mut conn.output.bytes);
+        let grown = conn.output.bytes.len() - before;
+        conn.unsent += grown;
+        grown
+    }
+
+    /// Appends a payload by reference.
+    pub fn write_large(&mut self, conn: &mut Conn, payload: bytes::Bytes) {
+        conn.unsent += payload.len();
+        conn.output.large.push(Large { at: conn.output.bytes.len(), payload });
+    }
+
+    fn begin(&mut self, slot: u32, conn: &mut Conn) -> usize {
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(ConnId { slot, generation: conn.generation });
+        }
+        if conn.output.bytes.capacity() == 0 {
+            conn.output = self.pool.pop().unwrap_or_else(|| Output {
+                bytes: Vec::with_capacity(Self::BUFFER_BYTES),
+                large: Vec::new(),
+            });
+        }
+        conn.output.bytes.len()
+    }
+
+    /// The next connection that gained output.
+    pub fn poll(&mut self) -> Option<ConnId> {
+        let Some(&id) = self.dirty.get(self.next) else {
+            self.dirty.clear();
+            self.next = 0;
+            return None;
+        };
+        self.next += 1;
+        Some(id)
+    }
+
+    /// Takes a connection's output; what is written from now on makes it dirty again.
+    pub fn take(&mut self, conn: &mut Conn) -> Output {
+        conn.dirty = false;
+        std::mem::take(&mut conn.output)
+    }
+
+    /// Takes a sent buffer back.
+    pub fn recycle(&mut self, mut output: Output) {
+        if self.pool.len() < Self::POOL_MAX && output.bytes.capacity() <= Self::POOLED_BYTES_MAX {
+            output.clear();
+            self.pool.push(output);
+        }
+    }
+}

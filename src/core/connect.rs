@@ -1,0 +1,286 @@
+//! CONNECT: where the client lives, which session it gets, what was agreed (MQTT 5.0 §3.1, §3.2).
+
+use super::conn::{Aliases, Phase};
+use super::counters::EndReason;
+use super::inbound::{Flow, version_of_malformed};
+use super::session::{Leave, NO_SLOT, Session};
+use super::timers::{Timer, silence_allowed};
+use super::{Core, Time};
+use crate::codec::{
+    ConnAck, ConnAckProperties, Connect, DecodeError, Frame, Packet, ProtocolVersion, QoS, ReasonCode,
+    connack_return_code_v3, decode, level_count,
+};
+use crate::engine::{ConnId, Effect, HandOver, ShardId};
+use std::sync::atomic::Ordering::Relaxed;
+use tracing::debug;
+
+/// Why a CONNECT is refused.
+type Refusal = (ReasonCode, &'static str);
+
+impl Core {
+    /// The first packet of a connection is a CONNECT.
+    pub(super) fn on_first_packet(&mut self, id: ConnId, frame: Frame<'_>, from_here: &[u8]) -> Flow {
+        let connect = match decode(frame, ProtocolVersion::V5) {
+            Ok(Packet::Connect(connect)) => connect,
+            Ok(_) => return self.close_silently(id, "the first packet is not a CONNECT"),
+            Err(error) => return self.refuse_malformed_connect(id, error),
+        };
+        self.wire.conns[id.slot].version = connect.version;
+        if let Err((code, why)) = self.check_connect_packet(&connect) {
+            return self.refuse(id, code, why);
+        }
+        if connect.client_id.is_empty() {
+            let assigned = self.assign_client_id();
+            return self.accept(id, &connect, &assigned);
+        }
+        let home = self.shared.home(connect.client_id);
+        if home.0 != self.shard {
+            return self.hand_over(id, home, from_here);
+        }
+        self.accept(id, &connect, connect.client_id)
+    }
+
+    fn hand_over(&mut self, id: ConnId, to: ShardId, bytes: &[u8]) -> Flow {
+        let conn = &mut self.wire.conns[id.slot];
+        conn.phase = Phase::Leaving;
+        let hand_over = HandOver { listener: conn.listener, accepted: conn.accepted, bytes: bytes.to_vec() };
+        self.wire.effects.push_back(Effect::HandOver { conn: id, to, hand_over });
+        Flow::Stop
+    }
+
+    /// What a client is turned away for before it has a session.
+    fn check_connect_packet(&self, connect: &Connect<'_>) -> Result<(), Refusal> {
+        if !self.mqtt.versions.contains(&connect.version) {
+            return Err((ReasonCode::UnsupportedProtocolVersion, "this protocol version is turned off"));
+        }
+        if connect.client_id.is_empty() && (connect.version == ProtocolVersion::V31 || !self.may_be_nameless(connect)) {
+            // [MQTT-3.1.3-8] of 3.1.1
+            return Err((ReasonCode::ClientIdentifierNotValid, "an empty client identifier needs a clean session"));
+        }
+        if connect.client_id.len() > usize::from(self.limits.client_id_bytes_max) {
+            return Err((ReasonCode::ClientIdentifierNotValid, "the client identifier is too long"));
+        }
+        if connect.properties.authentication_method.is_some() {
+            return Err((ReasonCode::BadAuthenticationMethod, "enhanced authentication is not offered"));
+        }
+        let user_properties_max = usize::from(self.limits.user_properties_max);
+        if connect.properties.user_properties.iter().nth(user_properties_max).is_some() {
+            return Err((ReasonCode::QuotaExceeded, "too many user properties"));
+        }
+        connect.will.as_ref().map_or(Ok(()), |will| self.check_will_packet(will))
+    }
+
+    fn may_be_nameless(&self, connect: &Connect<'_>) -> bool {
+        connect.version == ProtocolVersion::V5 || connect.clean_start
+    }
+
+    fn check_will_packet(&self, will: &crate::codec::Will<'_>) -> Result<(), Refusal> {
+        if will.qos > self.mqtt.max_qos {
+            return Err((ReasonCode::QoSNotSupported, "the will's QoS is above the maximum")); // [MQTT-3.2.2-12]
+        }
+        if will.retain && !self.mqtt.retain_available {
+            return Err((ReasonCode::RetainNotSupported, "retained messages are not available")); // [MQTT-3.2.2-13]
+        }
+        if will.topic.len() > usize::from(self.limits.topic_bytes_max)
+            || level_count(will.topic) > usize::from(self.limits.topic_levels_max)
+        {
+            return Err((ReasonCode::TopicNameInvalid, "the will's topic name is too long"));
+        }
+        if will.topic.starts_with("$SYS/") || will.topic == "$SYS" {
+            return Err((ReasonCode::NotAuthorized, "$SYS belongs to the server"));
+        }
+        let user_properties_max = usize::from(self.limits.user_properties_max);
+        if will.properties.user_properties().iter().nth(user_properties_max).is_some() {
+            return Err((ReasonCode::QuotaExceeded, "too many user properties in the will"));
+        }
+        if self.mqtt.check_payload_format
+            && will.properties.payload_is_utf8
+            && simdutf8::basic::from_utf8(will.payload).is_err()
+        {
+            return Err((ReasonCode::PayloadFormatInvalid, "the will's payload is not UTF-8"));
+        }
+        Ok(())
+    }
+
+    /// A client identifier that no client has, whose home is this shard [MQTT-3.1.3-6].
+    fn assign_client_id(&mut self) -> String {
+        loop {
+            let id = format!("auto-{:032x}", self.random.u128(..));
+            if self.shared.home(&id).0 == self.shard && self.find_client(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    pub(super) fn find_client(&self, client_id: &str) -> Option<u32> {
+        let hash = crate::index::topic_hash(&self.shared.seed, client_id);
+        self.clients.find(hash, |&slot| *self.sessions[slot].client_id == *client_id).copied()
+    }
+
+    fn accept(&mut self, id: ConnId, connect: &Connect<'_>, client_id: &str) -> Flow {
+        let expiry_interval = self.session_expiry(connect);
+        let (slot, session_present) = match self.session_for(client_id, connect.clean_start, expiry_interval) {
+            Ok(found) => found,
+            Err((code, why)) => return self.refuse(id, code, why),
+        };
+        self.attach(id, slot, connect);
+        let session = &mut self.sessions[slot];
+        session.expiry_interval = expiry_interval;
+        session.will = None;
+        let will = connect.will.as_ref().map(|will| self.will(will));
+        self.sessions[slot].will = will;
+        self.count_connected();
+        let assigned = connect.client_id.is_empty().then_some(client_id);
+        self.send_conn_ack(id, connect, session_present, assigned);
+        self.wire.effects.push_back(Effect::Settle(id));
+        self.set_group_members_online(slot, true);
+        self.pump(slot);
+        Flow::Continue
+    }
+
+    fn session_expiry(&self, connect: &Connect<'_>) -> u32 {
+        let asked = match connect.version {
+            ProtocolVersion::V5 => connect.properties.session_expiry_interval.unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => u32::MAX,
+        };
+        asked.min(self.limits.session_expiry_max)
+    }
+
+    /// The client's session: the one it has, taken over from another connection if need be, or a new one.
+    fn session_for(&mut self, client_id: &str, clean_start: bool, expiry: u32) -> Result<(u32, bool), Refusal> {
+        if let Some(slot) = self.find_client(client_id) {
+            self.take_over(slot, clean_start);
+        }
+        if let Some(slot) = self.find_client(client_id) {
+            if !clean_start {
+                self.resume_session(slot);
+                return Ok((slot, true));
+            }
+            self.end_session(slot); // [MQTT-3.1.2-4]
+        }
+        if expiry > 0 && self.shared.offline_sessions.load(Relaxed) >= u64::from(self.limits.sessions_max) {
+            return Err((ReasonCode::QuotaExceeded, "too many sessions are kept for clients that are away"));
+        }
+        let slot = self.sessions.insert(Session::new(client_id.into())).slot;
+        let hash = crate::index::topic_hash(&self.shared.seed, client_id);
+        let (sessions, seed) = (&self.sessions, &self.shared.seed);
+        self.clients
+            .insert_unique(hash, slot, |&slot| crate::index::topic_hash(seed, &sessions[slot].client_id));
+        self.counters.sessions.add(1);
+        Ok((slot, false))
+    }
+
+    /// Ends the connection that has the session now, if one has [MQTT-3.1.4-3].
+    fn take_over(&mut self, slot: u32, clean_start: bool) {
+        let old = self.sessions[slot].conn;
+        if old != NO_SLOT {
+            self.counters.takeovers.add(1);
+            let leave = Leave::TakenOver { clean_start };
+            self.end(old, EndReason::TakenOver, Some(ReasonCode::SessionTakenOver), leave);
+        }
+    }
+
+    /// A session whose client is back: its will is not published any more, what was in flight goes out again.
+    fn resume_session(&mut self, slot: u32) {
+        self.shared.offline_sessions.fetch_sub(1, Relaxed);
+        let session = &mut self.sessions[slot];
+        session.expires = Time(0);
+        session.to_resend = 0;
+        for inflight in &mut session.inflight {
+            let finished = inflight.state == super::session::InflightState::Done;
+            inflight.sent = finished;
+            session.to_resend += u16::from(!finished);
+        }
+    }
+
+    /// Ties connection and session together.
+    fn attach(&mut self, id: ConnId, slot: u32, connect: &Connect<'_>) {
+        let properties = &connect.properties;
+        let keep_alive = self.granted_keep_alive(connect.keep_alive);
+        let outgoing_max = properties.topic_alias_maximum.unwrap_or(0).min(self.limits.topic_alias_max);
+        let conn = &mut self.wire.conns[id.slot];
+        conn.phase = Phase::Connected;
+        conn.session = slot;
+        conn.keep_alive = keep_alive;
+        conn.maximum_packet_size = properties.maximum_packet_size.unwrap_or(u32::MAX);
+        conn.problem_information = properties.request_problem_information.unwrap_or(true);
+        conn.aliases = (outgoing_max > 0).then(|| Box::new(Aliases { outgoing_max, ..Aliases::default() }));
+        let session = &mut self.sessions[slot];
+        session.conn = id.slot;
+        session.window = properties.receive_maximum.unwrap_or(u16::MAX).min(self.limits.inflight_max);
+        if keep_alive > 0 {
+            self.wheel.insert(self.wire.now.after(silence_allowed(keep_alive)), Timer::keep_alive(id));
+        }
+    }
+
+    /// The keep alive that holds: the client's, or the server's where that is shorter [MQTT-3.1.2-21].
+    fn granted_keep_alive(&self, asked: u16) -> u16 {
+        match self.limits.keep_alive_max {
+            0 => asked,
+            max if asked == 0 => max,
+            max => asked.min(max),
+        }
+    }
+
+    fn count_connected(&self) {
+        self.counters.connects.add(1);
+        self.counters.connected.add(1);
+        let connected: u64 = self.shared.counters.iter().map(|counters| counters.connected.load()).sum();
+        self.shared.connected_peak.fetch_max(connected, Relaxed);
+    }
+
+    fn send_conn_ack(&mut self, id: ConnId, connect: &Connect<'_>, session_present: bool, assigned: Option<&str>) {
+        // 3.1 has no session present flag: the byte is reserved.
+        let session_present = session_present && connect.version != ProtocolVersion::V31;
+        let mqtt = self.mqtt.clone();
+        let keep_alive = self.wire.conns[id.slot].keep_alive;
+        let granted = self.sessions[self.wire.conns[id.slot].session].expiry_interval;
+        let unless = |available: bool| (!available).then_some(false);
+        let wants_information = connect.properties.request_response_information == Some(true);
+        let properties = ConnAckProperties {
+            session_expiry_interval: (granted != connect.properties.session_expiry_interval.unwrap_or(0))
+                .then_some(granted),
+            receive_maximum: Some(self.limits.receive_maximum),
+            maximum_qos: (mqtt.max_qos != QoS::ExactlyOnce).then_some(mqtt.max_qos),
+            retain_available: unless(mqtt.retain_available),
+            maximum_packet_size: Some(self.limits.packet_bytes_max),
+            assigned_client_identifier: assigned,
+            topic_alias_maximum: (self.limits.topic_alias_max > 0).then_some(self.limits.topic_alias_max),
+            wildcard_subscription_available: unless(mqtt.wildcard_subscriptions),
+            subscription_identifiers_available: unless(mqtt.subscription_identifiers),
+            shared_subscription_available: unless(mqtt.shared_subscriptions),
+            server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
+            response_information: mqtt.response_information.as_deref().filter(|_| wants_information),
+            ..ConnAckProperties::default()
+        };
+        let packet = Packet::ConnAck(ConnAck { session_present, code: 0, properties });
+        self.wire.packet(id.slot, &packet);
+    }
+
+    /// CONNACK with an error, then the end [MQTT-3.1.4-2].
+    fn refuse(&mut self, id: ConnId, code: ReasonCode, why: &str) -> Flow {
+        debug!(shard = self.shard, slot = id.slot, code = code.name(), why, "CONNECT refused");
+        self.counters.connects_refused.add(1);
+        self.counters.protocol_errors.of(code as u8).add(1);
+        let conn = &self.wire.conns[id.slot];
+        let byte = if conn.is_v5() { code as u8 } else { connack_return_code_v3(code) };
+        let properties = ConnAckProperties { reason_string: Some(why), ..ConnAckProperties::default() };
+        self.wire.packet(id.slot, &Packet::ConnAck(ConnAck { session_present: false, code: byte, properties }));
+        self.end(id.slot, EndReason::ConnectRefused, None, Leave::Clean);
+        Flow::Stop
+    }
+
+    /// A CONNECT that cannot be read: answered where the client says which version it speaks and only that is
+    /// wrong; else it is closed without a word [MQTT-3.1.4-1].
+    pub(super) fn refuse_malformed_connect(&mut self, id: ConnId, error: DecodeError) -> Flow {
+        match error {
+            DecodeError::ProtocolVersion { .. } => {
+                self.wire.conns[id.slot].version = version_of_malformed(error);
+                self.refuse(id, ReasonCode::UnsupportedProtocolVersion, "this protocol version is not spoken here")
+            }
+            _ => self.close_silently(id, error.label()),
+        }
+    }
+}
+

@@ -1,0 +1,229 @@
+//! What a shard counts. Each counter has one writer, its shard, and any number of readers.
+//!
+//! Conservation holds whenever a shard is between two inputs: what was matched to its sessions has been
+//! delivered, is queued or in flight, was passed on to another member of a shared group, or was dropped with
+//! one of the reasons below ([`DropReason`]).
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the shard that owns the counter calls it.
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// Takes away (gauges); only the owner calls it.
+    pub fn sub(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(amount), Relaxed);
+    }
+
+    /// The value now.
+    pub fn load(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A shard's counters and gauges.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+            /// Deliveries dropped, by [`DropReason`].
+            pub dropped: [Counter; DropReason::COUNT],
+            /// Connections ended, by [`EndReason`].
+            pub ended: [Counter; EndReason::COUNT],
+            /// Connections ended for a packet that breaks the protocol, by reason code.
+            pub protocol_errors: ReasonCounters,
+        }
+
+        impl Counters {
+            /// Every plain counter with its name.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+                [$((stringify!($name), self.$name.load()),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Bytes received from clients.
+    bytes_received,
+    /// Bytes the kernel took for clients.
+    bytes_sent,
+    /// Control packets received.
+    packets_received,
+    /// Control packets written.
+    packets_sent,
+    /// PUBLISH packets received.
+    publish_received,
+    /// PUBLISH packets written.
+    publish_sent,
+    /// Payload bytes of PUBLISH packets received.
+    publish_bytes_received,
+    /// Payload bytes of PUBLISH packets written.
+    publish_bytes_sent,
+    /// PUBLISH packets refused with a reason code or ignored (3.x).
+    publish_refused,
+    /// Deliveries that became due: one per message and session.
+    matched,
+    /// Deliveries complete: written at QoS 0, acknowledged at QoS 1 and 2.
+    delivered,
+    /// Deliveries waiting in queues (gauge).
+    queued,
+    /// Bytes of the messages waiting in queues (gauge).
+    queued_bytes,
+    /// Deliveries sent and not acknowledged (gauge).
+    inflight,
+    /// Deliveries given to another member of their shared subscription.
+    redispatched,
+    /// Connections open, before and after CONNECT (gauge).
+    connections,
+    /// Connections past CONNECT (gauge).
+    connected,
+    /// Connections accepted with CONNACK 0.
+    connects,
+    /// CONNECT packets refused.
+    connects_refused,
+    /// Connections accepted by the transport.
+    sockets_opened,
+    /// Sessions, connected or not (gauge).
+    sessions,
+    /// Sessions that ended because their expiry interval passed.
+    sessions_expired,
+    /// Sessions taken over by a new connection of the same client.
+    takeovers,
+    /// Subscriptions, shared ones included (gauge).
+    subscriptions,
+    /// Shared subscriptions (gauge).
+    shared_subscriptions,
+    /// Retained messages (gauge).
+    retained_messages,
+    /// Bytes of retained messages (gauge).
+    retained_bytes,
+    /// Retained messages refused for a limit.
+    retained_refused,
+    /// Retained messages that expired.
+    retained_expired,
+    /// Wills published.
+    wills_published,
+    /// Times a connection's reading was stopped because it or the mesh was behind.
+    pauses,
+    /// Bytes held for packets that have not arrived completely (gauge).
+    reassembly_bytes,
+}
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $enum:ident { $($(#[$vdoc:meta])* $name:ident = $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $enum { $($(#[$vdoc])* $name,)* }
+
+        impl $enum {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &'static [$enum] = &[$($enum::$name,)*];
+            /// How many reasons there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name that counters and logs use.
+            pub fn label(self) -> &'static str {
+                match self { $($enum::$name => $label,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a delivery was dropped.
+    DropReason {
+        /// The session's queue holds its maximum of messages.
+        QueueMessages = "queue_messages",
+        /// The session's queue holds its maximum of bytes.
+        QueueBytes = "queue_bytes",
+        /// QoS 0 for a connection that reads too slowly.
+        SlowReader = "slow_reader",
+        /// QoS 0 for a session without a connection.
+        OfflineQos0 = "offline_qos0",
+        /// Larger than the receiver's maximum packet size [MQTT-3.1.2-25].
+        PacketTooLarge = "packet_too_large",
+        /// The message expired before it could be sent [MQTT-3.3.2-5].
+        Expired = "expired",
+        /// The session ended with the message still in it.
+        SessionEnded = "session_ended",
+        /// The receiver refused it with a reason code of 0x80 or more.
+        RefusedByReceiver = "refused_by_receiver",
+    }
+}
+
+reasons! {
+    /// Why a connection ended.
+    EndReason {
+        /// The client sent DISCONNECT.
+        ClientDisconnect = "client_disconnect",
+        /// The client closed the transport without DISCONNECT.
+        EndOfStream = "end_of_stream",
+        /// The transport failed.
+        TransportError = "transport_error",
+        /// Nothing was heard for one and a half times the keep alive.
+        KeepAliveTimeout = "keep_alive_timeout",
+        /// No complete CONNECT within the connect timeout.
+        ConnectTimeout = "connect_timeout",
+        /// The client sent something that the protocol does not allow.
+        ProtocolError = "protocol_error",
+        /// Another connection of the same client took the session over.
+        TakenOver = "taken_over",
+        /// The CONNECT was refused.
+        ConnectRefused = "connect_refused",
+        /// The broker stopped.
+        ShuttingDown = "shutting_down",
+    }
+}
+
+/// One counter for each reason code of 0x80 and more.
+#[derive(Debug)]
+pub struct ReasonCounters([Counter; 128]);
+
+impl Default for ReasonCounters {
+    fn default() -> Self {
+        ReasonCounters(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl ReasonCounters {
+    /// The counter of a reason code; codes below 0x80 share that of 0x80 (unspecified error).
+    pub fn of(&self, code: u8) -> &Counter {
+        &self.0[usize::from(code.saturating_sub(0x80))]
+    }
+
+    /// The reason codes that were counted at all.
+    pub fn counted(&self) -> impl Iterator<Item = (u8, u64)> + '_ {
+        self.0.iter().enumerate().map(|(i, counter)| (0x80 + i as u8, counter.load())).filter(|&(_, count)| count > 0)
+    }
+}
+
+impl Counters {
+    /// Counts a dropped delivery.
+    pub fn drop_delivery(&self, reason: DropReason) {
+        self.dropped[reason as usize].add(1);
+    }
+
+    /// Deliveries dropped for any reason.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().map(Counter::load).sum()
+    }
+
+    /// Nothing disappears: `matched = delivered + queued + inflight + redispatched + dropped`.
+    pub fn conservation(&self) -> Result<(), String> {
+        let accounted = self.delivered.load()
+            + self.queued.load()
+            + self.inflight.load()
+            + self.redispatched.load()
+            + self.dropped_total();
+        if self.matched.load() == accounted { Ok(()) } else { Err(format!("not conserved: {accounted} of {self:#?}")) }
+    }
+}

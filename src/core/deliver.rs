@@ -1,0 +1,323 @@
+//! One message to one session: written at once, or kept until the window, the connection or the client allows.
+
+use super::Core;
+use super::counters::DropReason;
+use super::route::granted;
+use super::session::{Delivery, Extra, Inflight, InflightState, NO_SLOT, Outcome, Queue, Session};
+use super::wire::{Fan, How, Wire};
+use crate::codec::{AckKind, QoS};
+use crate::config::QueueFull;
+use crate::index::Subscriber;
+use std::num::NonZeroU64;
+
+const TAKEN: Outcome = Outcome { matched: true, refused: false };
+const REFUSED: Outcome = Outcome { matched: true, refused: true };
+
+impl Core {
+    /// Delivers to one receiver with the identifier of its one subscription.
+    pub(super) fn deliver_to(&mut self, fan: &mut Fan<'_>, to: Subscriber, group: Option<u64>) -> Outcome {
+        match to.identifier() {
+            0 => self.deliver_identified(fan, to, &[], group),
+            identifier => self.deliver_identified(fan, to, &[identifier], group),
+        }
+    }
+
+    /// Delivers to one receiver.
+    pub(super) fn deliver_identified(
+        &mut self,
+        fan: &mut Fan<'_>,
+        to: Subscriber,
+        identifiers: &[u32],
+        group: Option<u64>,
+    ) -> Outcome {
+        let head = fan.publication.head();
+        let how = How {
+            qos: granted(head.qos, to.qos()),
+            // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+            retain: head.retain && to.retain_as_published(),
+            dup: false,
+            packet_id: 0,
+            subscription_identifiers: identifiers,
+        };
+        let slot = to.session();
+        if head.retain {
+            self.note_live(slot, head.topic_hash);
+        }
+        self.counters.matched.add(1);
+        if how.qos == QoS::AtMostOnce { self.deliver_qos0(fan, slot, how) } else { self.deliver_kept(fan, slot, how, group) }
+    }
+
+    /// QoS 0: now or never, unless the configuration keeps it for sessions that are away.
+    fn deliver_qos0(&mut self, fan: &mut Fan<'_>, slot: u32, how: How<'_>) -> Outcome {
+        let conn = self.sessions[slot].conn;
+        if conn == NO_SLOT {
+            if self.mqtt.queue_qos0_offline {
+                let delivery = delivery(fan, how, None);
+                return self.enqueue(slot, delivery);
+            }
+            self.counters.drop_delivery(DropReason::OfflineQos0);
+        } else if !self.wire.has_room(conn) {
+            self.counters.drop_delivery(DropReason::SlowReader);
+        } else if self.wire.publish(conn, fan, how).is_err() {
+            self.counters.drop_delivery(DropReason::PacketTooLarge);
+        } else {
+            self.counters.delivered.add(1);
+        }
+        TAKEN
+    }
+
+    /// QoS 1 and 2: sent if the window is open and nobody waits before it, else queued.
+    fn deliver_kept(&mut self, fan: &mut Fan<'_>, slot: u32, how: How<'_>, group: Option<u64>) -> Outcome {
+        let session = &mut self.sessions[slot];
+        let at_once = session.is_connected()
+            && !session.has_queue()
+            && session.has_window()
+            && self.wire.has_room(session.conn);
+        let delivery = delivery(fan, how, group);
+        if !at_once {
+            return self.enqueue(slot, delivery);
+        }
+        send_kept(session, &mut self.wire, &self.counters, fan, delivery);
+        TAKEN
+    }
+
+    /// A retained message of a replay, which made sure that it can be sent now.
+    pub(super) fn deliver_replayed(&mut self, fan: &mut Fan<'_>, slot: u32, how: How<'_>) {
+        let delivery = delivery(fan, how, None);
+        let session = &mut self.sessions[slot];
+        if how.qos == QoS::AtMostOnce {
+            send_qos0(session, &mut self.wire, &self.counters, fan, &delivery);
+        } else {
+            send_kept(session, &mut self.wire, &self.counters, fan, delivery);
+        }
+    }
+
+    fn enqueue(&mut self, slot: u32, delivery: Delivery) -> Outcome {
+        let limits = &self.limits;
+        let queue = self.sessions[slot].queue.get_or_insert_default();
+        let size = delivery.message.size();
+        loop {
+            let reason = if queue.deliveries.len() >= limits.queue_messages_max as usize {
+                DropReason::QueueMessages
+            } else if queue.bytes + size > limits.queue_bytes_max {
+                DropReason::QueueBytes
+            } else {
+                break;
+            };
+            self.counters.drop_delivery(reason);
+            let oldest = match self.mqtt.queue_full {
+                QueueFull::DropOldest => queue.deliveries.pop_front(),
+                QueueFull::Refuse => None,
+            };
+            let Some(oldest) = oldest else { return REFUSED };
+            queue.bytes -= oldest.message.size();
+            self.counters.queued.sub(1);
+            self.counters.queued_bytes.sub(oldest.message.size() as u64);
+        }
+        queue.bytes += size;
+        queue.deliveries.push_back(delivery);
+        self.counters.queued.add(1);
+        self.counters.queued_bytes.add(size as u64);
+        TAKEN
+    }
+
+    /// Sends what a session has waiting, as far as window and connection allow.
+    pub(super) fn pump(&mut self, slot: u32) {
+        if !self.sessions[slot].is_connected() {
+            return;
+        }
+        self.resend(slot);
+        while let Some(delivery) = self.next_queued(slot) {
+            let session = &mut self.sessions[slot];
+            self.counters.queued.sub(1);
+            self.counters.queued_bytes.sub(delivery.message.size() as u64);
+            if delivery.message.is_expired(self.wire.now) {
+                self.counters.drop_delivery(DropReason::Expired);
+                continue;
+            }
+            self.scratch.round = self.scratch.round.wrapping_add(1).max(1);
+            let message = delivery.message.clone();
+            let mut fan = Fan::of(&message, self.scratch.round);
+            if delivery.qos == QoS::AtMostOnce {
+                send_qos0(session, &mut self.wire, &self.counters, &mut fan, &delivery);
+            } else {
+                send_kept(session, &mut self.wire, &self.counters, &mut fan, delivery);
+            }
+        }
+        if self.sessions[slot].replays.is_some() {
+            self.replay(slot);
+        }
+    }
+
+    /// Takes the first waiting delivery, if it may be sent now.
+    fn next_queued(&mut self, slot: u32) -> Option<Delivery> {
+        let session = &mut self.sessions[slot];
+        let open = session.has_window();
+        let queue = session.queue.as_mut()?;
+        let front = queue.deliveries.front()?;
+        if (front.qos != QoS::AtMostOnce && !open) || !self.wire.has_room(session.conn) {
+            return None;
+        }
+        queue.bytes -= front.message.size();
+        queue.deliveries.pop_front()
+    }
+
+    /// Sends again what was in flight when the last connection ended, in the same order and with the same
+    /// identifiers [MQTT-4.4.0-1] [MQTT-4.6.0-1].
+    fn resend(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot];
+        let mut at = 0;
+        while session.to_resend > 0 && at < session.inflight.len() {
+            if session.inflight[at].sent {
+                at += 1;
+                continue;
+            }
+            let open = session.unacked - session.to_resend < session.window && self.wire.has_room(session.conn);
+            let inflight = &mut session.inflight[at];
+            let publish = inflight.state != InflightState::AwaitsPubComp;
+            if publish && !open {
+                return;
+            }
+            inflight.sent = true;
+            session.to_resend -= 1;
+            at += 1;
+            let Some(delivery) = inflight.delivery.as_ref().filter(|_| publish) else {
+                self.wire.ack(session.conn, AckKind::PubRel, inflight.packet_id, 0);
+                continue;
+            };
+            self.scratch.round = self.scratch.round.wrapping_add(1).max(1);
+            let mut fan = Fan::of(&delivery.message, self.scratch.round);
+            let how = delivery.how(true, inflight.packet_id);
+            if self.wire.publish(session.conn, &mut fan, how).is_err() {
+                self.counters.drop_delivery(DropReason::PacketTooLarge);
+                self.counters.inflight.sub(1);
+                let finished = at - 1;
+                let before = session.inflight.len();
+                session.finish_inflight(finished);
+                at -= before - session.inflight.len();
+            }
+        }
+    }
+
+    /// PUBACK from a client [MQTT-4.3.2-5].
+    pub(super) fn on_pub_ack(&mut self, slot: u32, packet_id: u16, reason: u8) {
+        self.finish(slot, packet_id, reason, InflightState::AwaitsPubAck);
+    }
+
+    /// PUBCOMP from a client.
+    pub(super) fn on_pub_comp(&mut self, slot: u32, packet_id: u16, reason: u8) {
+        self.finish(slot, packet_id, reason, InflightState::AwaitsPubComp);
+    }
+
+    fn finish(&mut self, slot: u32, packet_id: u16, reason: u8, state: InflightState) {
+        let session = &mut self.sessions[slot];
+        let Some(at) = session.find_inflight(packet_id).filter(|&at| session.inflight[at].state == state) else {
+            return;
+        };
+        if !session.inflight[at].sent {
+            session.to_resend -= 1;
+        }
+        session.finish_inflight(at);
+        self.counters.inflight.sub(1);
+        // A PUBCOMP of 0x92 also ends the exchange well: the client had finished it before.
+        if reason >= 0x80 && state == InflightState::AwaitsPubAck {
+            self.counters.drop_delivery(DropReason::RefusedByReceiver);
+        } else {
+            self.counters.delivered.add(1);
+        }
+        if self.sessions[slot].has_waiting() {
+            self.pump(slot);
+        }
+    }
+
+    /// PUBREC from a client: PUBREL follows, unless the client refused the message [MQTT-4.3.3-4].
+    pub(super) fn on_pub_rec(&mut self, slot: u32, packet_id: u16, reason: u8) {
+        let session = &mut self.sessions[slot];
+        let conn = session.conn;
+        let awaited = |inflight: &Inflight| {
+            matches!(inflight.state, InflightState::AwaitsPubRec | InflightState::AwaitsPubComp)
+        };
+        let Some(at) = session.find_inflight(packet_id).filter(|&at| awaited(&session.inflight[at])) else {
+            if reason < 0x80 {
+                let code = if self.wire.conns[conn].is_v5() { 0x92 } else { 0 };
+                self.wire.ack(conn, AckKind::PubRel, packet_id, code);
+            }
+            return;
+        };
+        if reason >= 0x80 && session.inflight[at].state == InflightState::AwaitsPubRec {
+            if !session.inflight[at].sent {
+                session.to_resend -= 1;
+            }
+            session.finish_inflight(at);
+            self.counters.inflight.sub(1);
+            self.counters.drop_delivery(DropReason::RefusedByReceiver);
+            return self.pump(slot);
+        }
+        session.inflight[at].state = InflightState::AwaitsPubComp;
+        session.inflight[at].delivery = None;
+        self.wire.ack(conn, AckKind::PubRel, packet_id, 0);
+    }
+}
+
+fn delivery(fan: &mut Fan<'_>, how: How<'_>, group: Option<u64>) -> Delivery {
+    let extra = (!how.subscription_identifiers.is_empty() || group.is_some()).then(|| {
+        Box::new(Extra {
+            subscription_identifiers: how.subscription_identifiers.to_vec(),
+            group: group.and_then(NonZeroU64::new),
+        })
+    });
+    Delivery { message: fan.message().clone(), extra, qos: how.qos, retain: how.retain }
+}
+
+/// Sends a delivery of QoS 1 or 2 and keeps it until it is acknowledged.
+fn send_kept(
+    session: &mut Session,
+    wire: &mut Wire,
+    counters: &super::Counters,
+    fan: &mut Fan<'_>,
+    delivery: Delivery,
+) {
+    let packet_id = session.next_packet_id();
+    if wire.publish(session.conn, fan, delivery.how(false, packet_id)).is_err() {
+        return counters.drop_delivery(DropReason::PacketTooLarge);
+    }
+    session.last_packet_id = packet_id;
+    session.unacked += 1;
+    counters.inflight.add(1);
+    let state =
+        if delivery.qos == QoS::ExactlyOnce { InflightState::AwaitsPubRec } else { InflightState::AwaitsPubAck };
+    session.inflight.push_back(Inflight { delivery: Some(delivery), packet_id, state, sent: true });
+}
+
+fn send_qos0(
+    session: &mut Session,
+    wire: &mut Wire,
+    counters: &super::Counters,
+    fan: &mut Fan<'_>,
+    delivery: &Delivery,
+) {
+    match wire.publish(session.conn, fan, delivery.how(false, 0)) {
+        Ok(()) => counters.delivered.add(1),
+        Err(_) => counters.drop_delivery(DropReason::PacketTooLarge),
+    }
+}
+
+impl Delivery {
+    fn how(&self, dup: bool, packet_id: u16) -> How<'_> {
+        How {
+            qos: self.qos,
+            retain: self.retain,
+            dup,
+            packet_id,
+            subscription_identifiers: self.subscription_identifiers(),
+        }
+    }
+}
+
+impl Queue {
+    /// Takes everything out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Delivery> + '_ {
+        self.bytes = 0;
+        self.deliveries.drain(..)
+    }
+}

@@ -1,0 +1,265 @@
+//! Bytes to packets, and packets to their handlers.
+//!
+//! Packets are handled where they lie in the receive buffer. Only the beginning of a packet whose end has not
+//! arrived is copied, and only what it lacks is added to it: the rest of the next buffer is again handled in
+//! place. A stalled connection keeps its bytes until it is resumed.
+
+use super::Core;
+use super::conn::Phase;
+use super::counters::EndReason;
+use super::session::{Leave, NO_SLOT};
+use crate::codec::{
+    DecodeError, Disconnect, Frame, Framed, Packet, ProtocolVersion, ReasonCode, decode, decode_ack, decode_publish,
+    frame,
+};
+use crate::engine::{ConnId, Effect};
+use tracing::debug;
+
+/// What becomes of a connection after a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The next packet may be handled.
+    Continue,
+    /// Nothing more of this connection is handled now: it ended, left, or has to wait.
+    Stop,
+}
+
+/// Packet types by the upper four bits of the fixed header (MQTT 5.0 §2.1.2).
+mod packet_type {
+    pub const CONNECT: u8 = 1;
+    pub const PUBLISH: u8 = 3;
+    pub const PUBACK: u8 = 4;
+    pub const PUBREC: u8 = 5;
+    pub const PUBREL: u8 = 6;
+    pub const PUBCOMP: u8 = 7;
+}
+
+impl Core {
+    /// Takes bytes of a connection: handles the packets that are complete, keeps the rest.
+    pub(super) fn take_in(&mut self, id: ConnId, bytes: &[u8]) {
+        let Some(conn) = self.wire.conns.get_mut(id.slot).filter(|conn| conn.generation == id.generation) else {
+            return;
+        };
+        if conn.phase == Phase::Leaving {
+            return;
+        }
+        conn.last_seen = self.wire.now;
+        if conn.stalled {
+            return self.keep_tail(id.slot, bytes);
+        }
+        if conn.tail.is_empty() {
+            let used = self.handle_packets(id, bytes);
+            return self.keep_tail(id.slot, &bytes[used..]);
+        }
+        self.complete_tail(id, bytes);
+    }
+
+    /// The connection holds the beginning of one packet: completes it, then goes on in place.
+    fn complete_tail(&mut self, id: ConnId, mut bytes: &[u8]) {
+        let mut tail = std::mem::take(&mut self.wire.conns[id.slot].tail);
+        let held = tail.len();
+        let mut incomplete = true;
+        while incomplete && !bytes.is_empty() {
+            let lacking = match frame(&tail, self.limits.packet_bytes_max) {
+                Ok(Framed::Incomplete { needed: Some(needed) }) => needed - tail.len(),
+                // The remaining length itself is cut: one byte more may tell.
+                Ok(Framed::Incomplete { needed: None }) => 1,
+                Ok(Framed::Complete { .. }) | Err(_) => break,
+            };
+            let (now, later) = bytes.split_at(lacking.min(bytes.len()));
+            tail.extend_from_slice(now);
+            bytes = later;
+            incomplete = matches!(frame(&tail, self.limits.packet_bytes_max), Ok(Framed::Incomplete { .. }));
+        }
+        self.counters.reassembly_bytes.sub(held as u64);
+        if incomplete {
+            return self.keep_tail(id.slot, &tail);
+        }
+        let before_connect = self.wire.conns[id.slot].phase == Phase::AwaitsConnect;
+        if before_connect {
+            // A hand-over takes every byte along, what follows the CONNECT included.
+            tail.extend_from_slice(bytes);
+            bytes = &[];
+        }
+        let used = self.handle_packets(id, &tail);
+        self.keep_tail(id.slot, &tail[used..]);
+        if !bytes.is_empty() {
+            self.take_in(id, bytes);
+        }
+    }
+
+    fn keep_tail(&mut self, slot: u32, bytes: &[u8]) {
+        let conn = &mut self.wire.conns[slot];
+        if bytes.is_empty() || conn.phase == Phase::Leaving {
+            return;
+        }
+        conn.tail.extend_from_slice(bytes);
+        self.counters.reassembly_bytes.add(bytes.len() as u64);
+    }
+
+    /// Handles the complete packets at the front of `bytes`; returns how many bytes they took.
+    fn handle_packets(&mut self, id: ConnId, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            match frame(&bytes[at..], self.limits.packet_bytes_max) {
+                Ok(Framed::Complete { frame, len }) => {
+                    let flow = self.handle_packet(id, frame, &bytes[at..]);
+                    at += len;
+                    if flow == Flow::Stop {
+                        return at;
+                    }
+                }
+                Ok(Framed::Incomplete { .. }) => break,
+                Err(error) => {
+                    self.break_off(id, error);
+                    return bytes.len();
+                }
+            }
+        }
+        at
+    }
+
+    /// Handles one packet. `from_here` is everything received from its first byte on.
+    fn handle_packet(&mut self, id: ConnId, frame: Frame<'_>, from_here: &[u8]) -> Flow {
+        self.counters.packets_received.add(1);
+        let conn = &self.wire.conns[id.slot];
+        let (version, session) = (conn.version, conn.session);
+        let handled = match (conn.phase, frame.first >> 4) {
+            (Phase::Leaving, _) => return Flow::Stop,
+            (Phase::AwaitsConnect, packet_type::CONNECT) => return self.on_first_packet(id, frame, from_here),
+            (Phase::AwaitsConnect, _) => return self.close_silently(id, "the first packet is not a CONNECT"),
+            (Phase::Connected, packet_type::PUBLISH) => {
+                decode_publish(frame.first, frame.body, version).map(|publish| self.on_publish(id, &publish, frame.body))
+            }
+            (Phase::Connected, kind @ packet_type::PUBACK..=packet_type::PUBCOMP) => {
+                decode_ack(frame, version).map(|ack| {
+                    match kind {
+                        packet_type::PUBACK => self.on_pub_ack(session, ack.packet_id, ack.reason),
+                        packet_type::PUBREC => self.on_pub_rec(session, ack.packet_id, ack.reason),
+                        packet_type::PUBREL => self.on_pub_rel(id, ack.packet_id),
+                        _ => self.on_pub_comp(session, ack.packet_id, ack.reason),
+                    }
+                    Flow::Continue
+                })
+            }
+            (Phase::Connected, _) => decode(frame, version).map(|packet| self.on_rare_packet(id, &packet)),
+        };
+        match handled {
+            Ok(Flow::Continue) => self.stall_if_behind(id),
+            Ok(Flow::Stop) => Flow::Stop,
+            Err(error) => self.break_off(id, error),
+        }
+    }
+
+    fn on_rare_packet(&mut self, id: ConnId, packet: &Packet<'_>) -> Flow {
+        match packet {
+            Packet::PingReq => self.wire.ping_resp(id.slot),
+            Packet::Subscribe(subscribe) => return self.on_subscribe(id, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, unsubscribe),
+            Packet::Disconnect(disconnect) => return self.on_disconnect(id, disconnect),
+            Packet::Auth(_) => {
+                // No connection here was made with an authentication method [MQTT-4.12.0-6].
+                return self.protocol_error(id, ReasonCode::ProtocolError, "AUTH without an authentication method");
+            }
+            // A second CONNECT [MQTT-3.1.0-2], or a packet that only a server sends.
+            _ => return self.protocol_error(id, ReasonCode::ProtocolError, "a packet that does not belong here"),
+        }
+        Flow::Continue
+    }
+
+    fn on_disconnect(&mut self, id: ConnId, disconnect: &Disconnect<'_>) -> Flow {
+        let session = self.wire.conns[id.slot].session;
+        if let Some(interval) = disconnect.session_expiry_interval {
+            let now = self.sessions[session].expiry_interval;
+            if now == 0 && interval != 0 {
+                return self.protocol_error(id, ReasonCode::ProtocolError, "a session expiry interval of 0 cannot be changed");
+            }
+            self.sessions[session].expiry_interval = interval.min(self.limits.session_expiry_max);
+        }
+        let leave = if disconnect.reason == 0 { Leave::Clean } else { Leave::WithWill };
+        self.end(id.slot, EndReason::ClientDisconnect, None, leave);
+        Flow::Stop
+    }
+
+    /// The bytes are no packet, or one that the protocol forbids here.
+    fn break_off(&mut self, id: ConnId, error: DecodeError) -> Flow {
+        if self.wire.conns[id.slot].phase == Phase::AwaitsConnect {
+            return self.refuse_malformed_connect(id, error);
+        }
+        self.end_for(id, error.reason(), error.label())
+    }
+
+    /// Ends a connection whose client breaks the protocol, telling a 5.0 client the reason code.
+    pub(super) fn protocol_error(&mut self, id: ConnId, code: ReasonCode, why: &'static str) -> Flow {
+        self.end_for(id, code, why)
+    }
+
+    fn end_for(&mut self, id: ConnId, code: ReasonCode, why: &str) -> Flow {
+        let session = self.wire.conns[id.slot].session;
+        let client_id = if session == NO_SLOT { "" } else { &*self.sessions[session].client_id };
+        debug!(shard = self.shard, slot = id.slot, client_id, code = code.name(), why, "connection ended");
+        self.counters.protocol_errors.of(code as u8).add(1);
+        self.end(id.slot, EndReason::ProtocolError, Some(code), Leave::WithWill);
+        Flow::Stop
+    }
+
+    /// Ends a connection that has not said CONNECT, without an answer [MQTT-3.1.0-1].
+    pub(super) fn close_silently(&mut self, id: ConnId, why: &str) -> Flow {
+        debug!(shard = self.shard, slot = id.slot, why, "connection closed before CONNECT");
+        self.counters.protocol_errors.of(ReasonCode::ProtocolError as u8).add(1);
+        self.end(id.slot, EndReason::ProtocolError, None, Leave::Clean);
+        Flow::Stop
+    }
+
+    /// Stops reading a connection whose output, acknowledgements or target shards are too far behind.
+    fn stall_if_behind(&mut self, id: ConnId) -> Flow {
+        let mesh = self.mesh_is_behind();
+        let conn = &mut self.wire.conns[id.slot];
+        // Data stops at the limit itself (`has_room`); beyond it only answers to the client's own packets grow.
+        let output = conn.unsent >= 2 * self.limits.output_bytes_max;
+        let acks = self.sessions.get(conn.session).is_some_and(|session| session.acks_behind());
+        if !mesh && !output && !acks {
+            return Flow::Continue;
+        }
+        conn.stalled = true;
+        self.counters.pauses.add(1);
+        if mesh {
+            self.stalled.push(id);
+        }
+        self.wire.effects.push_back(Effect::PauseReceive(id));
+        Flow::Stop
+    }
+
+    /// Goes on with a stalled connection if what it waited for has happened.
+    pub(super) fn resume(&mut self, id: ConnId) {
+        let Some(conn) = self.live(id) else { return };
+        let acks = self.sessions.get(conn.session).is_some_and(|session| session.acks_behind());
+        if !conn.stalled || conn.unsent >= self.limits.output_bytes_max || acks {
+            return;
+        }
+        if self.mesh_is_behind() {
+            if !self.stalled.contains(&id) {
+                self.stalled.push(id);
+            }
+            return;
+        }
+        let conn = &mut self.wire.conns[id.slot];
+        conn.stalled = false;
+        let tail = std::mem::take(&mut conn.tail);
+        self.counters.reassembly_bytes.sub(tail.len() as u64);
+        let used = self.handle_packets(id, &tail);
+        self.keep_tail(id.slot, &tail[used..]);
+        if self.live(id).is_some_and(|conn| !conn.stalled) {
+            self.wire.effects.push_back(Effect::ResumeReceive(id));
+        }
+    }
+}
+
+/// Reads protocol errors of a CONNECT that could not be decoded: which answer its version understands.
+pub(super) fn version_of_malformed(error: DecodeError) -> ProtocolVersion {
+    match error {
+        // Whoever asks for a level above 5 reads 5.0's answer; 1 and 2 never existed on the wire.
+        DecodeError::ProtocolVersion { level } if level >= 5 => ProtocolVersion::V5,
+        _ => ProtocolVersion::V311,
+    }
+}

@@ -1,0 +1,250 @@
+//! An application message on its way through the broker.
+//!
+//! A PUBLISH is looked at in place, as a [`Publication`] that borrows from the receive buffer. Only when it has
+//! to outlive that buffer (a session must keep it, another shard wants it) does it become a [`Message`]: one
+//! allocation, shared by everybody who holds it.
+
+use crate::codec::QoS;
+use crate::engine::Time;
+use bytes::Bytes;
+use triomphe::ThinArc;
+
+/// What is known of a message besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Keyed hash of the topic name.
+    pub topic_hash: u64,
+    /// When the message expires; [`NEVER`] without a message expiry interval.
+    pub expires: Time,
+    topic_at: u32,
+    properties_at: u32,
+    payload_at: u32,
+    topic_len: u16,
+    /// QoS it was published with.
+    pub qos: QoS,
+    /// RETAIN flag it was published with.
+    pub retain: bool,
+    properties_len: u32,
+}
+
+/// The end of time: this message does not expire.
+pub const NEVER: Time = Time(u64::MAX);
+
+/// A message that is being routed, borrowed from wherever its bytes are.
+#[derive(Clone, Copy)]
+pub struct Publication<'a> {
+    head: Head,
+    topic: &'a str,
+    body: &'a [u8],
+}
+
+/// A message that is kept: reference-counted, immutable, one allocation.
+#[derive(Clone)]
+pub struct Message(ThinArc<Head, u8>);
+
+/// The parts of a publication, each a slice of one body.
+pub struct Parts<'a> {
+    /// The bytes that hold all the others.
+    pub body: &'a [u8],
+    /// Topic name.
+    pub topic: &'a str,
+    /// Forwardable properties, as on the wire without their length.
+    pub properties: &'a [u8],
+    /// Application message.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Publication<'a> {
+    /// Puts a publication together. Each part lies within `parts.body`.
+    pub fn new(parts: Parts<'a>, topic_hash: u64, qos: QoS, retain: bool, expires: Time) -> Publication<'a> {
+        let at = |part: &[u8]| offset_in(parts.body, part);
+        Publication {
+            head: Head {
+                topic_hash,
+                expires,
+                topic_at: at(parts.topic.as_bytes()),
+                properties_at: at(parts.properties),
+                payload_at: at(parts.payload),
+                topic_len: parts.topic.len() as u16,
+                qos,
+                retain,
+                properties_len: parts.properties.len() as u32,
+            },
+            topic: parts.topic,
+            body: parts.body,
+        }
+    }
+
+    /// Hash, expiry, QoS and RETAIN flag.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Topic name.
+    pub fn topic(&self) -> &'a str {
+        self.topic
+    }
+
+    /// Forwardable properties, as on the wire without their length.
+    pub fn properties(&self) -> &'a [u8] {
+        self.head.properties(self.body)
+    }
+
+    /// Application message.
+    pub fn payload(&self) -> &'a [u8] {
+        self.head.payload(self.body)
+    }
+
+    /// The same publication with another expiry.
+    pub fn expiring(mut self, expires: Time) -> Publication<'a> {
+        self.head.expires = expires;
+        self
+    }
+
+    /// The same content in an allocation of its own.
+    pub fn to_message(self) -> Message {
+        Message(ThinArc::from_header_and_slice(self.head, self.body))
+    }
+}
+
+impl Message {
+    /// The borrowed view of this message.
+    pub fn publication(&self) -> Publication<'_> {
+        Publication { head: self.0.header.header, topic: self.topic(), body: &self.0.slice }
+    }
+
+    /// Hash, expiry, QoS and RETAIN flag.
+    pub fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    /// Topic name.
+    pub fn topic(&self) -> &str {
+        self.head().topic(&self.0.slice)
+    }
+
+    /// Application message.
+    pub fn payload(&self) -> &[u8] {
+        self.head().payload(&self.0.slice)
+    }
+
+    /// What the message counts for in byte limits: topic, properties and payload.
+    pub fn size(&self) -> usize {
+        self.0.slice.len()
+    }
+
+    /// The payload as a reference that keeps the whole message alive.
+    pub fn payload_bytes(&self) -> Bytes {
+        Bytes::from_owner(PayloadOf(self.clone()))
+    }
+
+    /// True when the message's expiry has passed.
+    pub fn is_expired(&self, now: Time) -> bool {
+        self.head().is_expired(now)
+    }
+}
+
+impl Head {
+    fn topic<'a>(&self, body: &'a [u8]) -> &'a str {
+        let start = self.topic_at as usize;
+        let bytes = &body[start..start + usize::from(self.topic_len)];
+        // The topic was a `&str` when the publication was put together; a debug build checks it again.
+        debug_assert!(std::str::from_utf8(bytes).is_ok());
+        simdutf8::basic::from_utf8(bytes).unwrap_or_default()
+    }
+
+    fn properties<'a>(&self, body: &'a [u8]) -> &'a [u8] {
+        let start = self.properties_at as usize;
+        &body[start..start + self.properties_len as usize]
+    }
+
+    fn payload<'a>(&self, body: &'a [u8]) -> &'a [u8] {
+        // The payload is what a body ends with, always.
+        &body[self.payload_at as usize..]
+    }
+
+    /// True when the message's expiry has passed.
+    pub fn is_expired(&self, now: Time) -> bool {
+        self.expires <= now
+    }
+
+    /// What is left of the message expiry interval, in seconds; `None` when it never expires
+    /// [MQTT-3.3.2-6].
+    pub fn expiry_left(&self, now: Time) -> Option<u32> {
+        (self.expires != NEVER).then(|| u32::try_from(self.expires.since(now).as_secs()).unwrap_or(u32::MAX))
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Message({:?}, {} bytes)", self.topic(), self.payload().len())
+    }
+}
+
+/// Lets `Bytes` own a message and show its payload.
+struct PayloadOf(Message);
+
+impl AsRef<[u8]> for PayloadOf {
+    fn as_ref(&self) -> &[u8] {
+        self.0.payload()
+    }
+}
+
+/// Where `part` begins within `body`; an empty part may lie anywhere.
+fn offset_in(body: &[u8], part: &[u8]) -> u32 {
+    if part.is_empty() {
+        return if part.as_ptr() >= body.as_ptr() && part.as_ptr() <= body.as_ptr_range().end {
+            (part.as_ptr() as usize - body.as_ptr() as usize) as u32
+        } else {
+            body.len() as u32
+        };
+    }
+    let at = part.as_ptr() as usize - body.as_ptr() as usize;
+    assert!(at + part.len() <= body.len(), "a part lies within its body");
+    at as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_keeps_the_parts_of_its_publication() {
+        let body = b"xxtopic/aPROPSpayload";
+        let publication = Publication::new(
+            Parts {
+                body,
+                topic: std::str::from_utf8(&body[2..9]).unwrap(),
+                properties: &body[9..14],
+                payload: &body[14..],
+            },
+            7,
+            QoS::AtLeastOnce,
+            true,
+            NEVER,
+        );
+        let message = publication.to_message();
+        assert_eq!(message.topic(), "topic/a");
+        assert_eq!(message.publication().properties(), b"PROPS");
+        assert_eq!(message.payload_bytes(), &b"payload"[..]);
+        assert_eq!(message.head().topic_hash, 7);
+        assert_eq!(message.head().expiry_left(Time(5)), None);
+    }
+
+    #[test]
+    fn an_empty_payload_and_empty_properties_are_kept_empty() {
+        let body = b"t";
+        let topic = std::str::from_utf8(body).unwrap();
+        let publication = Publication::new(
+            Parts { body, topic, properties: b"", payload: b"" },
+            0,
+            QoS::AtMostOnce,
+            false,
+            Time(2_500_000_000),
+        );
+        assert!(publication.to_message().payload().is_empty());
+        assert!(publication.properties().is_empty());
+        assert_eq!(publication.head().expiry_left(Time(500_000_000)), Some(2));
+        assert!(publication.head().is_expired(Time(2_500_000_000)));
+    }
+}

@@ -1,0 +1,437 @@
+//! The broker core: everything that is MQTT, for the clients whose home is one shard.
+//!
+//! A [`Core`] has no socket and no clock. It is an [`Engine`]: a driver hands it the time, bytes and messages
+//! of other shards, and drains bytes, effects and messages. The rooms:
+//!
+//! - `inbound`: bytes to packets, and which handler gets them;
+//! - `connect`, `leave`: how a connection gets a session and how it parts from it, takeover, expiry, wills;
+//! - `publish`: a PUBLISH that came in, its acknowledgement;
+//! - `route`: which sessions and shards a message goes to; `shared`: the same for shared subscriptions;
+//! - `deliver`: one message to one session: window, queue, acknowledgements; `wire` writes the bytes;
+//! - `subscribe`, `retain`: subscriptions and retained messages; `sys`: the `$SYS` topics;
+//! - `message`, `session`, `conn`, `counters`, `note`: the data.
+
+pub mod counters;
+pub mod message;
+pub mod note;
+
+mod conn;
+mod connect;
+mod deliver;
+mod inbound;
+mod leave;
+mod publish;
+mod retain;
+mod route;
+mod session;
+mod shared;
+mod subscribe;
+mod sys;
+mod timers;
+mod wire;
+
+use crate::codec::ReasonCode;
+use crate::config::{Limits, MqttOptions};
+use crate::engine::{ConnId, Effect, Engine, HandOver, Output, ShardId, Time, TransportEnd};
+use crate::index::{Groups, HashSeed, Interest, InterestCache, LocalIndex, RetainedStore, Route, Subscriber};
+use crate::slab::Slab;
+use crate::wheel::Wheel;
+use conn::{Conn, Phase};
+use counters::{Counters, EndReason};
+use hashbrown::HashTable;
+use message::Message;
+use note::Note;
+use session::Session;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use timers::Timer;
+use wire::Wire;
+
+/// Resolution of timeouts.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How many messages may wait for another shard before those who publish there are read no further.
+pub const OUTBOX_MESSAGES_MAX: usize = 4096;
+
+/// What all shards of a broker see.
+pub struct Shared {
+    /// Which shards want which topics.
+    pub interest: Interest,
+    /// Keys of the hash functions.
+    pub seed: HashSeed,
+    /// Each shard's counters.
+    pub counters: Vec<Arc<Counters>>,
+    /// Connections of all shards; bounded by `connections_max`.
+    connections: AtomicU64,
+    /// Sessions of all shards that no connection is attached to; bounded by `sessions_max`.
+    offline_sessions: AtomicU64,
+    /// Retained messages of all shards and their bytes.
+    retained: AtomicU64,
+    retained_bytes: AtomicU64,
+    /// The most connections there ever were at once.
+    connected_peak: AtomicU64,
+}
+
+impl Shared {
+    /// The shared state of a broker with this many shards.
+    pub fn new(shards: u16, seed: u64) -> Shared {
+        let seed = HashSeed::from_u64(seed);
+        Shared {
+            interest: Interest::new(shards, seed),
+            seed,
+            counters: (0..shards).map(|_| Arc::default()).collect(),
+            connections: AtomicU64::new(0),
+            offline_sessions: AtomicU64::new(0),
+            retained: AtomicU64::new(0),
+            retained_bytes: AtomicU64::new(0),
+            connected_peak: AtomicU64::new(0),
+        }
+    }
+
+    /// The shard where a client's session lives.
+    pub fn home(&self, client_id: &str) -> ShardId {
+        ShardId((crate::index::topic_hash(&self.seed, client_id) % self.counters.len() as u64) as u16)
+    }
+}
+
+/// What a core is made from.
+#[derive(Clone)]
+pub struct CoreConfig {
+    /// Which shard it is.
+    pub shard: ShardId,
+    /// State shared with the other shards; says how many there are.
+    pub shared: Arc<Shared>,
+    /// Limits.
+    pub limits: Arc<Limits>,
+    /// Which parts of MQTT are offered, and how.
+    pub mqtt: Arc<MqttOptions>,
+    /// How often the `$SYS` topics are published; `None` never.
+    pub sys_interval: Option<Duration>,
+    /// Seed of everything that is chosen at random.
+    pub seed: u64,
+    /// The time now.
+    pub now: Time,
+}
+
+/// The state machine of one shard.
+pub struct Core {
+    shard: u16,
+    shards: u16,
+    shared: Arc<Shared>,
+    limits: Arc<Limits>,
+    mqtt: Arc<MqttOptions>,
+    counters: Arc<Counters>,
+    /// Connections and their output.
+    wire: Wire,
+    sessions: Slab<Session>,
+    /// Session slots by client identifier.
+    clients: HashTable<u32>,
+    /// Which sessions of this shard want which topics.
+    index: LocalIndex,
+    /// Members of shared subscriptions on this shard.
+    groups: Groups,
+    /// The retained messages whose topics hash to this shard.
+    retained: RetainedStore<Message>,
+    interest_cache: InterestCache,
+    wheel: Wheel<Timer>,
+    /// Notes for other shards, by shard.
+    outboxes: Vec<VecDeque<Note>>,
+    /// Shards whose outbox gained a note, to be named by `poll_outbox`.
+    noted: Vec<ShardId>,
+    /// Connections that are not read until an outbox has room.
+    stalled: Vec<ConnId>,
+    /// SUBACKs that wait for the owners of their filters.
+    announcing: Slab<subscribe::Announcing>,
+    /// Where the turn stands in each shared subscription that is published to from here.
+    turns: HashMap<u64, shared::Turn>,
+    random: fastrand::Rng,
+    stopping: bool,
+    sys: Option<Box<sys::Sys>>,
+    scratch: Scratch,
+}
+
+/// Memory that is used again for each packet.
+#[derive(Default)]
+struct Scratch {
+    receivers: Vec<Subscriber>,
+    /// Identifiers of further subscriptions, by index into `receivers`.
+    identifiers: Vec<(u32, u32)>,
+    one_receiver_identifiers: Vec<u32>,
+    route: Route,
+    body: Vec<u8>,
+    due: Vec<Timer>,
+    codes: Vec<u8>,
+    round: u32,
+}
+
+impl Core {
+    /// A core without clients.
+    pub fn new(config: CoreConfig) -> Core {
+        let CoreConfig { shard: ShardId(shard), shared, limits, mqtt, sys_interval, seed, now } = config;
+        let counters = shared.counters[usize::from(shard)].clone();
+        let shards = shared.counters.len() as u16;
+        let mut core = Core {
+            shard,
+            shards,
+            wire: Wire::new(counters.clone(), limits.clone(), now),
+            sessions: Slab::new(),
+            clients: HashTable::new(),
+            index: LocalIndex::new(shared.seed),
+            groups: Groups::new(shared.seed),
+            retained: RetainedStore::new(),
+            interest_cache: InterestCache::new(),
+            wheel: Wheel::new(TICK, now),
+            outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            noted: Vec::new(),
+            stalled: Vec::new(),
+            announcing: Slab::new(),
+            turns: HashMap::new(),
+            random: fastrand::Rng::with_seed(seed),
+            stopping: false,
+            sys: sys_interval.map(|interval| Box::new(sys::Sys::new(interval, now))),
+            scratch: Scratch::default(),
+            shared,
+            limits,
+            mqtt,
+            counters,
+        };
+        core.schedule_sys(now);
+        core
+    }
+
+    /// This shard's counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Checks that no delivery has disappeared (see [`Counters::conservation`]).
+    pub fn conservation(&self) -> Result<(), String> {
+        self.counters.conservation()
+    }
+
+    /// Bytes held for packets that are incomplete or whose connection is stalled.
+    pub fn reassembly_bytes(&self) -> usize {
+        self.wire.conns.iter().map(|(_, conn)| conn.tail.capacity()).sum()
+    }
+
+    /// Leaves a note for another shard.
+    fn note(&mut self, to: u16, note: Note) {
+        let outbox = &mut self.outboxes[usize::from(to)];
+        outbox.push_back(note);
+        let to = ShardId(to);
+        if self.noted.last() != Some(&to) && !self.noted.contains(&to) {
+            self.noted.push(to);
+        }
+    }
+
+    /// True when some outbox is so full that publishers have to wait.
+    fn mesh_is_behind(&self) -> bool {
+        self.shards > 1 && self.outboxes.iter().any(|outbox| outbox.len() >= OUTBOX_MESSAGES_MAX)
+    }
+
+    /// Ends a connection: parts it from its session, tells a 5.0 client why, and asks the driver to close it.
+    fn end(&mut self, slot: u32, reason: EndReason, code: Option<ReasonCode>, leave: session::Leave) {
+        let conn = &mut self.wire.conns[slot];
+        if conn.phase == Phase::Leaving {
+            return;
+        }
+        let session = std::mem::replace(&mut conn.session, session::NO_SLOT);
+        if let Some(code) = code.filter(|_| conn.phase == Phase::Connected) {
+            self.wire.disconnect(slot, code);
+        }
+        self.close(slot, reason);
+        if session != session::NO_SLOT {
+            self.leave(session, leave);
+        }
+    }
+
+    /// Asks the driver to flush and close; nothing of the connection is handled from now on.
+    fn close(&mut self, slot: u32, reason: EndReason) {
+        let conn = &mut self.wire.conns[slot];
+        if conn.phase == Phase::Connected {
+            self.counters.connected.sub(1);
+        }
+        conn.phase = Phase::Leaving;
+        self.counters.reassembly_bytes.sub(conn.tail.len() as u64);
+        conn.tail = Vec::new();
+        conn.aliases = None;
+        self.counters.ended[reason as usize].add(1);
+        let id = ConnId { slot, generation: conn.generation };
+        self.wire.effects.push_back(Effect::Close(id));
+    }
+
+    fn live(&self, id: ConnId) -> Option<&Conn> {
+        let conn = self.wire.conns.get(id.slot)?;
+        (conn.generation == id.generation && conn.phase != Phase::Leaving).then_some(conn)
+    }
+
+    /// Gives a note of another shard to whoever it is for.
+    fn handle_note(&mut self, from: u16, note: Note) {
+        match note {
+            Note::Publish { message, ticket } => self.receive_publish(from, message, ticket),
+            Note::PublishShared { message, group, pick, ticket, hops } => {
+                self.receive_shared(from, shared::SharedNote { message, group, pick, ticket, hops });
+            }
+            Note::Retain { message, ticket } => {
+                let outcome = self.retain(message);
+                self.answer(from, ticket, outcome);
+            }
+            Note::Answer { ticket, outcome } => self.take_answer(ticket, outcome),
+            Note::Announce { changes, waiter } => {
+                self.shared.interest.apply(changes);
+                if let Some(waiter) = waiter {
+                    self.note(from, Note::Announced { waiter });
+                }
+            }
+            Note::Announced { waiter } => self.take_announced(waiter),
+            Note::AskRetained { replay, filter, after } => {
+                let (messages, last, done) = self.scan_retained(&filter, after.as_deref());
+                self.note(from, Note::Retained { replay, messages, last, done });
+            }
+            Note::Retained { replay, messages, last, done } => self.take_retained(replay, messages, last, done),
+        }
+    }
+
+    fn admit(&mut self, now: Time, listener: u16, accepted: Time) -> Option<ConnId> {
+        self.wire.now = now;
+        let open = self.shared.connections.fetch_add(1, Relaxed);
+        if self.stopping || open >= u64::from(self.limits.connections_max) {
+            self.shared.connections.fetch_sub(1, Relaxed);
+            return None;
+        }
+        self.counters.connections.add(1);
+        let key = self.wire.conns.insert(Conn::new(listener, accepted, now));
+        self.wire.conns[key.slot].generation = key.generation;
+        let id = ConnId { slot: key.slot, generation: key.generation };
+        self.wheel.insert(accepted.after(self.limits.connect_timeout), Timer::connect(id));
+        Some(id)
+    }
+}
+
+impl Engine for Core {
+    type Message = Note;
+
+    fn open(&mut self, now: Time, listener: u16) -> Option<ConnId> {
+        let id = self.admit(now, listener, now);
+        self.counters.sockets_opened.add(u64::from(id.is_some()));
+        id
+    }
+
+    fn adopt(&mut self, now: Time, hand_over: HandOver) -> Option<ConnId> {
+        let id = self.admit(now, hand_over.listener, hand_over.accepted)?;
+        self.take_in(id, &hand_over.bytes);
+        Some(id)
+    }
+
+    fn receive(&mut self, now: Time, id: ConnId, bytes: &[u8]) {
+        self.wire.now = now;
+        self.counters.bytes_received.add(bytes.len() as u64);
+        self.take_in(id, bytes);
+    }
+
+    fn sent(&mut self, now: Time, id: ConnId, bytes: usize) {
+        self.wire.now = now;
+        self.counters.bytes_sent.add(bytes as u64);
+        let Some(conn) = self.wire.conns.get_mut(id.slot).filter(|conn| conn.generation == id.generation) else {
+            return;
+        };
+        conn.unsent -= bytes;
+        let (session, stalled) = (conn.session, conn.stalled);
+        if session != session::NO_SLOT {
+            self.pump(session);
+        }
+        if stalled {
+            self.resume(id);
+        }
+    }
+
+    fn disconnected(&mut self, now: Time, id: ConnId, end: TransportEnd) {
+        self.wire.now = now;
+        if self.live(id).is_none() {
+            return;
+        }
+        let reason = match end {
+            TransportEnd::EndOfStream => EndReason::EndOfStream,
+            TransportEnd::Error(_) => EndReason::TransportError,
+        };
+        self.end(id.slot, reason, None, session::Leave::WithWill);
+    }
+
+    fn release(&mut self, id: ConnId) {
+        let conn = self.wire.conns.remove(id.slot).expect("the driver releases what it was given");
+        assert_eq!(conn.generation, id.generation, "a connection is released once");
+        assert_eq!(conn.phase, Phase::Leaving, "the core lets go of a connection before the driver does");
+        self.counters.connections.sub(1);
+        self.shared.connections.fetch_sub(1, Relaxed);
+    }
+
+    fn mesh(&mut self, now: Time, from: ShardId, note: Note) {
+        self.wire.now = now;
+        self.handle_note(from.0, note);
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.wire.now = now;
+        let mut due = std::mem::take(&mut self.scratch.due);
+        self.wheel.advance(now, &mut due);
+        for timer in due.drain(..) {
+            self.fire(timer);
+        }
+        self.scratch.due = due;
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.wheel.next_deadline()
+    }
+
+    fn poll_dirty(&mut self) -> Option<ConnId> {
+        self.wire.outgoing.poll()
+    }
+
+    fn take_output(&mut self, id: ConnId) -> Output {
+        match self.wire.conns.get_mut(id.slot) {
+            Some(conn) if conn.generation == id.generation => self.wire.outgoing.take(conn),
+            _ => Output::default(),
+        }
+    }
+
+    fn recycle(&mut self, output: Output) {
+        self.wire.outgoing.recycle(output);
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.wire.effects.pop_front()
+    }
+
+    fn outbox(&mut self, to: ShardId) -> &mut VecDeque<Note> {
+        &mut self.outboxes[usize::from(to.0)]
+    }
+
+    fn poll_outbox(&mut self) -> Option<ShardId> {
+        self.noted.pop()
+    }
+
+    fn mesh_has_room(&mut self, now: Time, _to: ShardId) {
+        self.wire.now = now;
+        if !self.mesh_is_behind() {
+            for id in std::mem::take(&mut self.stalled) {
+                self.resume(id);
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Time) {
+        self.wire.now = now;
+        self.stopping = true;
+        let slots: Vec<u32> = self.wire.conns.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.end(slot, EndReason::ShuttingDown, Some(ReasonCode::ServerShuttingDown), session::Leave::Stopping);
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.wire.conns.len()
+    }
+}

@@ -1,0 +1,292 @@
+//! A PUBLISH that came in: checked, routed, acknowledged once every shard has answered.
+
+use super::Core;
+use super::inbound::Flow;
+use super::message::{NEVER, Parts, Publication};
+use super::note::Ticket;
+use super::session::{Ack, Outcome};
+use crate::codec::{AckKind, Publish, QoS, ReasonCode, level_count};
+use crate::engine::{ConnId, Time};
+use std::time::Duration;
+
+/// How many acknowledgements of one client may wait for other shards before it is read no further.
+const ACKS_WAITING_MAX: usize = 8192;
+
+/// Why a publish is refused, when the connection may go on.
+type Refusal = (ReasonCode, &'static str);
+
+impl Core {
+    pub(super) fn on_publish(&mut self, id: ConnId, publish: &Publish<'_>, body: &[u8]) -> Flow {
+        self.counters.publish_received.add(1);
+        self.counters.publish_bytes_received.add(publish.payload.len() as u64);
+        if let Err((code, why)) = self.check_flow(id, publish) {
+            return self.protocol_error(id, code, why);
+        }
+        let session = self.wire.conns[id.slot].session;
+        if publish.qos == QoS::ExactlyOnce && self.is_repeated(session, publish.packet_id) {
+            self.acknowledge_repeated(session, publish.packet_id);
+            return Flow::Continue;
+        }
+        let plain = publish.properties.forwards_as_is && publish.properties.topic_alias.is_none();
+        if plain {
+            let parts =
+                Parts { body, topic: publish.topic, properties: publish.properties.raw, payload: publish.payload };
+            return self.take_publish(id, publish, parts);
+        }
+        let mut scratch = std::mem::take(&mut self.scratch.body);
+        scratch.clear();
+        let flow = self.take_rebuilt(id, publish, &mut scratch);
+        self.scratch.body = scratch;
+        flow
+    }
+
+    /// A PUBLISH with an alias or with properties that are not forwarded as they are: put together anew.
+    fn take_rebuilt(&mut self, id: ConnId, publish: &Publish<'_>, body: &mut Vec<u8>) -> Flow {
+        if let Err((code, why)) = self.resolve_topic(id, publish, body) {
+            return self.protocol_error(id, code, why);
+        }
+        let topic_end = body.len();
+        publish.properties.forwardable(body);
+        let properties_end = body.len();
+        body.extend_from_slice(publish.payload);
+        // The topic was valid UTF-8 when it arrived, in this packet or in the one that set the alias.
+        let Ok(topic) = std::str::from_utf8(&body[..topic_end]) else {
+            return self.protocol_error(id, ReasonCode::UnspecifiedError, "a topic alias lost its topic");
+        };
+        let parts =
+            Parts { body, topic, properties: &body[topic_end..properties_end], payload: &body[properties_end..] };
+        self.take_publish(id, publish, parts)
+    }
+
+    /// Appends the topic name to `out`, through the connection's aliases where one is used (§3.3.2.3.4).
+    fn resolve_topic(&mut self, id: ConnId, publish: &Publish<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let Some(alias) = publish.properties.topic_alias else {
+            out.extend_from_slice(publish.topic.as_bytes());
+            return Ok(());
+        };
+        let max = self.limits.topic_alias_max;
+        if alias > max {
+            return Err((ReasonCode::TopicAliasInvalid, "topic alias above the maximum"));
+        }
+        let aliases = &mut self.wire.conns[id.slot].aliases.get_or_insert_default().incoming;
+        if aliases.is_empty() {
+            aliases.resize(usize::from(max), None);
+        }
+        let known = &mut aliases[usize::from(alias) - 1];
+        if !publish.topic.is_empty() {
+            *known = Some(publish.topic.into());
+        }
+        let topic = known.as_ref().ok_or((ReasonCode::ProtocolError, "a topic alias that stands for nothing"))?;
+        out.extend_from_slice(topic.as_bytes());
+        Ok(())
+    }
+
+    /// What ends the connection when it is wrong: flow control and what was ruled out at CONNECT.
+    fn check_flow(&self, id: ConnId, publish: &Publish<'_>) -> Result<(), Refusal> {
+        if publish.qos > self.mqtt.max_qos {
+            return Err((ReasonCode::QoSNotSupported, "QoS above the maximum"));
+        }
+        if publish.retain && !self.mqtt.retain_available {
+            return Err((ReasonCode::RetainNotSupported, "retained messages are not available"));
+        }
+        let conn = &self.wire.conns[id.slot];
+        if publish.qos != QoS::AtMostOnce && conn.is_v5() {
+            let session = &self.sessions[conn.session];
+            let known = publish.qos == QoS::ExactlyOnce && self.is_repeated(conn.session, publish.packet_id);
+            if !known && session.receives_at_least(usize::from(self.limits.receive_maximum)) {
+                return Err((ReasonCode::ReceiveMaximumExceeded, "more unacknowledged messages than the receive maximum"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What this message is refused for, the connection going on.
+    fn check_content(&self, publish: &Publish<'_>, topic: &str) -> Result<(), Refusal> {
+        if topic.len() > usize::from(self.limits.topic_bytes_max) {
+            return Err((ReasonCode::TopicNameInvalid, "the topic name is too long"));
+        }
+        if level_count(topic) > usize::from(self.limits.topic_levels_max) {
+            return Err((ReasonCode::TopicNameInvalid, "the topic name has too many levels"));
+        }
+        if topic.starts_with("$SYS/") || topic == "$SYS" {
+            return Err((ReasonCode::NotAuthorized, "$SYS belongs to the server"));
+        }
+        let properties = &publish.properties;
+        if properties.user_properties().iter().nth(usize::from(self.limits.user_properties_max)).is_some() {
+            return Err((ReasonCode::QuotaExceeded, "too many user properties"));
+        }
+        if self.mqtt.check_payload_format
+            && properties.payload_is_utf8
+            && simdutf8::basic::from_utf8(publish.payload).is_err()
+        {
+            return Err((ReasonCode::PayloadFormatInvalid, "the payload is not UTF-8"));
+        }
+        Ok(())
+    }
+
+    fn take_publish(&mut self, id: ConnId, publish: &Publish<'_>, parts: Parts<'_>) -> Flow {
+        let session = self.wire.conns[id.slot].session;
+        if let Err((code, why)) = self.check_content(publish, parts.topic) {
+            self.counters.publish_refused.add(1);
+            self.refuse_publish(id, publish, code, why);
+            return Flow::Continue;
+        }
+        let expires = self.expires(publish.properties.message_expiry_interval);
+        let topic_hash = crate::index::topic_hash(&self.shared.seed, parts.topic);
+        let publication = Publication::new(parts, topic_hash, publish.qos, publish.retain, expires);
+        if publish.qos == QoS::AtMostOnce {
+            self.route(publication, session, None);
+            return Flow::Continue;
+        }
+        if publish.qos == QoS::ExactlyOnce {
+            self.sessions[session].receiving.get_or_insert_default().insert(publish.packet_id);
+        }
+        let ticket = (self.shards > 1).then(|| self.ticket(session));
+        let routed = self.route(publication, session, ticket);
+        let waiting = self.sessions[session].acks.as_ref().is_some_and(|acks| !acks.waiting.is_empty());
+        if routed.waits == 0 && !waiting {
+            self.acknowledge(session, publish.packet_id, publish.qos, routed.outcome);
+        } else {
+            let acks = self.sessions[session].acks.get_or_insert_default();
+            let ack = Ack {
+                packet_id: publish.packet_id,
+                qos: publish.qos,
+                waits: routed.waits,
+                outcome: routed.outcome,
+            };
+            acks.waiting.push_back(ack);
+        }
+        Flow::Continue
+    }
+
+    /// The ticket of the acknowledgement that comes next.
+    fn ticket(&mut self, slot: u32) -> Ticket {
+        let generation = self.sessions.key(slot).generation;
+        let acks = self.sessions[slot].acks.get_or_insert_default();
+        Ticket { session: slot, generation, number: acks.first.wrapping_add(acks.waiting.len() as u32) }
+    }
+
+    fn expires(&self, interval: Option<u32>) -> Time {
+        interval.map_or(NEVER, |seconds| self.wire.now.after(Duration::from_secs(seconds.into())))
+    }
+
+    /// PUBACK or PUBREC with an error; 3.x has no such answer: the message is acknowledged and ignored (§4.3.2).
+    fn refuse_publish(&mut self, id: ConnId, publish: &Publish<'_>, code: ReasonCode, why: &str) {
+        let kind = match publish.qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => AckKind::PubAck,
+            QoS::ExactlyOnce => AckKind::PubRec,
+        };
+        let session = self.wire.conns[id.slot].session;
+        if self.sessions[session].acks.as_ref().is_some_and(|acks| !acks.waiting.is_empty()) {
+            // Earlier acknowledgements wait: this one keeps its place behind them.
+            let outcome = Outcome { matched: true, refused: true };
+            let acks = self.sessions[session].acks.get_or_insert_default();
+            acks.waiting.push_back(Ack { packet_id: publish.packet_id, qos: publish.qos, waits: 0, outcome });
+            if publish.qos == QoS::ExactlyOnce {
+                self.sessions[session].receiving.get_or_insert_default().insert(publish.packet_id);
+            }
+            return;
+        }
+        if !self.wire.conns[id.slot].is_v5() && publish.qos == QoS::ExactlyOnce {
+            self.sessions[session].receiving.get_or_insert_default().insert(publish.packet_id);
+        }
+        self.wire.ack_because(id.slot, kind, publish.packet_id, code, why);
+    }
+
+    /// Another shard has dealt with a message that carried a ticket.
+    pub(super) fn take_answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        let slot = ticket.session;
+        if self.sessions.get_key(slot, ticket.generation).is_none() {
+            return;
+        }
+        let Some(acks) = &mut self.sessions[slot].acks else { return };
+        let at = ticket.number.wrapping_sub(acks.first) as usize;
+        let Some(ack) = acks.waiting.get_mut(at) else { return };
+        ack.waits -= 1;
+        ack.outcome = ack.outcome.and(outcome);
+        self.release_acks(slot);
+    }
+
+    /// Sends the acknowledgements at the front that wait for nobody any more.
+    fn release_acks(&mut self, slot: u32) {
+        loop {
+            let Some(acks) = &mut self.sessions[slot].acks else { return };
+            if acks.waiting.front().is_none_or(|ack| ack.waits > 0) {
+                break;
+            }
+            let Some(ack) = acks.waiting.pop_front() else { break };
+            acks.first = acks.first.wrapping_add(1);
+            if ack.qos != QoS::AtMostOnce {
+                self.acknowledge(slot, ack.packet_id, ack.qos, ack.outcome);
+            }
+        }
+        let session = &self.sessions[slot];
+        if session.is_connected() && !session.acks_behind() {
+            let conn = session.conn;
+            if self.wire.conns[conn].stalled {
+                self.resume(ConnId { slot: conn, generation: self.wire.conns[conn].generation });
+            }
+        }
+    }
+
+    /// PUBACK [MQTT-4.3.2-4] or PUBREC [MQTT-4.3.3-8]: every session that should get the message has it.
+    fn acknowledge(&mut self, slot: u32, packet_id: u16, qos: QoS, outcome: Outcome) {
+        let reason = match outcome {
+            Outcome { refused: true, .. } => ReasonCode::QuotaExceeded,
+            Outcome { matched: false, .. } => ReasonCode::NoMatchingSubscribers,
+            _ => ReasonCode::Success,
+        };
+        let session = &mut self.sessions[slot];
+        let v5 = session.is_connected() && self.wire.conns[session.conn].is_v5();
+        if qos == QoS::ExactlyOnce && outcome.refused && v5 {
+            // A PUBREC of 0x80 or more ends the exchange; the identifier is free again.
+            session.receiving.as_mut().map(|ids| ids.remove(packet_id));
+        }
+        if !session.is_connected() {
+            // A QoS 2 publisher asks again when it is back; a QoS 1 publisher publishes again.
+            return;
+        }
+        let kind = if qos == QoS::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
+        self.wire.ack(session.conn, kind, packet_id, reason as u8);
+    }
+
+    /// The message of this identifier was taken before; its PUBREL has not come.
+    fn is_repeated(&self, session: u32, packet_id: u16) -> bool {
+        self.sessions[session].receiving.as_ref().is_some_and(|ids| ids.contains(packet_id))
+    }
+
+    /// PUBREC again [MQTT-4.3.3-10], unless the first one has yet to come: then that one serves.
+    fn acknowledge_repeated(&mut self, slot: u32, packet_id: u16) {
+        let session = &self.sessions[slot];
+        let waits = session.acks.as_ref().is_some_and(|acks| {
+            acks.waiting.iter().any(|ack| ack.packet_id == packet_id && ack.qos == QoS::ExactlyOnce)
+        });
+        if !waits {
+            self.wire.ack(session.conn, AckKind::PubRec, packet_id, 0);
+        }
+    }
+
+    /// PUBREL: the identifier is free again [MQTT-4.3.3-11].
+    pub(super) fn on_pub_rel(&mut self, id: ConnId, packet_id: u16) {
+        let conn = &self.wire.conns[id.slot];
+        let known = self.sessions[conn.session].receiving.as_mut().is_some_and(|ids| ids.remove(packet_id));
+        let reason = if known || !conn.is_v5() { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.wire.ack(id.slot, AckKind::PubComp, packet_id, reason as u8);
+    }
+}
+
+impl super::Session {
+    /// True when so many acknowledgements wait for other shards that the client is read no further.
+    pub(super) fn acks_behind(&self) -> bool {
+        self.acks.as_ref().is_some_and(|acks| acks.waiting.len() >= ACKS_WAITING_MAX)
+    }
+
+    /// The connection is gone: nobody is told of QoS 1 any more, its packet identifiers mean something else on
+    /// the next connection. What waits at QoS 2 keeps its place.
+    pub(super) fn forget_acks(&mut self) {
+        if let Some(acks) = &mut self.acks {
+            acks.waiting.iter_mut().filter(|ack| ack.qos == QoS::AtLeastOnce).for_each(|ack| ack.qos = QoS::AtMostOnce);
+        }
+    }
+}

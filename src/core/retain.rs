@@ -1,0 +1,236 @@
+//! Retained messages: kept on the shard that their topic hashes to, replayed to new subscriptions.
+//!
+//! A replay is paced by its receiver. It asks for a batch only when the last one has been sent, goes on behind
+//! the last topic it got, and never takes room in the session's queue.
+
+use super::Core;
+use super::message::Message;
+use super::note::{Note, ReplayId, Ticket};
+use super::route::{Routed, granted};
+use super::session::{Outcome, Replay};
+use super::wire::{Fan, How};
+use crate::codec::QoS;
+use crate::index::ScanEnd;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How many retained messages a replay asks for at a time.
+const BATCH_MESSAGES: usize = 32;
+
+/// Behind how many topics delivered live during a replay it stops telling old from new.
+const LIVE_TOPICS_MAX: usize = 4096;
+
+impl Core {
+    /// Has a message retained on the shard of its topic [MQTT-3.3.1-5].
+    pub(super) fn route_retained(&mut self, fan: &mut Fan<'_>, ticket: Option<Ticket>, routed: &mut Routed) {
+        let home = self.retained_home(fan.publication.head().topic_hash);
+        if home == self.shard {
+            let message = fan.message().clone();
+            routed.outcome = routed.outcome.and(self.retain(message));
+        } else {
+            let message = fan.message().clone();
+            self.note(home, Note::Retain { message, ticket });
+            routed.waits += u16::from(ticket.is_some());
+        }
+    }
+
+    fn retained_home(&self, topic_hash: u64) -> u16 {
+        // Other bits than those that choose a client's home or a partition of the interest table.
+        ((topic_hash >> 32) % u64::from(self.shards)) as u16
+    }
+
+    /// Keeps a message as the retained one of its topic; an empty payload clears it [MQTT-3.3.1-6].
+    pub(super) fn retain(&mut self, message: Message) -> Outcome {
+        let topic = message.topic();
+        if message.payload().is_empty() {
+            let old = self.retained.remove(topic);
+            self.count_retained(old.as_ref(), None);
+            return Outcome::default();
+        }
+        if !self.retained_has_room(&message) {
+            self.counters.retained_refused.add(1);
+            return Outcome { matched: false, refused: true };
+        }
+        let old = self.retained.set(message.topic(), message.clone());
+        self.count_retained(old.as_ref(), Some(&message));
+        Outcome::default()
+    }
+
+    fn retained_has_room(&self, message: &Message) -> bool {
+        if message.topic().starts_with("$SYS/") {
+            return true; // as many as there are figures
+        }
+        let old = self.retained.get(message.topic());
+        let messages = self.shared.retained.load(Relaxed) + u64::from(old.is_none());
+        let bytes = self.shared.retained_bytes.load(Relaxed) + message.size() as u64
+            - old.map_or(0, |old| old.size() as u64);
+        messages <= self.limits.retained_messages_max && bytes <= self.limits.retained_bytes_max
+    }
+
+    fn count_retained(&self, old: Option<&Message>, new: Option<&Message>) {
+        if let Some(old) = old {
+            self.counters.retained_messages.sub(1);
+            self.counters.retained_bytes.sub(old.size() as u64);
+            self.shared.retained.fetch_sub(1, Relaxed);
+            self.shared.retained_bytes.fetch_sub(old.size() as u64, Relaxed);
+        }
+        if let Some(new) = new {
+            self.counters.retained_messages.add(1);
+            self.counters.retained_bytes.add(new.size() as u64);
+            self.shared.retained.fetch_add(1, Relaxed);
+            self.shared.retained_bytes.fetch_add(new.size() as u64, Relaxed);
+        }
+    }
+
+    /// The replay for a new subscription: every shard may hold matching topics, one if the filter is a topic.
+    pub(super) fn new_replay(&self, filter: &str, qos: QoS, identifier: u32) -> Replay {
+        let exact = memchr::memchr2(b'+', b'#', filter.as_bytes()).is_none();
+        let home = self.retained_home(crate::index::topic_hash(&self.shared.seed, filter));
+        Replay {
+            filter: filter.into(),
+            qos,
+            identifier,
+            shard: if exact { home } else { 0 },
+            shard_end: if exact { home + 1 } else { self.shards },
+            after: None,
+            asked: false,
+            batch: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn start_replays(&mut self, slot: u32, replays: Vec<Replay>) {
+        if replays.is_empty() {
+            return;
+        }
+        self.sessions[slot].replays.get_or_insert_default().waiting.extend(replays);
+        self.replay(slot);
+    }
+
+    /// The subscription is gone: what it would still be sent is not wanted any more.
+    pub(super) fn stop_replay(&mut self, slot: u32, filter: &str) {
+        let Some(replays) = &mut self.sessions[slot].replays else { return };
+        replays.waiting.retain(|replay| *replay.filter != *filter);
+        // A batch that is on its way belongs to nobody now.
+        replays.number = replays.number.wrapping_add(1);
+        replays.waiting.iter_mut().for_each(|replay| replay.asked = false);
+        if replays.waiting.is_empty() {
+            self.sessions[slot].replays = None;
+        } else {
+            self.replay(slot);
+        }
+    }
+
+    /// Goes on with a session's replays as far as its window and its connection allow.
+    pub(super) fn replay(&mut self, slot: u32) {
+        loop {
+            let session = &mut self.sessions[slot];
+            let Some(replays) = &mut session.replays else { return };
+            let Some(replay) = replays.waiting.front_mut() else {
+                session.replays = None;
+                return;
+            };
+            if let Some(message) = replay.batch.front() {
+                let qos = granted(message.head().qos, replay.qos);
+                let session = &self.sessions[slot];
+                if (qos != QoS::AtMostOnce && !session.has_window()) || !self.wire.has_room(session.conn) {
+                    return;
+                }
+                self.replay_next(slot);
+            } else if replay.asked {
+                return;
+            } else if replay.shard >= replay.shard_end {
+                replays.waiting.pop_front();
+            } else {
+                self.ask_retained(slot);
+            }
+        }
+    }
+
+    /// Sends the next message of the batch.
+    fn replay_next(&mut self, slot: u32) {
+        let round = self.next_round();
+        let Some(replays) = &mut self.sessions[slot].replays else { return };
+        let Some(replay) = replays.waiting.front_mut() else { return };
+        let Some(message) = replay.batch.pop_front() else { return };
+        if message.is_expired(self.wire.now) || replays.live.contains(&message.head().topic_hash) {
+            return; // what was delivered live meanwhile is newer
+        }
+        let identifiers = [replay.identifier];
+        let how = How {
+            qos: granted(message.head().qos, replay.qos),
+            retain: true, // [MQTT-3.3.1-8]
+            dup: false,
+            packet_id: 0,
+            subscription_identifiers: if replay.identifier == 0 { &[] } else { &identifiers },
+        };
+        self.counters.matched.add(1);
+        let mut fan = Fan::of(&message, round);
+        self.deliver_replayed(&mut fan, slot, how);
+    }
+
+    fn ask_retained(&mut self, slot: u32) {
+        let generation = self.sessions.key(slot).generation;
+        let Some(replays) = &mut self.sessions[slot].replays else { return };
+        let Some(replay) = replays.waiting.front_mut() else { return };
+        replay.asked = true;
+        let id = ReplayId { session: slot, generation, number: replays.number };
+        let (shard, filter, after) = (replay.shard, replay.filter.clone(), replay.after.clone());
+        if shard == self.shard {
+            let (messages, last, done) = self.scan_retained(&filter, after.as_deref());
+            self.take_batch(id, messages, last, done);
+        } else {
+            self.note(shard, Note::AskRetained { replay: id, filter, after });
+        }
+    }
+
+    /// Finds the next retained messages of this shard that match a filter.
+    pub(super) fn scan_retained(&mut self, filter: &str, after: Option<&str>) -> (Vec<Message>, Option<Box<str>>, bool) {
+        let mut messages = Vec::new();
+        let end = self.retained.scan(filter, after, BATCH_MESSAGES, &mut messages);
+        let last = messages.last().map(|message: &Message| message.topic().into());
+        let now = self.wire.now;
+        for expired in messages.extract_if(.., |message| message.is_expired(now)) {
+            let old = self.retained.remove(expired.topic());
+            self.counters.retained_expired.add(1);
+            self.count_retained(old.as_ref(), None);
+        }
+        (messages, last, end == ScanEnd::Done)
+    }
+
+    pub(super) fn take_retained(&mut self, id: ReplayId, messages: Vec<Message>, last: Option<Box<str>>, done: bool) {
+        if self.take_batch(id, messages, last, done) {
+            self.replay(id.session);
+        }
+    }
+
+    /// Hands a batch to the replay that asked for it; false if that one is gone.
+    fn take_batch(&mut self, id: ReplayId, messages: Vec<Message>, last: Option<Box<str>>, done: bool) -> bool {
+        let key = crate::slab::Key { slot: id.session, generation: id.generation };
+        let Some(session) = self.sessions.get_key_mut(key).filter(|session| session.is_connected()) else {
+            return false;
+        };
+        let Some(replays) = session.replays.as_mut().filter(|replays| replays.number == id.number) else {
+            return false;
+        };
+        replays.number = replays.number.wrapping_add(1);
+        let Some(replay) = replays.waiting.front_mut() else { return false };
+        replay.asked = false;
+        replay.batch.extend(messages);
+        if done {
+            replay.shard += 1;
+            replay.after = None;
+        } else {
+            replay.after = last;
+        }
+        true
+    }
+
+    /// Remembers that a retained topic was delivered live while a replay runs.
+    pub(super) fn note_live(&mut self, slot: u32, topic_hash: u64) {
+        if let Some(replays) = &mut self.sessions[slot].replays
+            && replays.live.len() < LIVE_TOPICS_MAX
+        {
+            replays.live.insert(topic_hash);
+        }
+    }
+}

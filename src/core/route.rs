@@ -1,0 +1,160 @@
+//! Which sessions and shards a message goes to.
+//!
+//! Two questions are kept apart: the sessions of this shard are found in its own index; which other shards want
+//! the message is looked up in the interest table that all share.
+
+use super::Core;
+use super::message::{Message, Publication};
+use super::note::{Note, Ticket};
+use super::session::{NO_SLOT, Outcome};
+use super::wire::Fan;
+use crate::codec::QoS;
+use crate::index::{Route, Subscriber};
+
+/// What came of routing a publication.
+pub struct Routed {
+    /// What became of it on this shard.
+    pub outcome: Outcome,
+    /// How many shards will answer.
+    pub waits: u16,
+}
+
+impl Core {
+    /// Delivers a publication to whoever should get it, here and on other shards, and stores it if it is to
+    /// be retained. `publisher` is the session it came from, or [`NO_SLOT`]; with a ticket, every other
+    /// shard that gets the message will answer.
+    pub(super) fn route(&mut self, publication: Publication<'_>, publisher: u32, ticket: Option<Ticket>) -> Routed {
+        let mut fan = Fan::new(publication, self.next_round());
+        let mut routed = Routed { outcome: Outcome::default(), waits: 0 };
+        if publication.head().retain {
+            self.route_retained(&mut fan, ticket, &mut routed);
+        }
+        routed.outcome = routed.outcome.and(self.deliver_here(&mut fan, publisher));
+        self.route_away(&mut fan, publisher, ticket, &mut routed);
+        routed
+    }
+
+    /// Other shards that are interested, and shared subscriptions.
+    fn route_away(&mut self, fan: &mut Fan<'_>, publisher: u32, ticket: Option<Ticket>, routed: &mut Routed) {
+        let mut route = std::mem::take(&mut self.scratch.route);
+        let head = fan.publication.head();
+        if self.shards == 1 {
+            self.shared.interest.lookup_groups(fan.publication.topic(), &mut route);
+        } else {
+            let topic = fan.publication.topic();
+            self.shared.interest.lookup(topic, head.topic_hash, &mut self.interest_cache, &mut route);
+        }
+        self.send_to_shards(fan, &route, ticket, routed);
+        for group in &route.groups {
+            if let Some((outcome, waits)) = self.route_group(fan, group, publisher, ticket, 0) {
+                routed.outcome = routed.outcome.and(outcome);
+                routed.waits += waits;
+            }
+        }
+        // Groups are reference-counted: the table they came from shall not live on here.
+        route.groups.clear();
+        self.scratch.route = route;
+    }
+
+    fn send_to_shards(&mut self, fan: &mut Fan<'_>, route: &Route, ticket: Option<Ticket>, routed: &mut Routed) {
+        let mut shards = route.shards & !(1 << self.shard);
+        while shards != 0 {
+            let to = shards.trailing_zeros() as u16;
+            shards &= shards - 1;
+            let message = fan.message().clone();
+            self.note(to, Note::Publish { message, ticket });
+            routed.waits += u16::from(ticket.is_some());
+        }
+    }
+
+    /// Delivers to the sessions of this shard whose subscriptions match.
+    pub(super) fn deliver_here(&mut self, fan: &mut Fan<'_>, publisher: u32) -> Outcome {
+        let mut receivers = std::mem::take(&mut self.scratch.receivers);
+        receivers.clear();
+        let head = *fan.publication.head();
+        let filters = self.index.matches(fan.publication.topic(), head.topic_hash, &mut receivers);
+        if filters > 1 {
+            self.merge_overlapping(&mut receivers, fan.round, publisher);
+        }
+        let mut outcome = Outcome::default();
+        for (at, &receiver) in receivers.iter().enumerate() {
+            // No Local [MQTT-3.8.3-3]: a client's session lives on one shard, so its slot says who it is.
+            if receiver.no_local() && receiver.session() == publisher && publisher != NO_SLOT {
+                continue;
+            }
+            let one = if filters > 1 && !self.scratch.identifiers.is_empty() {
+                self.deliver_with_identifiers(fan, receiver, at as u32)
+            } else {
+                self.deliver_to(fan, receiver, None)
+            };
+            outcome = outcome.and(one);
+        }
+        self.scratch.receivers = receivers;
+        outcome
+    }
+
+    /// Makes one receiver of each session that several filters found: the highest QoS, and every subscription
+    /// identifier [MQTT-3.3.4-2] [MQTT-3.3.4-4].
+    fn merge_overlapping(&mut self, receivers: &mut Vec<Subscriber>, round: u32, publisher: u32) {
+        self.scratch.identifiers.clear();
+        let mut kept = 0;
+        for at in 0..receivers.len() {
+            let receiver = receivers[at];
+            if receiver.no_local() && receiver.session() == publisher {
+                continue;
+            }
+            let session = &mut self.sessions[receiver.session()];
+            if session.mark.round == round {
+                let first = &mut receivers[session.mark.at as usize];
+                *first = first.merged(receiver);
+                if receiver.identifier() != 0 {
+                    self.scratch.identifiers.push((session.mark.at, receiver.identifier()));
+                }
+            } else {
+                session.mark = super::session::Mark { round, at: kept };
+                receivers[kept as usize] = receiver;
+                kept += 1;
+            }
+        }
+        receivers.truncate(kept as usize);
+    }
+
+    fn deliver_with_identifiers(&mut self, fan: &mut Fan<'_>, receiver: Subscriber, at: u32) -> Outcome {
+        let mut identifiers = std::mem::take(&mut self.scratch.one_receiver_identifiers);
+        identifiers.clear();
+        identifiers.extend((receiver.identifier() != 0).then_some(receiver.identifier()));
+        identifiers.extend(self.scratch.identifiers.iter().filter(|&&(of, _)| of == at).map(|&(_, id)| id));
+        let outcome = self.deliver_identified(fan, receiver, &identifiers, None);
+        self.scratch.one_receiver_identifiers = identifiers;
+        outcome
+    }
+
+    /// A message that another shard sent here.
+    pub(super) fn receive_publish(&mut self, from: u16, message: Message, ticket: Option<Ticket>) {
+        let mut fan = Fan::of(&message, self.next_round());
+        let outcome = self.deliver_here(&mut fan, NO_SLOT);
+        self.answer(from, ticket, outcome);
+    }
+
+    /// Answers the shard that waits, if one does.
+    pub(super) fn answer(&mut self, to: u16, ticket: Option<Ticket>, outcome: Outcome) {
+        if let Some(ticket) = ticket {
+            if to == self.shard {
+                self.take_answer(ticket, outcome);
+            } else {
+                self.note(to, Note::Answer { ticket, outcome });
+            }
+        }
+    }
+
+    /// The number of a new fan-out; never 0, which marks a session that was in none.
+    pub(super) fn next_round(&mut self) -> u32 {
+        self.scratch.round = self.scratch.round.wrapping_add(1).max(1);
+        self.scratch.round
+    }
+}
+
+/// The QoS of a delivery [MQTT-3.8.4-8].
+pub(super) fn granted(published: QoS, maximum: QoS) -> QoS {
+    published.min(maximum)
+}

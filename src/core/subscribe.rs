@@ -1,0 +1,255 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+//!
+//! A filter is in this shard's index at once. If it is the shard's first of that filter, the filter's owner has to
+//! publish the interest before SUBACK is sent: whatever is published after a SUBACK was seen is delivered, on
+//! whichever shard it arrives.
+
+use super::Core;
+use super::inbound::Flow;
+use super::note::Note;
+use super::session::Replay;
+use crate::codec::{
+    FilterRequest, Filters, Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions,
+    Unsubscribe, level_count, parse_shared,
+};
+use crate::engine::ConnId;
+use crate::index::{Change, Subscriber};
+use crate::slab::Key;
+
+/// A SUBSCRIBE whose filters are not published everywhere yet.
+pub struct Announcing {
+    conn: ConnId,
+    packet_id: u16,
+    codes: Vec<u8>,
+    replays: Vec<Replay>,
+    waits: u16,
+}
+
+impl Core {
+    pub(super) fn on_subscribe(&mut self, id: ConnId, subscribe: &Subscribe<'_>) -> Flow {
+        if subscribe.subscription_identifier.is_some() && !self.mqtt.subscription_identifiers {
+            let code = ReasonCode::SubscriptionIdentifiersNotSupported;
+            return self.protocol_error(id, code, "subscription identifiers are not available");
+        }
+        let slot = self.wire.conns[id.slot].session;
+        let v5 = self.wire.conns[id.slot].is_v5();
+        let identifier = subscribe.subscription_identifier.unwrap_or(0);
+        let mut codes = Vec::new();
+        let mut replays = Vec::new();
+        let mut changes = Vec::new();
+        for request in subscribe.filters.iter() {
+            let code = match self.check_filter(slot, request.filter) {
+                Ok(()) => self.subscribe_one(slot, request, identifier, &mut changes, &mut replays),
+                Err(code) if v5 => code as u8,
+                Err(_) => 0x80, // the only failure that 3.1.1 knows (§3.9.3)
+            };
+            codes.push(code);
+        }
+        let packet_id = subscribe.packet_id;
+        let announcing = Announcing { conn: id, packet_id, codes, replays, waits: 0 };
+        self.announce_for(announcing, changes);
+        Flow::Continue
+    }
+
+    fn check_filter(&self, slot: u32, filter: &str) -> Result<(), ReasonCode> {
+        let shared = parse_shared(filter);
+        let plain = shared.map_or(filter, |(_, filter)| filter);
+        if filter.len() > usize::from(self.limits.topic_bytes_max)
+            || level_count(plain) > usize::from(self.limits.topic_levels_max)
+        {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        if shared.is_some() && !self.mqtt.shared_subscriptions {
+            return Err(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        if is_wildcard(plain) && !self.mqtt.wildcard_subscriptions {
+            return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+        }
+        let session = &self.sessions[slot];
+        let held = session.filters.len() + session.groups.as_ref().map_or(0, |groups| groups.len());
+        if held >= self.limits.subscriptions_per_client_max as usize && !self.is_subscribed(slot, filter) {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        Ok(())
+    }
+
+    fn is_subscribed(&self, slot: u32, filter: &str) -> bool {
+        match parse_shared(filter) {
+            Some((name, filter)) => self.groups.member(self.groups.id(name, filter), slot).is_some(),
+            None => self.index.find(filter).is_some_and(|found| self.index.subscriber(found, slot).is_some()),
+        }
+    }
+
+    /// Enters one subscription; returns the granted QoS as a reason code [MQTT-3.9.3-1].
+    fn subscribe_one(
+        &mut self,
+        slot: u32,
+        request: FilterRequest<'_>,
+        identifier: u32,
+        changes: &mut Vec<Change>,
+        replays: &mut Vec<Replay>,
+    ) -> u8 {
+        let SubscriptionOptions { qos, no_local, retain_as_published, retain_handling } = request.options;
+        let qos = qos.min(self.mqtt.max_qos);
+        let subscriber = Subscriber::new(slot, qos)
+            .with_identifier(identifier)
+            .with_no_local(no_local)
+            .with_retain_as_published(retain_as_published);
+        if let Some((name, filter)) = parse_shared(request.filter) {
+            // Retained messages are not sent to shared subscriptions (§4.8.2).
+            self.join_group(slot, name, filter, subscriber, changes);
+            return qos as u8;
+        }
+        let subscribed = self.index.subscribe(request.filter, subscriber);
+        if !subscribed.replaced {
+            self.sessions[slot].filters.push(subscribed.filter);
+            self.counters.subscriptions.add(1);
+        }
+        if subscribed.first && self.shards > 1 {
+            changes.push(Change::Interested { filter: request.filter.into(), shard: self.shard });
+        }
+        let wanted = match retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => !subscribed.replaced,
+            RetainHandling::DoNotSend => false,
+        };
+        if wanted && self.mqtt.retain_available {
+            replays.push(self.new_replay(request.filter, qos, identifier));
+        }
+        qos as u8
+    }
+
+    /// Publishes changes of interest through their owners, and answers the client when that is done.
+    fn announce_for(&mut self, announcing: Announcing, changes: Vec<Change>) {
+        let waiter = self.announcing.insert(announcing);
+        let waits = self.announce(changes, Some(waiter));
+        self.announcing[waiter.slot].waits = waits;
+        if waits == 0 {
+            self.finish_subscribe(waiter.slot);
+        }
+    }
+
+    /// Publishes changes of interest: own ones at once, others by a note to their owner. Returns how many
+    /// owners will say when it is done.
+    pub(super) fn announce(&mut self, changes: Vec<Change>, waiter: Option<Key>) -> u16 {
+        let mut by_owner: Vec<(u16, Vec<Change>)> = Vec::new();
+        for change in changes {
+            let owner = self.shared.interest.owner_of(&change);
+            match by_owner.iter_mut().find(|(known, _)| *known == owner) {
+                Some((_, changes)) => changes.push(change),
+                None => by_owner.push((owner, vec![change])),
+            }
+        }
+        let mut waits = 0;
+        for (owner, changes) in by_owner {
+            if owner == self.shard {
+                self.shared.interest.apply(changes);
+            } else {
+                self.note(owner, Note::Announce { changes, waiter: waiter.map(to_u64) });
+                waits += u16::from(waiter.is_some());
+            }
+        }
+        waits
+    }
+
+    /// An owner has published what was announced.
+    pub(super) fn take_announced(&mut self, waiter: u64) {
+        let key = to_key(waiter);
+        let Some(announcing) = self.announcing.get_key_mut(key) else { return };
+        announcing.waits -= 1;
+        if announcing.waits == 0 {
+            self.finish_subscribe(key.slot);
+        }
+    }
+
+    fn finish_subscribe(&mut self, slot: u32) {
+        let Some(announcing) = self.announcing.remove(slot) else { return };
+        let Announcing { conn: id, packet_id, codes, replays, .. } = announcing;
+        // A later connection of the same client did not ask.
+        let Some(session) = self.live(id).map(|conn| conn.session) else { return };
+        let suback = SubAck {
+            packet_id,
+            reason_string: None,
+            user_properties: Default::default(),
+            codes: &codes,
+        };
+        self.wire.packet(id.slot, &Packet::SubAck(suback));
+        self.start_replays(session, replays);
+    }
+
+    pub(super) fn on_unsubscribe(&mut self, id: ConnId, unsubscribe: &Unsubscribe<'_>) {
+        let slot = self.wire.conns[id.slot].session;
+        let codes = self.unsubscribe_all(slot, unsubscribe.filters);
+        let unsuback = SubAck {
+            packet_id: unsubscribe.packet_id,
+            reason_string: None,
+            user_properties: Default::default(),
+            codes: &codes,
+        };
+        self.wire.packet(id.slot, &Packet::UnsubAck(unsuback));
+    }
+
+    fn unsubscribe_all(&mut self, slot: u32, filters: Filters<'_>) -> Vec<u8> {
+        let mut changes = Vec::new();
+        let codes = filters
+            .iter()
+            .map(|request| {
+                let existed = match parse_shared(request.filter) {
+                    Some((name, filter)) => self.leave_group(slot, self.groups.id(name, filter), &mut changes),
+                    None => self.unsubscribe_one(slot, request.filter, &mut changes),
+                };
+                if existed { ReasonCode::Success as u8 } else { ReasonCode::NoSubscriptionExisted as u8 }
+            })
+            .collect();
+        self.announce(changes, None);
+        codes
+    }
+
+    fn unsubscribe_one(&mut self, slot: u32, filter: &str, changes: &mut Vec<Change>) -> bool {
+        let Some(removed) = self.index.unsubscribe(filter, slot) else { return false };
+        let filters = &mut self.sessions[slot].filters;
+        if let Some(at) = filters.iter().position(|&known| known == removed.filter) {
+            filters.swap_remove(at);
+        }
+        self.counters.subscriptions.sub(1);
+        self.lost_interest(filter, removed.hash_gone, removed.last, changes);
+        self.stop_replay(slot, filter);
+        true
+    }
+
+    fn lost_interest(&self, filter: &str, hash_gone: bool, last: bool, changes: &mut Vec<Change>) {
+        // Exact filters are announced by their hash alone: it goes when the last filter with it goes.
+        let gone = if is_wildcard(filter) { last } else { last && hash_gone };
+        if gone && self.shards > 1 {
+            changes.push(Change::NotInterested { filter: filter.into(), shard: self.shard });
+        }
+    }
+
+    /// The session ends: so do all its subscriptions.
+    pub(super) fn drop_all_subscriptions(&mut self, slot: u32) {
+        let mut changes = Vec::new();
+        for filter in std::mem::take(&mut self.sessions[slot].filters) {
+            let text: Box<str> = self.index.filter_text(filter).into();
+            if let Some(removed) = self.index.unsubscribe_id(filter, slot) {
+                self.counters.subscriptions.sub(1);
+                self.lost_interest(&text, removed.hash_gone, removed.last, &mut changes);
+            }
+        }
+        while let Some(&group) = self.sessions[slot].groups.as_ref().and_then(|groups| groups.last()) {
+            self.leave_group(slot, group, &mut changes);
+        }
+        self.announce(changes, None);
+    }
+}
+
+fn is_wildcard(filter: &str) -> bool {
+    memchr::memchr2(b'+', b'#', filter.as_bytes()).is_some()
+}
+
+fn to_u64(key: Key) -> u64 {
+    u64::from(key.generation) << 32 | u64::from(key.slot)
+}
+
+fn to_key(waiter: u64) -> Key {
+    Key { slot: waiter as u32, generation: (waiter >> 32) as u32 }
+}

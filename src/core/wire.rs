@@ -1,0 +1,264 @@
+//! The connections of a shard and every byte that is written to them.
+//!
+//! A publication that goes to many receivers is encoded once for each form it takes and copied, with its
+//! packet identifier patched in.
+
+use super::conn::{Conn, LARGE_PAYLOAD_MIN, Outgoing};
+use super::counters::Counters;
+use super::message::{Message, Publication};
+use crate::codec::{
+    Ack, AckKind, Disconnect, Packet, ProtocolVersion, PublishHead, QoS, ReasonCode, encode, encode_ack,
+    encode_ping_resp, encode_publish_head, publish_len,
+};
+use crate::config::Limits;
+use crate::engine::{Effect, Time};
+use crate::slab::Slab;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Connections, their output, and what the driver is asked to do with them.
+pub struct Wire {
+    pub conns: Slab<Conn>,
+    pub outgoing: Outgoing,
+    pub effects: VecDeque<Effect>,
+    pub now: Time,
+    counters: Arc<Counters>,
+    limits: Arc<Limits>,
+    cache: FrameCache,
+}
+
+/// A publication while it is delivered to its receivers.
+pub struct Fan<'a> {
+    /// What is delivered.
+    pub publication: Publication<'a>,
+    /// The same in an allocation of its own, once somebody needed to keep it.
+    kept: Option<Message>,
+    /// Number of this fan-out.
+    pub round: u32,
+}
+
+/// How one receiver gets a publication.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    pub qos: QoS,
+    pub retain: bool,
+    pub dup: bool,
+    pub packet_id: u16,
+    pub subscription_identifiers: &'a [u32],
+}
+
+/// The packet is larger than the receiver takes.
+#[derive(Debug)]
+pub struct TooLarge;
+
+/// The form that was encoded last.
+#[derive(Default)]
+struct FrameCache {
+    form: Option<(u32, bool, QoS, bool)>,
+    bytes: Vec<u8>,
+    packet_id_at: usize,
+}
+
+impl<'a> Fan<'a> {
+    /// A publication that is in some buffer.
+    pub fn new(publication: Publication<'a>, round: u32) -> Fan<'a> {
+        Fan { publication, kept: None, round }
+    }
+
+    /// A publication that is kept already.
+    pub fn of(message: &'a Message, round: u32) -> Fan<'a> {
+        Fan { publication: message.publication(), kept: Some(message.clone()), round }
+    }
+
+    /// The publication as a message that can be kept.
+    pub fn message(&mut self) -> &Message {
+        self.kept.get_or_insert_with(|| self.publication.to_message())
+    }
+}
+
+impl Wire {
+    pub fn new(counters: Arc<Counters>, limits: Arc<Limits>, now: Time) -> Wire {
+        Wire {
+            conns: Slab::new(),
+            outgoing: Outgoing::default(),
+            effects: VecDeque::new(),
+            now,
+            counters,
+            limits,
+            cache: FrameCache::default(),
+        }
+    }
+
+    /// True while the connection takes more data: its unsent output is below the limit.
+    pub fn has_room(&self, slot: u32) -> bool {
+        self.conns[slot].unsent < self.limits.output_bytes_max
+    }
+
+    /// Writes a PUBLISH, or nothing if it is larger than the client takes [MQTT-3.1.2-24].
+    pub fn publish(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
+        let conn = &mut self.conns[slot];
+        let payload_len = fan.publication.payload().len();
+        let alike =
+            conn.aliases.is_none() && how.subscription_identifiers.is_empty() && payload_len < LARGE_PAYLOAD_MIN;
+        if alike {
+            self.cache.fill(conn.version, fan, how, self.now);
+            let FrameCache { bytes, packet_id_at, .. } = &self.cache;
+            if bytes.len() > conn.maximum_packet_size as usize {
+                return Err(TooLarge);
+            }
+            self.outgoing.write(slot, conn, |out| {
+                let at = out.len();
+                out.extend_from_slice(bytes);
+                if how.qos != QoS::AtMostOnce {
+                    out[at] |= u8::from(how.dup) << 3;
+                    out[at + packet_id_at..at + packet_id_at + 2].copy_from_slice(&how.packet_id.to_be_bytes());
+                }
+            });
+        } else {
+            self.publish_alone(slot, fan, how)?;
+        }
+        self.counters.packets_sent.add(1);
+        self.counters.publish_sent.add(1);
+        self.counters.publish_bytes_sent.add(payload_len as u64);
+        Ok(())
+    }
+
+    /// Writes a PUBLISH that no other receiver gets in the same form.
+    fn publish_alone(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
+        let conn = &mut self.conns[slot];
+        let publication = fan.publication;
+        let payload = publication.payload();
+        let (alias, known) = conn.alias_for(publication.topic());
+        let head = PublishHead {
+            topic: if known { "" } else { publication.topic() },
+            topic_alias: alias,
+            ..head(fan, how, self.now)
+        };
+        if publish_len(conn.version, &head, payload.len()) > conn.maximum_packet_size as usize {
+            return Err(TooLarge);
+        }
+        if let (Some(alias), false) = (alias, known) {
+            conn.give_alias(publication.topic(), alias);
+        }
+        let version = conn.version;
+        let large = payload.len() >= LARGE_PAYLOAD_MIN;
+        self.outgoing.write(slot, conn, |out| {
+            encode_publish_head(out, version, &head, payload.len());
+            if !large {
+                out.extend_from_slice(payload);
+            }
+        });
+        if large {
+            self.outgoing.write_large(conn, fan.message().payload_bytes());
+        }
+        Ok(())
+    }
+
+    /// Writes PUBACK, PUBREC, PUBREL or PUBCOMP.
+    pub fn ack(&mut self, slot: u32, kind: AckKind, packet_id: u16, reason: u8) {
+        let conn = &mut self.conns[slot];
+        let version = conn.version;
+        self.outgoing.write(slot, conn, |out| encode_ack(out, version, kind, packet_id, reason));
+        self.counters.packets_sent.add(1);
+    }
+
+    /// Writes PUBACK or PUBREC with a sentence for whoever debugs the client, if it wants one.
+    pub fn ack_because(&mut self, slot: u32, kind: AckKind, packet_id: u16, reason: ReasonCode, why: &str) {
+        let conn = &self.conns[slot];
+        if !conn.is_v5() || !conn.problem_information {
+            return self.ack(slot, kind, packet_id, reason as u8);
+        }
+        let ack = Ack { packet_id, reason: reason as u8, reason_string: Some(why), ..Ack::default() };
+        let packet = if kind == AckKind::PubAck { Packet::PubAck(ack) } else { Packet::PubRec(ack) };
+        if !self.fits(slot, &packet) {
+            return self.ack(slot, kind, packet_id, reason as u8);
+        }
+        self.packet(slot, &packet);
+    }
+
+    /// Writes PINGRESP.
+    pub fn ping_resp(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot];
+        self.outgoing.write(slot, conn, encode_ping_resp);
+        self.counters.packets_sent.add(1);
+    }
+
+    /// Writes DISCONNECT to a 5.0 client; earlier versions have no such packet from a server.
+    pub fn disconnect(&mut self, slot: u32, code: ReasonCode) {
+        if self.conns[slot].is_v5() {
+            self.packet(slot, &Packet::Disconnect(Disconnect { reason: code as u8, ..Disconnect::default() }));
+        }
+    }
+
+    /// Writes any packet.
+    pub fn packet(&mut self, slot: u32, packet: &Packet<'_>) {
+        let conn = &mut self.conns[slot];
+        let version = conn.version;
+        self.outgoing.write(slot, conn, |out| encode(packet, version, out));
+        self.counters.packets_sent.add(1);
+    }
+
+    /// True if the client takes a packet of this size.
+    pub fn fits(&self, slot: u32, packet: &Packet<'_>) -> bool {
+        let conn = &self.conns[slot];
+        if conn.maximum_packet_size == u32::MAX {
+            return true;
+        }
+        let mut bytes = Vec::new();
+        encode(packet, conn.version, &mut bytes);
+        bytes.len() <= conn.maximum_packet_size as usize
+    }
+}
+
+impl FrameCache {
+    fn fill(&mut self, version: ProtocolVersion, fan: &Fan<'_>, how: How<'_>, now: Time) {
+        let form = Some((fan.round, version == ProtocolVersion::V5, how.qos, how.retain));
+        if self.form == form {
+            return;
+        }
+        self.form = form;
+        self.bytes.clear();
+        let payload = fan.publication.payload();
+        // The identifier is patched in each copy; any but 0 stands for it here.
+        let head = PublishHead { dup: false, packet_id: 1, ..head(fan, how, now) };
+        self.packet_id_at = encode_publish_head(&mut self.bytes, version, &head, payload.len()).unwrap_or(0);
+        self.bytes.extend_from_slice(payload);
+    }
+}
+
+fn head<'h>(fan: &Fan<'h>, how: How<'h>, now: Time) -> PublishHead<'h> {
+    let publication = fan.publication;
+    PublishHead {
+        dup: how.dup,
+        qos: how.qos,
+        retain: how.retain,
+        topic: publication.topic(),
+        packet_id: how.packet_id,
+        topic_alias: None,
+        message_expiry_interval: publication.head().expiry_left(now),
+        subscription_identifiers: how.subscription_identifiers,
+        forward: publication.properties(),
+    }
+}
+
+impl Conn {
+    /// The alias to send a topic with, and whether the client knows it already.
+    fn alias_for(&self, topic: &str) -> (Option<u16>, bool) {
+        let Some(aliases) = self.aliases.as_ref().filter(|aliases| aliases.outgoing_max > 0) else {
+            return (None, false);
+        };
+        match aliases.outgoing.get(topic) {
+            Some(&alias) => (Some(alias), true),
+            None if aliases.outgoing.len() < usize::from(aliases.outgoing_max) => {
+                (Some(aliases.outgoing.len() as u16 + 1), false)
+            }
+            None => (None, false),
+        }
+    }
+
+    fn give_alias(&mut self, topic: &str, alias: u16) {
+        if let Some(aliases) = &mut self.aliases {
+            aliases.outgoing.insert(topic.into(), alias);
+        }
+    }
+}
