@@ -3,8 +3,15 @@
 //! This room never sees a socket, a session or a clock. Decoding borrows from the buffer that the bytes
 //! arrived in and allocates nothing for the packets of the hot path; encoding appends to a `Vec<u8>`.
 //! A packet that comes out of [`decode`] is well-formed: strings are UTF-8 without U+0000, topics and
-//! filters obey the wildcard rules, flags and reserved bits are as the specification asks.
+//! filters obey the wildcard rules, flags and reserved bits are as the specification asks. What depends on
+//! who sent it, or on what happened before, is the broker's business: packets that only one side may send
+//! are decoded from either.
 
+mod error;
 mod packet;
+mod reason;
+pub mod topic;
 
+pub use error::DecodeError;
 pub use packet::*;
+pub use reason::connack_return_code_v3;
