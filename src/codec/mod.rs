@@ -7,11 +7,19 @@
 //! who sent it, or on what happened before, is the broker's business: packets that only one side may send
 //! are decoded from either.
 
+mod decode;
 mod error;
+mod frame;
 mod packet;
+pub mod property;
 mod reason;
+mod subscription;
 pub mod topic;
+mod wire;
 
+pub use decode::{connect_version, decode, decode_ack, decode_connect, decode_publish};
 pub use error::DecodeError;
+pub use frame::{Frame, Framed, frame};
 pub use packet::*;
+pub use property::put_user_property;
 pub use reason::connack_return_code_v3;
