@@ -8,6 +8,7 @@
 //! are decoded from either.
 
 mod decode;
+mod encode;
 mod error;
 mod frame;
 mod packet;
@@ -18,6 +19,7 @@ pub mod topic;
 mod wire;
 
 pub use decode::{connect_version, decode, decode_ack, decode_connect, decode_publish};
+pub use encode::{PublishHead, encode, encode_ack, encode_ping_resp, encode_publish_head, publish_len};
 pub use error::DecodeError;
 pub use frame::{Frame, Framed, frame};
 pub use packet::*;
