@@ -30,6 +30,53 @@ pub enum QoS {
     ExactlyOnce = 2,
 }
 
+/// MQTT control packet types (MQTT 5.0 §2.1.2), the upper four bits of a packet's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the specification's names say it")]
+pub enum PacketType {
+    Connect = 1,
+    ConnAck = 2,
+    Publish = 3,
+    PubAck = 4,
+    PubRec = 5,
+    PubRel = 6,
+    PubComp = 7,
+    Subscribe = 8,
+    SubAck = 9,
+    Unsubscribe = 10,
+    UnsubAck = 11,
+    PingReq = 12,
+    PingResp = 13,
+    Disconnect = 14,
+    Auth = 15,
+}
+
+impl PacketType {
+    /// The type of a packet that starts with this byte; `None` for the reserved type 0.
+    #[inline]
+    pub fn of(first: u8) -> Option<PacketType> {
+        Some(match first >> 4 {
+            1 => PacketType::Connect,
+            2 => PacketType::ConnAck,
+            3 => PacketType::Publish,
+            4 => PacketType::PubAck,
+            5 => PacketType::PubRec,
+            6 => PacketType::PubRel,
+            7 => PacketType::PubComp,
+            8 => PacketType::Subscribe,
+            9 => PacketType::SubAck,
+            10 => PacketType::Unsubscribe,
+            11 => PacketType::UnsubAck,
+            12 => PacketType::PingReq,
+            13 => PacketType::PingResp,
+            14 => PacketType::Disconnect,
+            15 => PacketType::Auth,
+            _ => return None,
+        })
+    }
+}
+
 /// Any control packet, either direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
@@ -182,7 +229,7 @@ pub struct Publish<'a> {
 }
 
 /// Properties of PUBLISH (MQTT 5.0 §3.3.2.3), kept raw with the few that the broker acts on picked out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishProperties<'a> {
     /// The whole property section after its length, validated.
     pub raw: &'a [u8],
@@ -310,7 +357,7 @@ pub struct Auth<'a> {
 
 /// User properties in wire order: the validated bytes of a property section, walked by [`UserProperties::iter`],
 /// which passes over every other property.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 pub struct UserProperties<'a> {
     /// A validated property section (any properties), or empty.
     pub section: &'a [u8],
