@@ -3,4 +3,5 @@
 //! See ARCHITECTURE.md for the map.
 
 pub mod codec;
+pub mod config;
 pub mod engine;
