@@ -19,6 +19,11 @@ impl CpuSet {
         &self.0
     }
 
+    /// True when this CPU is among them.
+    pub fn contains(&self, cpu: usize) -> bool {
+        self.0.binary_search(&cpu).is_ok()
+    }
+
     /// True when no CPU is named.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

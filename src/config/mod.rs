@@ -1,24 +1,36 @@
 //! The one configuration file, as plain typed data.
 //!
 //! This room says what can be set ([`Config`] and its sections), what each setting is when nothing is said
-//! (`Default`), how it is written (`units`, `cpus`), which values and combinations are possible (`check`) and
-//! where in the file a mistake is (`load`). Nothing here opens a port or reads anything but the file.
+//! (`Default`), how it is written (`units`, `words`, `cpus`), where in the file each key is (`document`), which values
+//! and combinations are possible (`check`, `placement`). [`Draft`] takes a file and the command line's overrides through
+//! all of it. Nothing here opens a port or reads anything but the file.
 //!
 //! Every key is documented for its users in `tuning/ringmq.example.toml`, which a test holds against these types.
 
+mod check;
 mod cpus;
+mod document;
+mod draft;
+mod fields;
 mod limits;
+pub(crate) mod log;
 mod mqtt;
+mod placement;
+mod problem;
 mod units;
+mod words;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::cpus::CpuSet;
+pub use self::cpus::{CpuSet, CpuSetError};
+pub use self::draft::Draft;
 pub use self::limits::Limits;
 pub use self::mqtt::{MqttOptions, QueueFull, SharedStrategy};
+pub use self::placement::{Placement, SHARDS_MAX};
+pub use self::problem::{ConfigError, Origin, Problem};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -57,12 +69,12 @@ impl Default for Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// How many shards run, 1..=64; `None` ("auto") is one for each CPU of `cpus`.
-    #[serde(with = "units::auto")]
+    #[serde(with = "words::auto")]
     pub shards: Option<u16>,
     /// The CPUs that shards may run on; empty is every CPU the process is allowed.
     pub cpus: CpuSet,
     /// Whether each shard stays on one CPU; `None` ("auto") when there are no more shards than CPUs.
-    #[serde(with = "units::auto")]
+    #[serde(with = "words::auto")]
     pub pin: Option<bool>,
     /// How long an orderly stop may take before what is left is cut off.
     #[serde(with = "units::duration")]
@@ -71,7 +83,7 @@ pub struct Server {
     pub allow_anonymous: bool,
     /// Makes the hash tables of two runs alike. `None` (the key is left out) draws a seed, which is what a
     /// server that strangers can reach wants.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "units::some_count", skip_serializing_if = "Option::is_none")]
     pub hash_seed: Option<u64>,
     /// What is logged: a level, or levels by module (`info,ringmq::net=debug`).
     pub log: String,
@@ -109,7 +121,7 @@ pub enum LogFormat {
 #[serde(default, deny_unknown_fields)]
 pub struct Listener {
     /// IP address and port; port 0 lets the kernel choose.
-    #[serde(with = "units::address")]
+    #[serde(with = "words::address")]
     pub address: SocketAddr,
     /// How many connections may wait in the kernel for each shard to accept them (`listen(2)`).
     #[serde(deserialize_with = "units::count")]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::units;
+use super::words;
 use crate::codec::{ProtocolVersion, QoS};
 
 /// What of MQTT is offered, and how.
@@ -14,7 +14,7 @@ pub struct MqttOptions {
     /// Whether QoS 0 messages are queued for a session without a connection.
     pub queue_qos0_offline: bool,
     /// The highest QoS of messages taken from clients, and of subscriptions granted.
-    #[serde(with = "units::qos")]
+    #[serde(with = "words::qos")]
     pub max_qos: QoS,
     /// Whether messages can be retained.
     pub retain_available: bool,
@@ -29,10 +29,10 @@ pub struct MqttOptions {
     /// Whether a payload said to be UTF-8 is checked to be.
     pub check_payload_format: bool,
     /// The protocol versions that clients may speak, ascending; at least one.
-    #[serde(with = "units::versions")]
+    #[serde(with = "words::versions")]
     pub versions: Vec<ProtocolVersion>,
     /// Response information for 5.0 clients that ask for it; `None` (written "") gives none.
-    #[serde(with = "units::text_or_none")]
+    #[serde(with = "words::text_or_none")]
     pub response_information: Option<String>,
 }
 
