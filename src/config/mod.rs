@@ -31,6 +31,7 @@ pub use self::limits::Limits;
 pub use self::mqtt::{MqttOptions, QueueFull, SharedStrategy};
 pub use self::placement::{Placement, SHARDS_MAX};
 pub use self::problem::{ConfigError, Origin, Problem};
+pub(crate) use self::units::{duration_text, size_text};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

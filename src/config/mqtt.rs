@@ -36,6 +36,13 @@ pub struct MqttOptions {
     pub response_information: Option<String>,
 }
 
+impl MqttOptions {
+    /// The names of the protocol versions that clients may speak, ascending.
+    pub fn version_names(&self) -> impl Iterator<Item = &'static str> {
+        words::versions::NAMES.iter().filter(|(_, version)| self.versions.contains(version)).map(|(name, _)| *name)
+    }
+}
+
 impl Default for MqttOptions {
     fn default() -> MqttOptions {
         MqttOptions {

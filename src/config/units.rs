@@ -20,7 +20,7 @@ fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// Writes a size with the largest unit that leaves no fraction.
-pub(super) fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     let (unit, factor) =
         SIZES.into_iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(("B", 1));
     format!("{}{unit}", bytes / factor)
@@ -37,7 +37,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// Writes a duration with the largest unit that leaves no fraction.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub(crate) fn duration_text(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let whole = |(_, factor): &(&str, u64)| ms >= *factor && ms.is_multiple_of(*factor);
     match TIMES_MS.into_iter().rev().find(whole) {

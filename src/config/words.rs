@@ -123,7 +123,7 @@ pub(super) mod versions {
     use crate::codec::ProtocolVersion;
     use serde::Deserialize;
 
-    const NAMES: [(&str, ProtocolVersion); 3] =
+    pub const NAMES: [(&str, ProtocolVersion); 3] =
         [("3.1", ProtocolVersion::V31), ("3.1.1", ProtocolVersion::V311), ("5.0", ProtocolVersion::V5)];
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<ProtocolVersion>, D::Error> {
