@@ -2,5 +2,8 @@
 //!
 //! See ARCHITECTURE.md for the map.
 
+pub mod cli;
 pub mod codec;
+pub mod config;
+pub mod doctor;
 pub mod engine;

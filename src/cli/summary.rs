@@ -1,0 +1,63 @@
+//! What a configuration amounts to, in a few lines: told at start-up and by `check-config`.
+
+use crate::config::{Config, Limits, MqttOptions, Placement, Ring, duration_text, size_text};
+
+/// Lines of a name and a text.
+pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static str, String)> {
+    let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    vec![
+        ("shards", shards(placement)),
+        ("listeners", listeners.join(", ")),
+        ("ring", ring(&config.ring)),
+        ("limits", limits(&config.limits)),
+        ("sessions", sessions(&config.limits)),
+        ("mqtt", mqtt(&config.mqtt)),
+        ("$SYS", config.sys.interval.map_or("never".to_owned(), |every| format!("every {}", duration_text(every)))),
+    ]
+}
+
+fn shards(placement: &Placement) -> String {
+    let pinned = if placement.pin { "pinned" } else { "not pinned" };
+    format!("{} on CPUs {}, {pinned}", placement.shards, placement.cpus)
+}
+
+fn ring(ring: &Ring) -> String {
+    let buffers = format!("{} receive buffers of {}", ring.recv_buffers, size_text(u64::from(ring.recv_buffer_bytes)));
+    format!("{} + {} entries, {buffers}, mesh of {} a pair", ring.entries, ring.completion_entries, ring.mesh_capacity)
+}
+
+fn limits(limits: &Limits) -> String {
+    format!(
+        "{} connections, packets of {}, {} retained messages in {}",
+        limits.connections_max,
+        size_text(u64::from(limits.packet_bytes_max)),
+        limits.retained_messages_max,
+        size_text(limits.retained_bytes_max),
+    )
+}
+
+fn sessions(limits: &Limits) -> String {
+    format!(
+        "{} without a client; each {} in flight, {} queued in {}, {} subscriptions",
+        limits.sessions_max,
+        limits.inflight_max,
+        limits.queue_messages_max,
+        size_text(limits.queue_bytes_max as u64),
+        limits.subscriptions_per_client_max,
+    )
+}
+
+fn mqtt(mqtt: &MqttOptions) -> String {
+    let versions: Vec<&str> = mqtt.version_names().collect();
+    let off: Vec<&str> = [
+        (mqtt.retain_available, "retained messages"),
+        (mqtt.wildcard_subscriptions, "wildcards"),
+        (mqtt.shared_subscriptions, "shared subscriptions"),
+        (mqtt.subscription_identifiers, "subscription identifiers"),
+    ]
+    .into_iter()
+    .filter_map(|(on, name)| (!on).then_some(name))
+    .collect();
+    let without = if off.is_empty() { String::new() } else { format!(", without {}", off.join(", ")) };
+    format!("{}, QoS up to {}{without}", versions.join(", "), mqtt.max_qos as u8)
+}

@@ -1,0 +1,188 @@
+//! Which values and combinations are possible. Every key whose type allows more than makes sense is named here.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::cpus::CpuSet;
+use super::placement::placement;
+use super::problem::Finding;
+use super::units::{duration_text, size_text};
+use super::{Config, Limits, Listener, MqttOptions, Ring, Server, log};
+
+/// The largest packet MQTT can describe: the largest remaining length and its header (MQTT 5.0, 2.1.4).
+const PACKET_BYTES_LARGEST: u64 = 268_435_455 + 5;
+/// What one shard's receive buffers may take.
+const RECV_BYTES_LARGEST: u64 = 1 << 30;
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Everything that is wrong with a configuration on a host that allows these CPUs.
+pub(super) fn check(config: &Config, allowed: &CpuSet) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    server(&config.server, allowed, &mut findings);
+    listeners(&config.listeners, config.server.allow_anonymous, &mut findings);
+    ring(&config.ring, &mut findings);
+    let before = findings.0.len();
+    limits(&config.limits, &mut findings);
+    if findings.0.len() == before {
+        limits_together(config, &mut findings);
+    }
+    mqtt(&config.mqtt, &mut findings);
+    if let Some(interval) = config.sys.interval {
+        findings.time("sys.interval", interval, Duration::from_secs(1)..=DAY);
+    }
+    findings.0
+}
+
+fn server(server: &Server, allowed: &CpuSet, findings: &mut Findings) {
+    findings.time("server.stop_timeout", server.stop_timeout, Duration::ZERO..=HOUR);
+    if let Some(shards) = server.shards {
+        findings.count("server.shards", u64::from(shards), 1..=u64::from(super::SHARDS_MAX));
+    }
+    if let Err(part) = log::parse(&server.log) {
+        let remedy = "write off, error, warn, info, debug or trace, or such levels by module: info,ringmq::net=debug";
+        findings.add(&["server.log"], format!("\"{part}\" is no log level"), remedy);
+    }
+    if let Err(finding) = placement(server, allowed) {
+        findings.0.push(finding);
+    }
+}
+
+fn listeners(listeners: &[Listener], allow_anonymous: bool, findings: &mut Findings) {
+    if listeners.is_empty() {
+        findings.add(&["listener"], "no listener".to_owned(), "name at least one, or leave the key out");
+    }
+    for (index, listener) in listeners.iter().enumerate() {
+        let key = format!("listener[{index}].address");
+        findings.count(&format!("listener[{index}].backlog"), u64::from(listener.backlog), 1..=1 << 20);
+        if listener.address.port() != 0 && listeners[..index].iter().any(|other| other.address == listener.address) {
+            findings.add(&[&key], format!("{} is listed twice", listener.address), "remove one of them");
+        }
+        if !is_loopback(listener.address) && !allow_anonymous {
+            let what = format!("other hosts can reach {}, and clients are not authenticated", listener.address);
+            let remedy =
+                "listen on 127.0.0.1 or [::1], or accept it: server.allow_anonymous = true (--allow-anonymous)";
+            findings.add(&[&key, "server.allow_anonymous"], what, remedy);
+        }
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn ring(ring: &Ring, findings: &mut Findings) {
+    findings.count("ring.entries", u64::from(ring.entries), 8..=32_768);
+    findings.count("ring.completion_entries", u64::from(ring.completion_entries), 16..=65_536);
+    findings.count("ring.recv_buffers", u64::from(ring.recv_buffers), 8..=32_768);
+    findings.size("ring.recv_buffer_bytes", u64::from(ring.recv_buffer_bytes), 256..=1 << 20);
+    findings.count("ring.mesh_capacity", u64::from(ring.mesh_capacity), 16..=1 << 20);
+    if ring.completion_entries < ring.entries {
+        let what = format!("completion_entries, {}, are fewer than entries, {}", ring.completion_entries, ring.entries);
+        let remedy = "give it at least as many entries; eight times as many is a good start";
+        findings.add(&["ring.completion_entries", "ring.entries"], what, remedy);
+    }
+    if !ring.recv_buffers.is_power_of_two() {
+        let what = format!("{} is not a power of two", ring.recv_buffers);
+        let next = ring.recv_buffers.checked_next_power_of_two().unwrap_or(32_768).max(8);
+        findings.add(&["ring.recv_buffers"], what, &format!("write {next}"));
+    }
+    let recv_bytes = u64::from(ring.recv_buffers) * u64::from(ring.recv_buffer_bytes);
+    if recv_bytes > RECV_BYTES_LARGEST {
+        let what = format!("the receive buffers of one shard would take {}", size_text(recv_bytes));
+        let remedy = format!("make them fewer or smaller: {} at most", size_text(RECV_BYTES_LARGEST));
+        findings.add(&["ring.recv_buffer_bytes", "ring.recv_buffers"], what, &remedy);
+    }
+}
+
+fn limits(limits: &Limits, findings: &mut Findings) {
+    let counts = [
+        ("connections_max", u64::from(limits.connections_max), 1),
+        ("topic_levels_max", u64::from(limits.topic_levels_max), 1),
+        ("subscriptions_per_client_max", u64::from(limits.subscriptions_per_client_max), 1),
+        ("receive_maximum", u64::from(limits.receive_maximum), 1),
+        ("inflight_max", u64::from(limits.inflight_max), 1),
+    ];
+    for (key, value, least) in counts {
+        findings.count(&format!("limits.{key}"), value, least..=u64::MAX);
+    }
+    findings.time("limits.connect_timeout", limits.connect_timeout, Duration::from_millis(100)..=HOUR);
+    findings.size("limits.packet_bytes_max", u64::from(limits.packet_bytes_max), 128..=PACKET_BYTES_LARGEST);
+    findings.size("limits.topic_bytes_max", u64::from(limits.topic_bytes_max), 1..=65_535);
+    // A server must take client identifiers of 1 to 23 bytes [MQTT-3.1.3-5].
+    findings.size("limits.client_id_bytes_max", u64::from(limits.client_id_bytes_max), 23..=65_535);
+}
+
+/// Limits that would make another one meaningless: what one key lets in, another would never let out.
+fn limits_together(config: &Config, findings: &mut Findings) {
+    let limits = &config.limits;
+    let packet = u64::from(limits.packet_bytes_max);
+    let must_hold_a_packet = [
+        ("queue_bytes_max", limits.queue_bytes_max as u64, limits.queue_messages_max > 0),
+        ("output_bytes_max", limits.output_bytes_max as u64, true),
+        ("retained_bytes_max", limits.retained_bytes_max, config.mqtt.retain_available),
+    ];
+    for (key, bytes, counts) in must_hold_a_packet {
+        if counts && bytes < packet {
+            let (bytes, packet) = (size_text(bytes), size_text(packet));
+            let what = format!("{key}, {bytes}, cannot hold one packet of packet_bytes_max, {packet}");
+            let remedy = format!("raise {key} to at least {packet}, or lower packet_bytes_max");
+            findings.add(&[&format!("limits.{key}"), "limits.packet_bytes_max"], what, &remedy);
+        }
+    }
+    let must_fit_in_a_packet =
+        [("topic_bytes_max", limits.topic_bytes_max), ("client_id_bytes_max", limits.client_id_bytes_max)];
+    for (key, bytes) in must_fit_in_a_packet {
+        if u64::from(bytes) >= packet {
+            let (bytes, packet) = (size_text(u64::from(bytes)), size_text(packet));
+            let what = format!("{key}, {bytes}, does not fit in a packet of packet_bytes_max, {packet}");
+            let remedy = format!("lower {key}, or raise packet_bytes_max");
+            findings.add(&[&format!("limits.{key}"), "limits.packet_bytes_max"], what, &remedy);
+        }
+    }
+}
+
+fn mqtt(mqtt: &MqttOptions, findings: &mut Findings) {
+    if mqtt.versions.is_empty() {
+        let remedy = "name at least one of \"3.1\", \"3.1.1\", \"5.0\"";
+        findings.add(&["mqtt.versions"], "no client could connect".to_owned(), remedy);
+    }
+    if let Some(information) = &mqtt.response_information {
+        findings.size("mqtt.response_information", information.len() as u64, 0..=65_535);
+        if information.contains('\0') {
+            let remedy = "remove it: MQTT strings cannot carry it [MQTT-1.5.4-2]";
+            findings.add(&["mqtt.response_information"], "holds U+0000".to_owned(), remedy);
+        }
+    }
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, keys: &[&str], what: String, remedy: &str) {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        self.0.push(Finding { keys, what, remedy: remedy.to_owned() });
+    }
+
+    fn count(&mut self, key: &str, value: u64, range: RangeInclusive<u64>) {
+        self.range(key, value, range, |value| value.to_string());
+    }
+
+    fn size(&mut self, key: &str, value: u64, range: RangeInclusive<u64>) {
+        self.range(key, value, range, size_text);
+    }
+
+    fn time(&mut self, key: &str, value: Duration, range: RangeInclusive<Duration>) {
+        self.range(key, value, range, duration_text);
+    }
+
+    fn range<T: PartialOrd + Copy>(&mut self, key: &str, value: T, range: RangeInclusive<T>, text: fn(T) -> String) {
+        let (least, most) = range.into_inner();
+        if value < least {
+            self.add(&[key], format!("{} is too little", text(value)), &format!("write {} or more", text(least)));
+        } else if value > most {
+            self.add(&[key], format!("{} is too much", text(value)), &format!("write {} or less", text(most)));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `[limits]`: one named bound for each thing that can grow.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::units;
+
+/// What nothing may grow beyond. What happens at each limit is said where it is enforced.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections of the whole process; the bound on open descriptors may be lower.
+    #[serde(deserialize_with = "units::count")]
+    pub connections_max: u32,
+    /// How long a connection may take from being accepted to a complete CONNECT.
+    #[serde(with = "units::duration")]
+    pub connect_timeout: Duration,
+    /// The largest packet taken from a client: all of it, fixed header included. At most 268,435,460.
+    #[serde(with = "units::bytes")]
+    pub packet_bytes_max: u32,
+    /// The longest topic name or topic filter, in bytes.
+    #[serde(with = "units::bytes")]
+    pub topic_bytes_max: u16,
+    /// The most levels a topic name or topic filter may have.
+    #[serde(deserialize_with = "units::count")]
+    pub topic_levels_max: u16,
+    /// The most user properties in one packet (and in one will).
+    #[serde(deserialize_with = "units::count")]
+    pub user_properties_max: u16,
+    /// The most subscriptions of one session.
+    #[serde(deserialize_with = "units::count")]
+    pub subscriptions_per_client_max: u32,
+    /// The longest client identifier, in bytes.
+    #[serde(with = "units::bytes")]
+    pub client_id_bytes_max: u16,
+    /// Receive maximum announced to 5.0 clients, and held against all: QoS 1 and 2 messages that one client
+    /// may have unfinished towards the server; at least 1.
+    #[serde(deserialize_with = "units::count")]
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages outstanding towards one client; its own receive maximum may be lower. At least 1.
+    #[serde(deserialize_with = "units::count")]
+    pub inflight_max: u16,
+    /// Messages that wait in one session beyond those in flight.
+    #[serde(deserialize_with = "units::count")]
+    pub queue_messages_max: u32,
+    /// Bytes of those messages, topics and properties included.
+    #[serde(with = "units::bytes")]
+    pub queue_bytes_max: usize,
+    /// Unsent bytes of one connection beyond which QoS 0 messages for it are dropped: it reads too slowly.
+    #[serde(with = "units::bytes")]
+    pub output_bytes_max: usize,
+    /// Retained messages of the whole process.
+    #[serde(deserialize_with = "units::count")]
+    pub retained_messages_max: u64,
+    /// Bytes of those messages, topics and properties included.
+    #[serde(with = "units::bytes")]
+    pub retained_bytes_max: u64,
+    /// Topic alias maximum announced to 5.0 clients, and the most aliases used towards one; 0 uses none.
+    #[serde(deserialize_with = "units::count")]
+    pub topic_alias_max: u16,
+    /// The longest session expiry interval granted, in seconds; `u32::MAX` is never, as on the wire.
+    #[serde(with = "units::seconds_or_never")]
+    pub session_expiry_max: u32,
+    /// The longest keep alive granted, in seconds: a client that asks for more, or for none, is told this as the
+    /// server keep alive. 0 leaves the client its own.
+    #[serde(with = "units::seconds")]
+    pub keep_alive_max: u16,
+    /// Sessions without a connection of the whole process.
+    #[serde(deserialize_with = "units::count")]
+    pub sessions_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_max: 1_000_000,
+            connect_timeout: Duration::from_secs(5),
+            packet_bytes_max: 1024 * 1024,
+            topic_bytes_max: 1024,
+            topic_levels_max: 128,
+            user_properties_max: 64,
+            subscriptions_per_client_max: 10_000,
+            client_id_bytes_max: 256,
+            receive_maximum: 1024,
+            inflight_max: 128,
+            queue_messages_max: 1000,
+            queue_bytes_max: 1024 * 1024,
+            output_bytes_max: 1024 * 1024,
+            retained_messages_max: 1_000_000,
+            retained_bytes_max: 256 * 1024 * 1024,
+            topic_alias_max: 32,
+            session_expiry_max: u32::MAX,
+            keep_alive_max: 0,
+            sessions_max: 1_000_000,
+        }
+    }
+}

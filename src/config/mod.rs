@@ -1,0 +1,197 @@
+//! The one configuration file, as plain typed data.
+//!
+//! This room says what can be set ([`Config`] and its sections), what each setting is when nothing is said
+//! (`Default`), how it is written (`units`, `words`, `cpus`), where in the file each key is (`document`), which values
+//! and combinations are possible (`check`, `placement`). [`Draft`] takes a file and the command line's overrides through
+//! all of it. Nothing here opens a port or reads anything but the file.
+//!
+//! Every key is documented for its users in `tuning/ringmq.example.toml`, which a test holds against these types.
+
+mod check;
+mod cpus;
+mod document;
+mod draft;
+mod fields;
+mod limits;
+pub(crate) mod log;
+mod mqtt;
+mod placement;
+mod problem;
+mod units;
+mod words;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::cpus::{CpuSet, CpuSetError};
+pub use self::draft::Draft;
+pub use self::limits::Limits;
+pub use self::mqtt::{MqttOptions, QueueFull, SharedStrategy};
+pub use self::placement::{Placement, SHARDS_MAX};
+pub use self::problem::{ConfigError, Origin, Problem};
+pub(crate) use self::units::{duration_text, size_text};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[server]`: shards, their CPUs, stopping, logging.
+    pub server: Server,
+    /// `[[listener]]`: where clients connect; at least one.
+    #[serde(rename = "listener")]
+    pub listeners: Vec<Listener>,
+    /// `[ring]`: the io_uring of each shard and the mesh between shards.
+    pub ring: Ring,
+    /// `[limits]`: what nothing may grow beyond.
+    pub limits: Limits,
+    /// `[mqtt]`: what of MQTT is offered, and how.
+    pub mqtt: MqttOptions,
+    /// `[sys]`: the `$SYS` topics.
+    pub sys: Sys,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            server: Server::default(),
+            listeners: vec![Listener::default()],
+            ring: Ring::default(),
+            limits: Limits::default(),
+            mqtt: MqttOptions::default(),
+            sys: Sys::default(),
+        }
+    }
+}
+
+/// `[server]`: the process as a whole.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// How many shards run, 1..=64; `None` ("auto") is one for each CPU of `cpus`.
+    #[serde(with = "words::auto")]
+    pub shards: Option<u16>,
+    /// The CPUs that shards may run on; empty is every CPU the process is allowed.
+    pub cpus: CpuSet,
+    /// Whether each shard stays on one CPU; `None` ("auto") when there are no more shards than CPUs.
+    #[serde(with = "words::auto")]
+    pub pin: Option<bool>,
+    /// How long an orderly stop may take before what is left is cut off.
+    #[serde(with = "units::duration")]
+    pub stop_timeout: Duration,
+    /// Whether a listener that other hosts can reach may serve clients that nobody authenticated.
+    pub allow_anonymous: bool,
+    /// Makes the hash tables of two runs alike. `None` (the key is left out) draws a seed, which is what a
+    /// server that strangers can reach wants.
+    #[serde(deserialize_with = "units::some_count", skip_serializing_if = "Option::is_none")]
+    pub hash_seed: Option<u64>,
+    /// What is logged: a level, or levels by module (`info,ringmq::net=debug`).
+    pub log: String,
+    /// How a log line looks.
+    pub log_format: LogFormat,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server {
+            shards: None,
+            cpus: CpuSet::default(),
+            pin: None,
+            stop_timeout: Duration::from_secs(5),
+            allow_anonymous: false,
+            hash_seed: None,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+/// `[[listener]]`: one address that clients connect to.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listener {
+    /// IP address and port; port 0 lets the kernel choose.
+    #[serde(with = "words::address")]
+    pub address: SocketAddr,
+    /// How many connections may wait in the kernel for each shard to accept them (`listen(2)`).
+    #[serde(deserialize_with = "units::count")]
+    pub backlog: u32,
+}
+
+impl Default for Listener {
+    fn default() -> Listener {
+        Listener { address: SocketAddr::from(([127, 0, 0, 1], 1883)), backlog: 4096 }
+    }
+}
+
+/// `[ring]`: each shard's io_uring, its receive buffers, and the mesh.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ring {
+    /// Submission queue entries of a shard.
+    #[serde(deserialize_with = "units::count")]
+    pub entries: u32,
+    /// Completion queue entries of a shard, at least `entries`.
+    #[serde(deserialize_with = "units::count")]
+    pub completion_entries: u32,
+    /// Provided receive buffers of a shard, shared by all its connections: a power of two, at most 32,768.
+    #[serde(deserialize_with = "units::count")]
+    pub recv_buffers: u16,
+    /// Size of one such buffer.
+    #[serde(with = "units::bytes")]
+    pub recv_buffer_bytes: u32,
+    /// Where an idle shard sleeps.
+    pub wait: WaitIn,
+    /// Messages that may wait in the mesh from one shard to another.
+    #[serde(deserialize_with = "units::count")]
+    pub mesh_capacity: u32,
+}
+
+impl Default for Ring {
+    fn default() -> Ring {
+        Ring {
+            entries: 1024,
+            completion_entries: 8192,
+            recv_buffers: 1024,
+            recv_buffer_bytes: 4 * 1024,
+            wait: WaitIn::Ring,
+            mesh_capacity: 4096,
+        }
+    }
+}
+
+/// Where an idle shard sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitIn {
+    /// In its network ring, which watches glommio's rings.
+    Ring,
+    /// In glommio, which is woken when the network ring completes.
+    Glommio,
+}
+
+/// `[sys]`: the `$SYS` topics.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sys {
+    /// How often they are published; `None` is never.
+    #[serde(with = "units::duration_or_zero")]
+    pub interval: Option<Duration>,
+}
+
+impl Default for Sys {
+    fn default() -> Sys {
+        Sys { interval: Some(Duration::from_secs(10)) }
+    }
+}

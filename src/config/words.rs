@@ -1,0 +1,156 @@
+//! How the other values are written in the file: addresses, QoS, versions, and words that stand for a choice.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserializer, Serializer};
+
+use super::units::{NumberOr, Written};
+
+/// A value, or "auto" to let the program choose.
+pub(super) mod auto {
+    use super::*;
+
+    pub trait Auto: Copy {
+        const EXPECTING: &'static str;
+        fn from_number(number: u64) -> Option<Self>;
+        fn from_bool(value: bool) -> Option<Self>;
+        fn write<S: Serializer>(self, s: S) -> Result<S::Ok, S::Error>;
+    }
+
+    impl Auto for u16 {
+        const EXPECTING: &'static str = "a whole number of at most 65535, or \"auto\"";
+        fn from_number(number: u64) -> Option<u16> {
+            u16::try_from(number).ok()
+        }
+        fn from_bool(_: bool) -> Option<u16> {
+            None
+        }
+        fn write<S: Serializer>(self, s: S) -> Result<S::Ok, S::Error> {
+            s.serialize_u16(self)
+        }
+    }
+
+    impl Auto for bool {
+        const EXPECTING: &'static str = "true, false, or \"auto\"";
+        fn from_number(_: u64) -> Option<bool> {
+            None
+        }
+        fn from_bool(value: bool) -> Option<bool> {
+            Some(value)
+        }
+        fn write<S: Serializer>(self, s: S) -> Result<S::Ok, S::Error> {
+            s.serialize_bool(self)
+        }
+    }
+
+    struct AutoVisitor<T>(PhantomData<T>);
+
+    impl<T: Auto> Visitor<'_> for AutoVisitor<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(T::EXPECTING)
+        }
+
+        fn visit_bool<E: Error>(self, value: bool) -> Result<Option<T>, E> {
+            T::from_bool(value).map(Some).ok_or_else(|| E::invalid_type(Unexpected::Bool(value), &self))
+        }
+
+        fn visit_i64<E: Error>(self, value: i64) -> Result<Option<T>, E> {
+            let read = u64::try_from(value).ok().and_then(T::from_number);
+            read.map(Some).ok_or_else(|| E::invalid_value(Unexpected::Signed(value), &self))
+        }
+
+        fn visit_str<E: Error>(self, value: &str) -> Result<Option<T>, E> {
+            if value == "auto" { Ok(None) } else { Err(E::invalid_value(Unexpected::Str(value), &self)) }
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>, T: Auto>(d: D) -> Result<Option<T>, D::Error> {
+        d.deserialize_any(AutoVisitor(PhantomData))
+    }
+
+    pub fn serialize<S: Serializer, T: Auto>(value: &Option<T>, s: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => value.write(s),
+            None => s.serialize_str("auto"),
+        }
+    }
+}
+
+/// An IP address and port.
+pub(super) mod address {
+    use super::*;
+    use std::net::SocketAddr;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<SocketAddr, D::Error> {
+        let expecting = "an IP address and port, like \"127.0.0.1:1883\" or \"[::1]:1883\"";
+        d.deserialize_any(NumberOr::new(expecting, |written| match written {
+            Written::Number(_) => None,
+            Written::Text(text) => text.parse().ok(),
+        }))
+    }
+
+    pub fn serialize<S: Serializer>(value: &SocketAddr, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(value)
+    }
+}
+
+/// A QoS as its number.
+pub(super) mod qos {
+    use super::*;
+    use crate::codec::QoS;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<QoS, D::Error> {
+        d.deserialize_any(NumberOr::new("0, 1 or 2", |written| match written {
+            Written::Number(0) => Some(QoS::AtMostOnce),
+            Written::Number(1) => Some(QoS::AtLeastOnce),
+            Written::Number(2) => Some(QoS::ExactlyOnce),
+            _ => None,
+        }))
+    }
+
+    pub fn serialize<S: Serializer>(value: &QoS, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u8(*value as u8)
+    }
+}
+
+/// Protocol versions by the names people know them by; ascending, each once.
+pub(super) mod versions {
+    use super::*;
+    use crate::codec::ProtocolVersion;
+    use serde::Deserialize;
+
+    pub const NAMES: [(&str, ProtocolVersion); 3] =
+        [("3.1", ProtocolVersion::V31), ("3.1.1", ProtocolVersion::V311), ("5.0", ProtocolVersion::V5)];
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<ProtocolVersion>, D::Error> {
+        let written = Vec::<String>::deserialize(d)?;
+        let unknown = written.iter().find(|name| NAMES.iter().all(|(known, _)| known != name));
+        if let Some(name) = unknown {
+            return Err(D::Error::invalid_value(Unexpected::Str(name), &"\"3.1\", \"3.1.1\" or \"5.0\""));
+        }
+        let named = NAMES.iter().filter(|(name, _)| written.iter().any(|written| written == name));
+        Ok(named.map(|(_, version)| *version).collect())
+    }
+
+    pub fn serialize<S: Serializer>(value: &[ProtocolVersion], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(NAMES.iter().filter(|(_, version)| value.contains(version)).map(|(name, _)| name))
+    }
+}
+
+/// Text, or "" for none.
+pub(super) mod text_or_none {
+    use super::*;
+    use serde::Deserialize;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+        Ok(Some(String::deserialize(d)?).filter(|text| !text.is_empty()))
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<String>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(value.as_deref().unwrap_or_default())
+    }
+}

@@ -1,0 +1,134 @@
+//! The `ringmq` program as an operator meets it: what it prints, and its exit codes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn ringmq(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_ringmq")).args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn file(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let (code, out, _) = ringmq(&["--version"]);
+    assert_eq!((code, out.trim()), (Some(0), concat!("ringmq ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn help_names_every_command_and_option() {
+    let (code, out, _) = ringmq(&["--help"]);
+    assert_eq!(code, Some(0));
+    let names =
+        ["serve", "check-config", "doctor", "--config", "--listen", "--shards", "--cpus", "--log", "--allow-anonymous"];
+    for name in names {
+        assert!(out.contains(name), "{name} is missing:\n{out}");
+    }
+    assert!(out.contains("127.0.0.1:1883") && out.contains("Exit codes"), "{out}");
+}
+
+#[test]
+fn an_unknown_option_is_a_usage_error() {
+    let (code, _, err) = ringmq(&["--confg", "x"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--config"), "{err}");
+}
+
+#[test]
+fn a_good_file_is_summed_up() {
+    let path = file("good.toml", "[server]\nshards = 3\npin = false\n[limits]\npacket_bytes_max = \"64KiB\"\n");
+    let (code, out, err) = ringmq(&["check-config", &path]);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(out.lines().next(), Some(format!("{path}: OK").as_str()));
+    for expected in ["3 on CPUs ", "not pinned", "127.0.0.1:1883", "packets of 64KiB", "3.1, 3.1.1, 5.0, QoS up to 2"] {
+        assert!(out.contains(expected), "{expected} is missing:\n{out}");
+    }
+}
+
+#[test]
+fn the_example_file_is_good() {
+    let (code, _, err) = ringmq(&["check-config", concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/ringmq.example.toml")]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn each_kind_of_mistake_is_told_with_file_line_key_and_remedy() {
+    let cases = [
+        ("syntax", "[limits\n", ":1:", "", "correct the TOML"),
+        ("section", "\n[limit]\n", ":2:2: limit: ", "no such section", "[limits]"),
+        ("key", "[limits]\ninflight = 1\n", ":2:1: limits.inflight: ", "no such key", "the keys of [limits]"),
+        ("kind", "[limits]\ninflight_max = true\n", ":2:16: limits.inflight_max: ", "boolean", "a whole number"),
+        ("unit", "[sys]\ninterval = \"10\"\n", ":2:12: sys.interval: ", "\"10\"", "with its unit"),
+        ("range", "[ring]\nentries = 1\n", ":2:11: ring.entries: ", "too little", "8 or more"),
+        ("pair", "[limits]\nqueue_bytes_max = 9\n", ":2:19: limits.queue_bytes_max: ", "cannot hold", "1MiB"),
+        ("cpu", "[server]\ncpus = \"8000\"\n", ":2:8: server.cpus: ", "CPU 8000 does not exist", "choose among"),
+        (
+            "open",
+            "[[listener]]\naddress = \"0.0.0.0:1\"\n",
+            ":2:11: listener[0].address: ",
+            "authenticated",
+            "127.0.0.1",
+        ),
+    ];
+    for (name, text, place, what, remedy) in cases {
+        let path = file(&format!("bad-{name}.toml"), text);
+        let (code, out, err) = ringmq(&["check-config", &path]);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{name}: {err}");
+        assert!(err.starts_with(&format!("{path}{place}")), "{name}: {err}");
+        assert!(err.contains(what), "{name}: {err}");
+        let told = err.lines().find(|line| line.starts_with("  remedy: ")).unwrap_or_default();
+        assert!(told.contains(remedy), "{name}: {err}");
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_has_an_exit_code_of_its_own() {
+    for args in [["check-config", "/nonexistent.toml"], ["--config", "/nonexistent.toml"]] {
+        let (code, _, err) = ringmq(&args);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains("/nonexistent.toml") && err.contains("remedy: "), "{err}");
+    }
+}
+
+#[test]
+fn serving_is_refused_for_the_same_mistakes_as_checking() {
+    let path = file("serve-bad.toml", "[limits]\ninflight = 1\n");
+    for args in [vec!["--config", &path], vec!["serve", "--config", &path], vec!["doctor", "--config", &path]] {
+        let (code, _, err) = ringmq(&args);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains("limits.inflight"), "{err}");
+    }
+}
+
+#[test]
+fn an_option_that_cannot_be_is_named() {
+    let cases = [
+        (["--shards", "65"], "--shards: server.shards: 65 is too much"),
+        (["--cpus", "8000"], "--cpus: server.cpus: CPU 8000 does not exist"),
+        (["--listen", "0.0.0.0:0"], "--listen: listener[0].address: other hosts can reach"),
+        (["--log", "loud"], "--log: server.log: \"loud\" is no log level"),
+    ];
+    for (args, told) in cases {
+        let (code, _, err) = ringmq(&args);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.starts_with(told) && err.contains("remedy: "), "{err}");
+    }
+}
+
+#[test]
+fn the_doctor_says_a_line_for_each_thing_it_looks_at() {
+    let (code, out, err) = ringmq(&["doctor"]);
+    let levels = ["OK    ", "WARN  ", "FAIL  "];
+    assert!(out.lines().all(|line| levels.iter().any(|level| line.starts_with(level))), "{out}{err}");
+    for name in ["kernel", "io_uring", "memlock", "open files", "cpus", "huge pages", "backlog", "ports"] {
+        assert_eq!(out.lines().filter(|line| line[6..].starts_with(name)).count(), 1, "{name}:\n{out}");
+    }
+    assert_eq!(code, Some(i32::from(out.contains("FAIL  "))), "{out}");
+}
