@@ -5,5 +5,9 @@
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod core;
 pub mod doctor;
 pub mod engine;
+pub mod index;
+pub mod slab;
+pub mod wheel;

@@ -140,10 +140,10 @@ impl Outgoing {
             self.dirty.push(ConnId { slot, generation: conn.generation });
         }
         if conn.output.bytes.capacity() == 0 {
-            conn.output = self.pool.pop().unwrap_or_else(|| Output {
-                bytes: Vec::with_capacity(Self::BUFFER_BYTES),
-                large: Vec::new(),
-            });
+            conn.output = self
+                .pool
+                .pop()
+                .unwrap_or_else(|| Output { bytes: Vec::with_capacity(Self::BUFFER_BYTES), large: Vec::new() });
         }
         conn.output.bytes.len()
     }

@@ -8,7 +8,7 @@ use super::timers::{Timer, silence_allowed};
 use super::{Core, Time};
 use crate::codec::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Frame, Packet, ProtocolVersion, QoS, ReasonCode,
-    connack_return_code_v3, decode, level_count,
+    connack_return_code_v3, decode, topic::level_count,
 };
 use crate::engine::{ConnId, Effect, HandOver, ShardId};
 use std::sync::atomic::Ordering::Relaxed;
@@ -165,8 +165,7 @@ impl Core {
         let slot = self.sessions.insert(Session::new(client_id.into())).slot;
         let hash = crate::index::topic_hash(&self.shared.seed, client_id);
         let (sessions, seed) = (&self.sessions, &self.shared.seed);
-        self.clients
-            .insert_unique(hash, slot, |&slot| crate::index::topic_hash(seed, &sessions[slot].client_id));
+        self.clients.insert_unique(hash, slot, |&slot| crate::index::topic_hash(seed, &sessions[slot].client_id));
         self.counters.sessions.add(1);
         Ok((slot, false))
     }
@@ -283,4 +282,3 @@ impl Core {
         }
     }
 }
-

@@ -5,7 +5,7 @@ use super::counters::DropReason;
 use super::route::granted;
 use super::session::{Delivery, Extra, Inflight, InflightState, NO_SLOT, Outcome, Queue, Session};
 use super::wire::{Fan, How, Wire};
-use crate::codec::{AckKind, QoS};
+use crate::codec::{PacketType, QoS};
 use crate::config::QueueFull;
 use crate::index::Subscriber;
 use std::num::NonZeroU64;
@@ -32,7 +32,7 @@ impl Core {
     ) -> Outcome {
         let head = fan.publication.head();
         let how = How {
-            qos: granted(head.qos, to.qos()),
+            qos: granted(head.qos, QoS::from_bits(to.qos()).unwrap_or_default()),
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
             retain: head.retain && to.retain_as_published(),
             dup: false,
@@ -44,7 +44,11 @@ impl Core {
             self.note_live(slot, head.topic_hash);
         }
         self.counters.matched.add(1);
-        if how.qos == QoS::AtMostOnce { self.deliver_qos0(fan, slot, how) } else { self.deliver_kept(fan, slot, how, group) }
+        if how.qos == QoS::AtMostOnce {
+            self.deliver_qos0(fan, slot, how)
+        } else {
+            self.deliver_kept(fan, slot, how, group)
+        }
     }
 
     /// QoS 0: now or never, unless the configuration keeps it for sessions that are away.
@@ -69,10 +73,8 @@ impl Core {
     /// QoS 1 and 2: sent if the window is open and nobody waits before it, else queued.
     fn deliver_kept(&mut self, fan: &mut Fan<'_>, slot: u32, how: How<'_>, group: Option<u64>) -> Outcome {
         let session = &mut self.sessions[slot];
-        let at_once = session.is_connected()
-            && !session.has_queue()
-            && session.has_window()
-            && self.wire.has_room(session.conn);
+        let at_once =
+            session.is_connected() && !session.has_queue() && session.has_window() && self.wire.has_room(session.conn);
         let delivery = delivery(fan, how, group);
         if !at_once {
             return self.enqueue(slot, delivery);
@@ -182,7 +184,7 @@ impl Core {
             session.to_resend -= 1;
             at += 1;
             let Some(delivery) = inflight.delivery.as_ref().filter(|_| publish) else {
-                self.wire.ack(session.conn, AckKind::PubRel, inflight.packet_id, 0);
+                self.wire.ack(session.conn, PacketType::PubRel, inflight.packet_id, 0);
                 continue;
             };
             self.scratch.round = self.scratch.round.wrapping_add(1).max(1);
@@ -234,13 +236,12 @@ impl Core {
     pub(super) fn on_pub_rec(&mut self, slot: u32, packet_id: u16, reason: u8) {
         let session = &mut self.sessions[slot];
         let conn = session.conn;
-        let awaited = |inflight: &Inflight| {
-            matches!(inflight.state, InflightState::AwaitsPubRec | InflightState::AwaitsPubComp)
-        };
+        let awaited =
+            |inflight: &Inflight| matches!(inflight.state, InflightState::AwaitsPubRec | InflightState::AwaitsPubComp);
         let Some(at) = session.find_inflight(packet_id).filter(|&at| awaited(&session.inflight[at])) else {
             if reason < 0x80 {
                 let code = if self.wire.conns[conn].is_v5() { 0x92 } else { 0 };
-                self.wire.ack(conn, AckKind::PubRel, packet_id, code);
+                self.wire.ack(conn, PacketType::PubRel, packet_id, code);
             }
             return;
         };
@@ -255,7 +256,7 @@ impl Core {
         }
         session.inflight[at].state = InflightState::AwaitsPubComp;
         session.inflight[at].delivery = None;
-        self.wire.ack(conn, AckKind::PubRel, packet_id, 0);
+        self.wire.ack(conn, PacketType::PubRel, packet_id, 0);
     }
 }
 

@@ -128,11 +128,10 @@ impl Core {
             (Phase::Leaving, _) => return Flow::Stop,
             (Phase::AwaitsConnect, packet_type::CONNECT) => return self.on_first_packet(id, frame, from_here),
             (Phase::AwaitsConnect, _) => return self.close_silently(id, "the first packet is not a CONNECT"),
-            (Phase::Connected, packet_type::PUBLISH) => {
-                decode_publish(frame.first, frame.body, version).map(|publish| self.on_publish(id, &publish, frame.body))
-            }
+            (Phase::Connected, packet_type::PUBLISH) => decode_publish(frame.first, frame.body, version)
+                .map(|publish| self.on_publish(id, &publish, frame.body)),
             (Phase::Connected, kind @ packet_type::PUBACK..=packet_type::PUBCOMP) => {
-                decode_ack(frame, version).map(|ack| {
+                decode_ack(frame.first, frame.body, version).map(|ack| {
                     match kind {
                         packet_type::PUBACK => self.on_pub_ack(session, ack.packet_id, ack.reason),
                         packet_type::PUBREC => self.on_pub_rec(session, ack.packet_id, ack.reason),
@@ -172,7 +171,11 @@ impl Core {
         if let Some(interval) = disconnect.session_expiry_interval {
             let now = self.sessions[session].expiry_interval;
             if now == 0 && interval != 0 {
-                return self.protocol_error(id, ReasonCode::ProtocolError, "a session expiry interval of 0 cannot be changed");
+                return self.protocol_error(
+                    id,
+                    ReasonCode::ProtocolError,
+                    "a session expiry interval of 0 cannot be changed",
+                );
             }
             self.sessions[session].expiry_interval = interval.min(self.limits.session_expiry_max);
         }

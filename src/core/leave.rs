@@ -44,12 +44,12 @@ impl Core {
         }
         let due = self.wire.now.after(Duration::from_secs(will.delay.into()));
         will.due = Some(due);
-        let generation = self.sessions.key(slot).generation;
+        let generation = self.session_key(slot).generation;
         self.wheel.insert(due, Timer::will(slot, generation));
     }
 
     fn schedule_expiry(&mut self, slot: u32) {
-        let generation = self.sessions.key(slot).generation;
+        let generation = self.session_key(slot).generation;
         let session = &mut self.sessions[slot];
         if session.expiry_interval == EXPIRES_NEVER {
             session.expires = Time(u64::MAX);

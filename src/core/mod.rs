@@ -34,7 +34,7 @@ use crate::codec::ReasonCode;
 use crate::config::{Limits, MqttOptions};
 use crate::engine::{ConnId, Effect, Engine, HandOver, Output, ShardId, Time, TransportEnd};
 use crate::index::{Groups, HashSeed, Interest, InterestCache, LocalIndex, RetainedStore, Route, Subscriber};
-use crate::slab::Slab;
+use crate::slab::{Key, Slab};
 use crate::wheel::Wheel;
 use conn::{Conn, Phase};
 use counters::{Counters, EndReason};
@@ -54,6 +54,9 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// How many messages may wait for another shard before those who publish there are read no further.
 pub const OUTBOX_MESSAGES_MAX: usize = 4096;
+
+/// How many recent topics a shard remembers the interest of the other shards in.
+const INTEREST_CACHE_TOPICS: usize = 4096;
 
 /// What all shards of a broker see.
 pub struct Shared {
@@ -79,7 +82,7 @@ impl Shared {
     pub fn new(shards: u16, seed: u64) -> Shared {
         let seed = HashSeed::from_u64(seed);
         Shared {
-            interest: Interest::new(shards, seed),
+            interest: Interest::new(shards, seed.clone()),
             seed,
             counters: (0..shards).map(|_| Arc::default()).collect(),
             connections: AtomicU64::new(0),
@@ -162,7 +165,6 @@ struct Scratch {
     route: Route,
     body: Vec<u8>,
     due: Vec<Timer>,
-    codes: Vec<u8>,
     round: u32,
 }
 
@@ -178,10 +180,10 @@ impl Core {
             wire: Wire::new(counters.clone(), limits.clone(), now),
             sessions: Slab::new(),
             clients: HashTable::new(),
-            index: LocalIndex::new(shared.seed),
-            groups: Groups::new(shared.seed),
-            retained: RetainedStore::new(),
-            interest_cache: InterestCache::new(),
+            index: LocalIndex::new(shared.seed.clone()),
+            groups: Groups::new(shared.seed.clone()),
+            retained: RetainedStore::new(shared.seed.clone()),
+            interest_cache: InterestCache::new(INTEREST_CACHE_TOPICS),
             wheel: Wheel::new(TICK, now),
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
             noted: Vec::new(),
@@ -262,6 +264,11 @@ impl Core {
         self.wire.effects.push_back(Effect::Close(id));
     }
 
+    /// The key of a session that exists.
+    fn session_key(&self, slot: u32) -> Key {
+        self.sessions.key_of(slot).expect("the slot was taken from a connection or an index, which name live sessions")
+    }
+
     fn live(&self, id: ConnId) -> Option<&Conn> {
         let conn = self.wire.conns.get(id.slot)?;
         (conn.generation == id.generation && conn.phase != Phase::Leaving).then_some(conn)
@@ -280,17 +287,17 @@ impl Core {
             }
             Note::Answer { ticket, outcome } => self.take_answer(ticket, outcome),
             Note::Announce { changes, waiter } => {
-                self.shared.interest.apply(changes);
+                self.shared.interest.apply(changes.iter().map(|change| change.of(from)));
                 if let Some(waiter) = waiter {
                     self.note(from, Note::Announced { waiter });
                 }
             }
             Note::Announced { waiter } => self.take_announced(waiter),
-            Note::AskRetained { replay, filter, after } => {
-                let (messages, last, done) = self.scan_retained(&filter, after.as_deref());
-                self.note(from, Note::Retained { replay, messages, last, done });
+            Note::AskRetained { replay, filter, cursor } => {
+                let (messages, more) = self.scan_retained(&filter, cursor);
+                self.note(from, Note::Retained { replay, messages, more });
             }
-            Note::Retained { replay, messages, last, done } => self.take_retained(replay, messages, last, done),
+            Note::Retained { replay, messages, more } => self.take_retained(replay, messages, more),
         }
     }
 
@@ -435,3 +442,6 @@ impl Engine for Core {
         self.wire.conns.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::message::Message;
 use super::session::Outcome;
-use crate::index::{Change, ShareGroup};
+use crate::index::{Change, Interest, ScanCursor, ShareGroup};
 use std::sync::Arc;
 
 /// A note from one shard to another. Notes of one shard arrive in the order they were written.
@@ -45,7 +45,7 @@ pub enum Note {
     /// Publish these changes of interest; you own their filters.
     Announce {
         /// The changes.
-        changes: Vec<Change>,
+        changes: Vec<Interested>,
         /// Who waits for them, if anybody.
         waiter: Option<u64>,
     },
@@ -60,8 +60,8 @@ pub enum Note {
         replay: ReplayId,
         /// Topic filter.
         filter: Box<str>,
-        /// The last topic received, to go on behind it.
-        after: Option<Box<str>>,
+        /// Where the last batch ended.
+        cursor: ScanCursor,
     },
     /// Retained messages that match.
     Retained {
@@ -69,11 +69,56 @@ pub enum Note {
         replay: ReplayId,
         /// The messages, by topic.
         messages: Vec<Message>,
-        /// The last topic looked at.
-        last: Option<Box<str>>,
-        /// Nothing is left on this shard.
-        done: bool,
+        /// Where to go on; `None` when nothing is left on this shard.
+        more: Option<ScanCursor>,
     },
+}
+
+/// A change of the writing shard's interest, which the owner of the filter publishes.
+#[derive(Debug)]
+pub enum Interested {
+    /// It has a subscriber to the filter now.
+    Yes {
+        /// Topic filter.
+        filter: Box<str>,
+    },
+    /// It has none any more.
+    No {
+        /// Topic filter.
+        filter: Box<str>,
+    },
+    /// So many members of a shared subscription are its.
+    Group {
+        /// Share name.
+        name: Box<str>,
+        /// Topic filter.
+        filter: Box<str>,
+        /// Members that are connected.
+        online: u32,
+        /// All members.
+        total: u32,
+    },
+}
+
+impl Interested {
+    /// The shard that publishes this change.
+    pub fn owner(&self, interest: &Interest) -> u16 {
+        match self {
+            Interested::Yes { filter } | Interested::No { filter } => interest.owner(filter),
+            Interested::Group { filter, .. } => interest.shared_owner(filter),
+        }
+    }
+
+    /// The change as one of this shard.
+    pub fn of(&self, shard: u16) -> Change<'_> {
+        match self {
+            Interested::Yes { filter } => Change::Interested { filter, shard },
+            Interested::No { filter } => Change::NotInterested { filter, shard },
+            &Interested::Group { ref name, ref filter, online, total } => {
+                Change::Group { name, filter, shard, online, total }
+            }
+        }
+    }
 }
 
 /// Names an acknowledgement that waits on the publisher's shard.

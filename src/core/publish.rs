@@ -5,8 +5,9 @@ use super::inbound::Flow;
 use super::message::{NEVER, Parts, Publication};
 use super::note::Ticket;
 use super::session::{Ack, Outcome};
-use crate::codec::{AckKind, Publish, QoS, ReasonCode, level_count};
+use crate::codec::{PacketType, Publish, QoS, ReasonCode, topic::level_count};
 use crate::engine::{ConnId, Time};
+use crate::slab::Key;
 use std::time::Duration;
 
 /// How many acknowledgements of one client may wait for other shards before it is read no further.
@@ -94,7 +95,10 @@ impl Core {
             let session = &self.sessions[conn.session];
             let known = publish.qos == QoS::ExactlyOnce && self.is_repeated(conn.session, publish.packet_id);
             if !known && session.receives_at_least(usize::from(self.limits.receive_maximum)) {
-                return Err((ReasonCode::ReceiveMaximumExceeded, "more unacknowledged messages than the receive maximum"));
+                return Err((
+                    ReasonCode::ReceiveMaximumExceeded,
+                    "more unacknowledged messages than the receive maximum",
+                ));
             }
         }
         Ok(())
@@ -148,12 +152,8 @@ impl Core {
             self.acknowledge(session, publish.packet_id, publish.qos, routed.outcome);
         } else {
             let acks = self.sessions[session].acks.get_or_insert_default();
-            let ack = Ack {
-                packet_id: publish.packet_id,
-                qos: publish.qos,
-                waits: routed.waits,
-                outcome: routed.outcome,
-            };
+            let ack =
+                Ack { packet_id: publish.packet_id, qos: publish.qos, waits: routed.waits, outcome: routed.outcome };
             acks.waiting.push_back(ack);
         }
         Flow::Continue
@@ -161,7 +161,7 @@ impl Core {
 
     /// The ticket of the acknowledgement that comes next.
     fn ticket(&mut self, slot: u32) -> Ticket {
-        let generation = self.sessions.key(slot).generation;
+        let generation = self.session_key(slot).generation;
         let acks = self.sessions[slot].acks.get_or_insert_default();
         Ticket { session: slot, generation, number: acks.first.wrapping_add(acks.waiting.len() as u32) }
     }
@@ -174,8 +174,8 @@ impl Core {
     fn refuse_publish(&mut self, id: ConnId, publish: &Publish<'_>, code: ReasonCode, why: &str) {
         let kind = match publish.qos {
             QoS::AtMostOnce => return,
-            QoS::AtLeastOnce => AckKind::PubAck,
-            QoS::ExactlyOnce => AckKind::PubRec,
+            QoS::AtLeastOnce => PacketType::PubAck,
+            QoS::ExactlyOnce => PacketType::PubRec,
         };
         let session = self.wire.conns[id.slot].session;
         if self.sessions[session].acks.as_ref().is_some_and(|acks| !acks.waiting.is_empty()) {
@@ -197,7 +197,7 @@ impl Core {
     /// Another shard has dealt with a message that carried a ticket.
     pub(super) fn take_answer(&mut self, ticket: Ticket, outcome: Outcome) {
         let slot = ticket.session;
-        if self.sessions.get_key(slot, ticket.generation).is_none() {
+        if self.sessions.get_key(Key { slot, generation: ticket.generation }).is_none() {
             return;
         }
         let Some(acks) = &mut self.sessions[slot].acks else { return };
@@ -247,7 +247,7 @@ impl Core {
             // A QoS 2 publisher asks again when it is back; a QoS 1 publisher publishes again.
             return;
         }
-        let kind = if qos == QoS::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
+        let kind = if qos == QoS::ExactlyOnce { PacketType::PubRec } else { PacketType::PubAck };
         self.wire.ack(session.conn, kind, packet_id, reason as u8);
     }
 
@@ -263,7 +263,7 @@ impl Core {
             acks.waiting.iter().any(|ack| ack.packet_id == packet_id && ack.qos == QoS::ExactlyOnce)
         });
         if !waits {
-            self.wire.ack(session.conn, AckKind::PubRec, packet_id, 0);
+            self.wire.ack(session.conn, PacketType::PubRec, packet_id, 0);
         }
     }
 
@@ -272,7 +272,7 @@ impl Core {
         let conn = &self.wire.conns[id.slot];
         let known = self.sessions[conn.session].receiving.as_mut().is_some_and(|ids| ids.remove(packet_id));
         let reason = if known || !conn.is_v5() { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        self.wire.ack(id.slot, AckKind::PubComp, packet_id, reason as u8);
+        self.wire.ack(id.slot, PacketType::PubComp, packet_id, reason as u8);
     }
 }
 

@@ -10,12 +10,13 @@ use super::route::{Routed, granted};
 use super::session::{Outcome, Replay};
 use super::wire::{Fan, How};
 use crate::codec::QoS;
-use crate::index::ScanEnd;
+use crate::index::{ScanCursor, ScanEnd};
+use crate::slab::Key;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// How many retained messages a replay asks for at a time.
-const BATCH_MESSAGES: usize = 32;
+/// How many retained topics are looked at for one batch of a replay.
+const BATCH_TOPICS: usize = 64;
 
 /// Behind how many topics delivered live during a replay it stops telling old from new.
 const LIVE_TOPICS_MAX: usize = 4096;
@@ -62,8 +63,8 @@ impl Core {
         }
         let old = self.retained.get(message.topic());
         let messages = self.shared.retained.load(Relaxed) + u64::from(old.is_none());
-        let bytes = self.shared.retained_bytes.load(Relaxed) + message.size() as u64
-            - old.map_or(0, |old| old.size() as u64);
+        let bytes =
+            self.shared.retained_bytes.load(Relaxed) + message.size() as u64 - old.map_or(0, |old| old.size() as u64);
         messages <= self.limits.retained_messages_max && bytes <= self.limits.retained_bytes_max
     }
 
@@ -92,7 +93,7 @@ impl Core {
             identifier,
             shard: if exact { home } else { 0 },
             shard_end: if exact { home + 1 } else { self.shards },
-            after: None,
+            cursor: ScanCursor::default(),
             asked: false,
             batch: VecDeque::new(),
         }
@@ -169,43 +170,43 @@ impl Core {
     }
 
     fn ask_retained(&mut self, slot: u32) {
-        let generation = self.sessions.key(slot).generation;
+        let generation = self.session_key(slot).generation;
         let Some(replays) = &mut self.sessions[slot].replays else { return };
         let Some(replay) = replays.waiting.front_mut() else { return };
         replay.asked = true;
         let id = ReplayId { session: slot, generation, number: replays.number };
-        let (shard, filter, after) = (replay.shard, replay.filter.clone(), replay.after.clone());
+        let (shard, filter, cursor) = (replay.shard, replay.filter.clone(), std::mem::take(&mut replay.cursor));
         if shard == self.shard {
-            let (messages, last, done) = self.scan_retained(&filter, after.as_deref());
-            self.take_batch(id, messages, last, done);
+            let (messages, more) = self.scan_retained(&filter, cursor);
+            self.take_batch(id, messages, more);
         } else {
-            self.note(shard, Note::AskRetained { replay: id, filter, after });
+            self.note(shard, Note::AskRetained { replay: id, filter, cursor });
         }
     }
 
-    /// Finds the next retained messages of this shard that match a filter.
-    pub(super) fn scan_retained(&mut self, filter: &str, after: Option<&str>) -> (Vec<Message>, Option<Box<str>>, bool) {
-        let mut messages = Vec::new();
-        let end = self.retained.scan(filter, after, BATCH_MESSAGES, &mut messages);
-        let last = messages.last().map(|message: &Message| message.topic().into());
+    /// Finds the next retained messages of this shard that match a filter, and where to go on.
+    pub(super) fn scan_retained(&mut self, filter: &str, mut cursor: ScanCursor) -> (Vec<Message>, Option<ScanCursor>) {
+        let mut found = Vec::new();
+        let end = self.retained.scan(filter, &mut cursor, BATCH_TOPICS, &mut found);
+        let mut messages: Vec<Message> = found.into_iter().map(|(_, message)| message).collect();
         let now = self.wire.now;
         for expired in messages.extract_if(.., |message| message.is_expired(now)) {
             let old = self.retained.remove(expired.topic());
             self.counters.retained_expired.add(1);
             self.count_retained(old.as_ref(), None);
         }
-        (messages, last, end == ScanEnd::Done)
+        (messages, (end == ScanEnd::More).then_some(cursor))
     }
 
-    pub(super) fn take_retained(&mut self, id: ReplayId, messages: Vec<Message>, last: Option<Box<str>>, done: bool) {
-        if self.take_batch(id, messages, last, done) {
+    pub(super) fn take_retained(&mut self, id: ReplayId, messages: Vec<Message>, more: Option<ScanCursor>) {
+        if self.take_batch(id, messages, more) {
             self.replay(id.session);
         }
     }
 
     /// Hands a batch to the replay that asked for it; false if that one is gone.
-    fn take_batch(&mut self, id: ReplayId, messages: Vec<Message>, last: Option<Box<str>>, done: bool) -> bool {
-        let key = crate::slab::Key { slot: id.session, generation: id.generation };
+    fn take_batch(&mut self, id: ReplayId, messages: Vec<Message>, more: Option<ScanCursor>) -> bool {
+        let key = Key { slot: id.session, generation: id.generation };
         let Some(session) = self.sessions.get_key_mut(key).filter(|session| session.is_connected()) else {
             return false;
         };
@@ -216,11 +217,9 @@ impl Core {
         let Some(replay) = replays.waiting.front_mut() else { return false };
         replay.asked = false;
         replay.batch.extend(messages);
-        if done {
-            replay.shard += 1;
-            replay.after = None;
-        } else {
-            replay.after = last;
+        match more {
+            Some(cursor) => replay.cursor = cursor,
+            None => replay.shard += 1,
         }
         true
     }

@@ -106,7 +106,7 @@ impl Core {
             let session = &mut self.sessions[receiver.session()];
             if session.mark.round == round {
                 let first = &mut receivers[session.mark.at as usize];
-                *first = first.merged(receiver);
+                *first = merged(*first, receiver);
                 if receiver.identifier() != 0 {
                     self.scratch.identifiers.push((session.mark.at, receiver.identifier()));
                 }
@@ -157,4 +157,11 @@ impl Core {
 /// The QoS of a delivery [MQTT-3.8.4-8].
 pub(super) fn granted(published: QoS, maximum: QoS) -> QoS {
     published.min(maximum)
+}
+
+/// Two subscriptions of one session as one: the higher QoS, RETAIN kept if either keeps it.
+fn merged(a: Subscriber, b: Subscriber) -> Subscriber {
+    Subscriber::new(a.session(), a.qos().max(b.qos()))
+        .with_identifier(a.identifier())
+        .with_retain_as_published(a.retain_as_published() || b.retain_as_published())
 }

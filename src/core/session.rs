@@ -6,7 +6,7 @@
 use super::message::Message;
 use crate::codec::QoS;
 use crate::engine::{Time, TransportEnd};
-use crate::index::FilterId;
+use crate::index::{FilterId, ScanCursor};
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroU64;
 
@@ -285,8 +285,8 @@ pub struct Replay {
     pub shard: u16,
     /// The shard after the last one to ask.
     pub shard_end: u16,
-    /// The last topic of that shard that arrived.
-    pub after: Option<Box<str>>,
+    /// Where that shard goes on.
+    pub cursor: ScanCursor,
     /// A batch is on its way.
     pub asked: bool,
     /// What arrived and waits for room.
@@ -417,7 +417,10 @@ mod tests {
     fn session_with(ids: &[u16]) -> Session {
         let mut session = Session::new("c".into());
         for &packet_id in ids {
-            session.inflight.push_back(Inflight { delivery: None, packet_id, state: InflightState::AwaitsPubAck,
+            session.inflight.push_back(Inflight {
+                delivery: None,
+                packet_id,
+                state: InflightState::AwaitsPubAck,
                 sent: true,
             });
             session.unacked += 1;

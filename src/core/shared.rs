@@ -6,11 +6,11 @@
 use super::Core;
 use super::counters::DropReason;
 use super::message::Message;
-use super::note::{Note, Ticket};
+use super::note::{Interested, Note, Ticket};
 use super::session::{Delivery, NO_SLOT, Outcome};
 use super::wire::Fan;
 use crate::config::SharedStrategy;
-use crate::index::{Change, GroupId, Pick, ShardMembers, ShareGroup, Subscriber};
+use crate::index::{GroupId, Pick, ShardMembers, ShareGroup, Subscriber};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -156,7 +156,7 @@ impl Core {
         name: &str,
         filter: &str,
         subscriber: Subscriber,
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<Interested>,
     ) {
         let joined = self.groups.join(name, filter, subscriber, true);
         if joined.replaced {
@@ -169,7 +169,7 @@ impl Core {
     }
 
     /// Ends a session's membership; false if it was no member.
-    pub(super) fn leave_group(&mut self, slot: u32, group: GroupId, changes: &mut Vec<Change>) -> bool {
+    pub(super) fn leave_group(&mut self, slot: u32, group: GroupId, changes: &mut Vec<Interested>) -> bool {
         let Some((name, filter)) = self.groups.texts(group) else { return false };
         let (name, filter): (Box<str>, Box<str>) = (name.into(), filter.into());
         if self.groups.leave(group, slot).is_none() {
@@ -201,15 +201,13 @@ impl Core {
         self.announce(changes, None);
     }
 
-    fn group_change(&self, group: GroupId, name: &str, filter: &str) -> Change {
+    pub(super) fn group_id(&self, name: &str, filter: &str) -> GroupId {
+        GroupId(crate::index::share_hash(&self.shared.seed, name, filter))
+    }
+
+    fn group_change(&self, group: GroupId, name: &str, filter: &str) -> Interested {
         let counts = self.groups.counts(group);
-        Change::Group {
-            name: name.into(),
-            filter: filter.into(),
-            shard: self.shard,
-            online: counts.online,
-            total: counts.total,
-        }
+        Interested::Group { name: name.into(), filter: filter.into(), online: counts.online, total: counts.total }
     }
 }
 

@@ -6,14 +6,14 @@
 
 use super::Core;
 use super::inbound::Flow;
-use super::note::Note;
+use super::note::{Interested, Note};
 use super::session::Replay;
 use crate::codec::{
-    FilterRequest, Filters, Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions,
-    Unsubscribe, level_count, parse_shared,
+    FilterRequest, Filters, Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Unsubscribe,
+    topic::{level_count, parse_shared},
 };
 use crate::engine::ConnId;
-use crate::index::{Change, Subscriber};
+use crate::index::{GroupId, Subscriber};
 use crate::slab::Key;
 
 /// A SUBSCRIBE whose filters are not published everywhere yet.
@@ -75,7 +75,7 @@ impl Core {
 
     fn is_subscribed(&self, slot: u32, filter: &str) -> bool {
         match parse_shared(filter) {
-            Some((name, filter)) => self.groups.member(self.groups.id(name, filter), slot).is_some(),
+            Some((name, filter)) => self.groups.member(self.group_id(name, filter), slot).is_some(),
             None => self.index.find(filter).is_some_and(|found| self.index.subscriber(found, slot).is_some()),
         }
     }
@@ -86,12 +86,12 @@ impl Core {
         slot: u32,
         request: FilterRequest<'_>,
         identifier: u32,
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<Interested>,
         replays: &mut Vec<Replay>,
     ) -> u8 {
         let SubscriptionOptions { qos, no_local, retain_as_published, retain_handling } = request.options;
         let qos = qos.min(self.mqtt.max_qos);
-        let subscriber = Subscriber::new(slot, qos)
+        let subscriber = Subscriber::new(slot, qos as u8)
             .with_identifier(identifier)
             .with_no_local(no_local)
             .with_retain_as_published(retain_as_published);
@@ -106,7 +106,7 @@ impl Core {
             self.counters.subscriptions.add(1);
         }
         if subscribed.first && self.shards > 1 {
-            changes.push(Change::Interested { filter: request.filter.into(), shard: self.shard });
+            changes.push(Interested::Yes { filter: request.filter.into() });
         }
         let wanted = match retain_handling {
             RetainHandling::Send => true,
@@ -120,7 +120,7 @@ impl Core {
     }
 
     /// Publishes changes of interest through their owners, and answers the client when that is done.
-    fn announce_for(&mut self, announcing: Announcing, changes: Vec<Change>) {
+    fn announce_for(&mut self, announcing: Announcing, changes: Vec<Interested>) {
         let waiter = self.announcing.insert(announcing);
         let waits = self.announce(changes, Some(waiter));
         self.announcing[waiter.slot].waits = waits;
@@ -131,10 +131,10 @@ impl Core {
 
     /// Publishes changes of interest: own ones at once, others by a note to their owner. Returns how many
     /// owners will say when it is done.
-    pub(super) fn announce(&mut self, changes: Vec<Change>, waiter: Option<Key>) -> u16 {
-        let mut by_owner: Vec<(u16, Vec<Change>)> = Vec::new();
+    pub(super) fn announce(&mut self, changes: Vec<Interested>, waiter: Option<Key>) -> u16 {
+        let mut by_owner: Vec<(u16, Vec<Interested>)> = Vec::new();
         for change in changes {
-            let owner = self.shared.interest.owner_of(&change);
+            let owner = change.owner(&self.shared.interest);
             match by_owner.iter_mut().find(|(known, _)| *known == owner) {
                 Some((_, changes)) => changes.push(change),
                 None => by_owner.push((owner, vec![change])),
@@ -143,7 +143,7 @@ impl Core {
         let mut waits = 0;
         for (owner, changes) in by_owner {
             if owner == self.shard {
-                self.shared.interest.apply(changes);
+                self.shared.interest.apply(changes.iter().map(|change| change.of(self.shard)));
             } else {
                 self.note(owner, Note::Announce { changes, waiter: waiter.map(to_u64) });
                 waits += u16::from(waiter.is_some());
@@ -167,12 +167,7 @@ impl Core {
         let Announcing { conn: id, packet_id, codes, replays, .. } = announcing;
         // A later connection of the same client did not ask.
         let Some(session) = self.live(id).map(|conn| conn.session) else { return };
-        let suback = SubAck {
-            packet_id,
-            reason_string: None,
-            user_properties: Default::default(),
-            codes: &codes,
-        };
+        let suback = SubAck { packet_id, reason_string: None, user_properties: Default::default(), codes: &codes };
         self.wire.packet(id.slot, &Packet::SubAck(suback));
         self.start_replays(session, replays);
     }
@@ -195,7 +190,7 @@ impl Core {
             .iter()
             .map(|request| {
                 let existed = match parse_shared(request.filter) {
-                    Some((name, filter)) => self.leave_group(slot, self.groups.id(name, filter), &mut changes),
+                    Some((name, filter)) => self.leave_group(slot, self.group_id(name, filter), &mut changes),
                     None => self.unsubscribe_one(slot, request.filter, &mut changes),
                 };
                 if existed { ReasonCode::Success as u8 } else { ReasonCode::NoSubscriptionExisted as u8 }
@@ -205,7 +200,7 @@ impl Core {
         codes
     }
 
-    fn unsubscribe_one(&mut self, slot: u32, filter: &str, changes: &mut Vec<Change>) -> bool {
+    fn unsubscribe_one(&mut self, slot: u32, filter: &str, changes: &mut Vec<Interested>) -> bool {
         let Some(removed) = self.index.unsubscribe(filter, slot) else { return false };
         let filters = &mut self.sessions[slot].filters;
         if let Some(at) = filters.iter().position(|&known| known == removed.filter) {
@@ -217,11 +212,11 @@ impl Core {
         true
     }
 
-    fn lost_interest(&self, filter: &str, hash_gone: bool, last: bool, changes: &mut Vec<Change>) {
+    fn lost_interest(&self, filter: &str, hash_gone: bool, last: bool, changes: &mut Vec<Interested>) {
         // Exact filters are announced by their hash alone: it goes when the last filter with it goes.
         let gone = if is_wildcard(filter) { last } else { last && hash_gone };
         if gone && self.shards > 1 {
-            changes.push(Change::NotInterested { filter: filter.into(), shard: self.shard });
+            changes.push(Interested::No { filter: filter.into() });
         }
     }
 
@@ -236,7 +231,7 @@ impl Core {
             }
         }
         while let Some(&group) = self.sessions[slot].groups.as_ref().and_then(|groups| groups.last()) {
-            self.leave_group(slot, group, &mut changes);
+            self.leave_group(slot, GroupId(group), &mut changes);
         }
         self.announce(changes, None);
     }

@@ -9,6 +9,7 @@ use super::session::Leave;
 use super::{Core, Time};
 use crate::codec::ReasonCode;
 use crate::engine::ConnId;
+use crate::slab::Key;
 use std::time::Duration;
 
 /// An entry of the wheel.
@@ -67,7 +68,7 @@ impl Core {
         match kind {
             Kind::Connect => self.check_connect(ConnId { slot, generation }),
             Kind::KeepAlive => self.check_keep_alive(ConnId { slot, generation }),
-            Kind::Will | Kind::SessionExpiry if self.sessions.get_key(slot, generation).is_none() => {}
+            Kind::Will | Kind::SessionExpiry if self.sessions.get_key(Key { slot, generation }).is_none() => {}
             Kind::Will => self.check_will(slot),
             Kind::SessionExpiry => self.check_session_expiry(slot),
             Kind::Sys => self.publish_sys(),

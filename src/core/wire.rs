@@ -7,7 +7,7 @@ use super::conn::{Conn, LARGE_PAYLOAD_MIN, Outgoing};
 use super::counters::Counters;
 use super::message::{Message, Publication};
 use crate::codec::{
-    Ack, AckKind, Disconnect, Packet, ProtocolVersion, PublishHead, QoS, ReasonCode, encode, encode_ack,
+    Ack, Disconnect, Packet, PacketType, ProtocolVersion, PublishHead, QoS, ReasonCode, encode, encode_ack,
     encode_ping_resp, encode_publish_head, publish_len,
 };
 use crate::config::Limits;
@@ -155,7 +155,7 @@ impl Wire {
     }
 
     /// Writes PUBACK, PUBREC, PUBREL or PUBCOMP.
-    pub fn ack(&mut self, slot: u32, kind: AckKind, packet_id: u16, reason: u8) {
+    pub fn ack(&mut self, slot: u32, kind: PacketType, packet_id: u16, reason: u8) {
         let conn = &mut self.conns[slot];
         let version = conn.version;
         self.outgoing.write(slot, conn, |out| encode_ack(out, version, kind, packet_id, reason));
@@ -163,13 +163,13 @@ impl Wire {
     }
 
     /// Writes PUBACK or PUBREC with a sentence for whoever debugs the client, if it wants one.
-    pub fn ack_because(&mut self, slot: u32, kind: AckKind, packet_id: u16, reason: ReasonCode, why: &str) {
+    pub fn ack_because(&mut self, slot: u32, kind: PacketType, packet_id: u16, reason: ReasonCode, why: &str) {
         let conn = &self.conns[slot];
         if !conn.is_v5() || !conn.problem_information {
             return self.ack(slot, kind, packet_id, reason as u8);
         }
         let ack = Ack { packet_id, reason: reason as u8, reason_string: Some(why), ..Ack::default() };
-        let packet = if kind == AckKind::PubAck { Packet::PubAck(ack) } else { Packet::PubRec(ack) };
+        let packet = if kind == PacketType::PubAck { Packet::PubAck(ack) } else { Packet::PubRec(ack) };
         if !self.fits(slot, &packet) {
             return self.ack(slot, kind, packet_id, reason as u8);
         }

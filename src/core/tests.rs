@@ -1,0 +1,278 @@
+//! The core driven by hand: a few shards, their mesh, and clients that write packets and read packets, all in
+//! one thread on a clock that the test sets. What the specification says is held by `tests/conformance`;
+//! here is what only the inside can show.
+
+use super::*;
+use crate::codec::{
+    Connect, ConnectProperties, Framed, Packet, ProtocolVersion, PublishHead, QoS, SubscriptionOptions, decode, encode,
+    encode_publish_head, frame,
+};
+
+struct Broker {
+    cores: Vec<Core>,
+    now: Time,
+}
+
+#[derive(Clone, Copy)]
+struct Client {
+    shard: usize,
+    conn: ConnId,
+    version: ProtocolVersion,
+}
+
+impl Broker {
+    fn new(shards: u16) -> Broker {
+        Self::with(shards, Limits::default())
+    }
+
+    fn with(shards: u16, limits: Limits) -> Broker {
+        let shared = Arc::new(Shared::new(shards, 7));
+        let (limits, mqtt) = (Arc::new(limits), Arc::default());
+        let cores = (0..shards)
+            .map(|shard| {
+                Core::new(CoreConfig {
+                    shard: ShardId(shard),
+                    shared: shared.clone(),
+                    limits: Arc::clone(&limits),
+                    mqtt: Arc::clone(&mqtt),
+                    sys_interval: None,
+                    seed: u64::from(shard),
+                    now: Time(0),
+                })
+            })
+            .collect();
+        Broker { cores, now: Time(0) }
+    }
+
+    /// Connects with session expiry 100 s and without clean start.
+    fn connect(&mut self, client_id: &str, version: ProtocolVersion) -> Client {
+        let packet = Packet::Connect(Box::new(Connect {
+            version,
+            bridge: false,
+            clean_start: false,
+            keep_alive: 0,
+            client_id,
+            will: None,
+            user_name: None,
+            password: None,
+            properties: ConnectProperties {
+                session_expiry_interval: (version == ProtocolVersion::V5).then_some(100),
+                ..ConnectProperties::default()
+            },
+        }));
+        let conn = self.cores[0].open(self.now, 0).expect("accepted");
+        let mut client = Client { shard: 0, conn, version };
+        self.send(client, &packet);
+        while let Some(effect) = self.cores[client.shard].poll_effect() {
+            if let Effect::HandOver { to, hand_over, conn } = effect {
+                self.cores[client.shard].release(conn);
+                client.shard = usize::from(to.0);
+                client.conn = self.cores[client.shard].adopt(self.now, hand_over).expect("adopted");
+            }
+        }
+        client
+    }
+
+    fn send(&mut self, client: Client, packet: &Packet<'_>) {
+        let mut bytes = Vec::new();
+        encode(packet, client.version, &mut bytes);
+        self.cores[client.shard].receive(self.now, client.conn, &bytes);
+        self.settle();
+    }
+
+    fn publish(&mut self, client: Client, topic: &str, qos: QoS, packet_id: u16, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        let head = PublishHead { topic, qos, packet_id, ..PublishHead::default() };
+        encode_publish_head(&mut bytes, client.version, &head, payload.len());
+        bytes.extend_from_slice(payload);
+        self.cores[client.shard].receive(self.now, client.conn, &bytes);
+        self.settle();
+    }
+
+    fn subscribe(&mut self, client: Client, filter: &str, qos: QoS) {
+        let mut payload = Vec::new();
+        let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+        crate::codec::FilterRequest { filter, options }.put(&mut payload);
+        let subscribe = crate::codec::Subscribe {
+            packet_id: 1,
+            subscription_identifier: None,
+            user_properties: Default::default(),
+            filters: crate::codec::Filters { payload: &payload, with_options: true },
+        };
+        self.send(client, &Packet::Subscribe(subscribe));
+    }
+
+    /// Carries notes between the shards until all is quiet.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for from in 0..self.cores.len() {
+                while let Some(to) = self.cores[from].poll_outbox() {
+                    while let Some(note) = self.cores[from].outbox(to).pop_front() {
+                        moved = true;
+                        self.cores[usize::from(to.0)].mesh(self.now, ShardId(from as u16), note);
+                    }
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// What a client has been sent, in a form to compare, the kernel having taken it all.
+    fn read(&mut self, client: Client) -> Vec<String> {
+        let core = &mut self.cores[client.shard];
+        let output = core.take_output(client.conn);
+        let mut bytes = Vec::new();
+        let mut at = 0;
+        for large in &output.large {
+            bytes.extend_from_slice(&output.bytes[at..large.at]);
+            bytes.extend_from_slice(&large.payload);
+            at = large.at;
+        }
+        bytes.extend_from_slice(&output.bytes[at..]);
+        core.sent(self.now, client.conn, bytes.len());
+        let mut packets = Vec::new();
+        let mut rest = &bytes[..];
+        while let Ok(Framed::Complete { frame, len }) = frame(rest, u32::MAX) {
+            packets.push(describe(&decode(frame, client.version).expect("the broker sends well-formed packets")));
+            rest = &rest[len..];
+        }
+        assert!(rest.is_empty(), "whole packets");
+        packets
+    }
+
+    fn check(&self) {
+        self.cores.iter().for_each(|core| core.conservation().expect("conserved"));
+    }
+}
+
+fn describe(packet: &Packet<'_>) -> String {
+    match packet {
+        Packet::ConnAck(ack) => format!("CONNACK {} {}", ack.code, ack.session_present),
+        Packet::Publish(p) => format!(
+            "PUBLISH {} q{} id{} dup{} r{} {}",
+            p.topic,
+            p.qos as u8,
+            p.packet_id,
+            u8::from(p.dup),
+            u8::from(p.retain),
+            if p.payload.len() > 100 {
+                format!("{} bytes", p.payload.len())
+            } else {
+                String::from_utf8_lossy(p.payload).into()
+            }
+        ),
+        Packet::PubAck(ack) => format!("PUBACK {} {}", ack.packet_id, ack.reason),
+        Packet::PubRec(ack) => format!("PUBREC {} {}", ack.packet_id, ack.reason),
+        Packet::PubRel(ack) => format!("PUBREL {} {}", ack.packet_id, ack.reason),
+        Packet::PubComp(ack) => format!("PUBCOMP {} {}", ack.packet_id, ack.reason),
+        Packet::SubAck(ack) => format!("SUBACK {:?}", ack.codes),
+        Packet::UnsubAck(ack) => format!("UNSUBACK {:?}", ack.codes),
+        Packet::Disconnect(d) => format!("DISCONNECT {:#x}", d.reason),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_message_reaches_its_subscriber_at_each_qos_wherever_it_lives() {
+    for shards in [1, 2, 4] {
+        let mut broker = Broker::new(shards);
+        for number in 0..8 {
+            let subscriber = broker.connect(&format!("subscriber-{number}"), ProtocolVersion::V5);
+            let publisher = broker.connect(&format!("publisher-{number}"), ProtocolVersion::V311);
+            broker.subscribe(subscriber, &format!("a/{number}/+"), QoS::ExactlyOnce);
+            assert_eq!(broker.read(subscriber), ["CONNACK 0 false", "SUBACK [2]"]);
+            assert_eq!(broker.read(publisher), ["CONNACK 0 false"]);
+            let topic = format!("a/{number}/b");
+            broker.publish(publisher, &topic, QoS::AtMostOnce, 0, b"zero");
+            broker.publish(publisher, &topic, QoS::AtLeastOnce, 5, b"one");
+            broker.publish(publisher, &topic, QoS::ExactlyOnce, 6, b"two");
+            assert_eq!(
+                broker.read(subscriber),
+                [
+                    format!("PUBLISH {topic} q0 id0 dup0 r0 zero"),
+                    format!("PUBLISH {topic} q1 id1 dup0 r0 one"),
+                    format!("PUBLISH {topic} q2 id2 dup0 r0 two"),
+                ]
+            );
+            assert_eq!(broker.read(publisher), ["PUBACK 5 0", "PUBREC 6 0"]);
+            broker.check();
+        }
+    }
+}
+
+#[test]
+fn a_large_payload_is_referenced_and_arrives_whole() {
+    let mut broker = Broker::new(2);
+    let subscriber = broker.connect("large-s", ProtocolVersion::V5);
+    let publisher = broker.connect("large-p", ProtocolVersion::V5);
+    broker.subscribe(subscriber, "#", QoS::AtLeastOnce);
+    broker.read(subscriber);
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 1, &vec![7; 100_000]);
+    broker.publish(publisher, "t", QoS::AtMostOnce, 0, b"small");
+    let expected = ["PUBLISH t q1 id1 dup0 r0 100000 bytes", "PUBLISH t q0 id0 dup0 r0 small"];
+    assert_eq!(broker.read(subscriber), expected);
+}
+
+#[test]
+fn packets_may_arrive_in_pieces_of_any_size() {
+    let mut broker = Broker::new(1);
+    let subscriber = broker.connect("s", ProtocolVersion::V311);
+    broker.subscribe(subscriber, "t", QoS::AtMostOnce);
+    let publisher = broker.connect("p", ProtocolVersion::V311);
+    broker.read(subscriber);
+    let mut bytes = Vec::new();
+    for payload in [&b"first"[..], &[b'x'; 200], b""] {
+        let head = PublishHead { topic: "t", ..PublishHead::default() };
+        encode_publish_head(&mut bytes, ProtocolVersion::V311, &head, payload.len());
+        bytes.extend_from_slice(payload);
+    }
+    for size in 1..bytes.len() {
+        for piece in bytes.chunks(size) {
+            broker.cores[0].receive(broker.now, publisher.conn, piece);
+        }
+        assert_eq!(broker.read(subscriber).len(), 3, "pieces of {size}");
+        assert_eq!(broker.cores[0].counters().reassembly_bytes.load(), 0);
+    }
+}
+
+#[test]
+fn what_was_in_flight_goes_out_again_in_order_when_the_client_is_back() {
+    let mut broker = Broker::new(1);
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::ExactlyOnce);
+    let publisher = broker.connect("p", ProtocolVersion::V311);
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 1, b"a");
+    broker.publish(publisher, "t", QoS::ExactlyOnce, 2, b"b");
+    broker.read(subscriber);
+    broker.cores[0].disconnected(broker.now, subscriber.conn, TransportEnd::EndOfStream);
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 3, b"c");
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    let expected =
+        ["CONNACK 0 true", "PUBLISH t q1 id1 dup1 r0 a", "PUBLISH t q2 id2 dup1 r0 b", "PUBLISH t q1 id3 dup0 r0 c"];
+    assert_eq!(broker.read(subscriber), expected);
+    broker.check();
+}
+
+#[test]
+fn retained_messages_of_every_shard_are_replayed() {
+    let mut broker = Broker::new(3);
+    let publisher = broker.connect("p", ProtocolVersion::V311);
+    for number in 0..300 {
+        let mut bytes = Vec::new();
+        let topic = format!("r/{number}");
+        let head = PublishHead { topic: &topic, retain: true, ..PublishHead::default() };
+        encode_publish_head(&mut bytes, ProtocolVersion::V311, &head, 1);
+        bytes.push(b'x');
+        broker.cores[publisher.shard].receive(broker.now, publisher.conn, &bytes);
+    }
+    broker.settle();
+    let subscriber = broker.connect("s", ProtocolVersion::V311);
+    broker.subscribe(subscriber, "r/+", QoS::AtMostOnce);
+    let received = broker.read(subscriber);
+    assert_eq!(received.iter().filter(|packet| packet.contains(" r1 x")).count(), 300);
+    broker.subscribe(subscriber, "r/77", QoS::AtMostOnce);
+    assert_eq!(broker.read(subscriber), ["SUBACK [0]", "PUBLISH r/77 q0 id0 dup0 r1 x"]);
+}
