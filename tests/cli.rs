@@ -1,6 +1,7 @@
 //! The `ringmq` program as an operator meets it: what it prints, and its exit codes.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -119,6 +120,36 @@ fn an_option_that_cannot_be_is_named() {
         let (code, _, err) = ringmq(&args);
         assert_eq!(code, Some(1), "{err}");
         assert!(err.starts_with(told) && err.contains("remedy: "), "{err}");
+    }
+}
+
+/// Serves on a port that is taken: tells what it would have run, then why it does not.
+fn serve_on_a_taken_port(log_format: &str) -> Vec<String> {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let path =
+        file(&format!("log-{log_format}.toml"), &format!("[server]\nlog_format = \"{log_format}\"\nshards = 1\n"));
+    let (code, _, err) = ringmq(&["--config", &path, "--listen", &address]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains(&format!("listeners: {address}")), "{err}");
+    err.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_start_is_summed_up_in_the_log_and_its_failure_told_in_plain_words() {
+    let lines = serve_on_a_taken_port("text");
+    assert!(lines[0].ends_with(concat!("ringmq ", env!("CARGO_PKG_VERSION"))), "{lines:#?}");
+    assert!(lines.last().unwrap().starts_with("ringmq: "), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains('\u{1b}')), "colours belong on terminals: {lines:#?}");
+}
+
+#[test]
+fn json_logs_are_one_object_a_line() {
+    let lines = serve_on_a_taken_port("json");
+    let (_failure, logged) = lines.split_last().unwrap();
+    for line in logged {
+        let parsed: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(parsed["level"].is_string() && parsed["message"].is_string(), "{line}");
     }
 }
 

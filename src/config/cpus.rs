@@ -96,3 +96,23 @@ impl From<CpuSet> for String {
         cpus.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_in_any_order_and_written_in_runs() {
+        let cpus: CpuSet = "6, 3,0-2,1".parse().unwrap();
+        assert_eq!(cpus.as_slice(), [0, 1, 2, 3, 6]);
+        assert_eq!(cpus.to_string(), "0-3,6");
+        assert_eq!("".parse::<CpuSet>().unwrap().to_string(), "");
+    }
+
+    #[test]
+    fn the_part_that_cannot_be_read_is_named() {
+        for (text, part) in [("0,x", "x"), ("1,,2", ""), ("4-2", "4-2"), ("0-99999999999", "0-99999999999")] {
+            assert_eq!(text.parse::<CpuSet>(), Err(CpuSetError { part: part.to_owned() }), "{text}");
+        }
+    }
+}

@@ -220,3 +220,42 @@ pub(super) mod seconds_or_never {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_size_is_read_as_it_was_written(bytes: u64) {
+            prop_assert_eq!(parse_size(&size_text(bytes)), Some(bytes));
+        }
+
+        #[test]
+        fn a_duration_is_read_as_it_was_written(ms: u64) {
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(parse_duration(&duration_text(duration)), Some(duration));
+        }
+
+        #[test]
+        fn no_text_breaks_the_readers(text: String) {
+            let _ = (parse_size(&text), parse_duration(&text));
+        }
+    }
+
+    #[test]
+    fn values_are_written_in_their_largest_whole_unit() {
+        assert_eq!([size_text(0), size_text(1536), size_text(2 << 20)], ["0B", "1536B", "2MiB"]);
+        let texts = [0, 1500, 90_000, 3_600_000].map(|ms| duration_text(Duration::from_millis(ms)));
+        assert_eq!(texts, ["0s", "1500ms", "90s", "1h"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert_eq!(parse_size("99999999999GiB"), None);
+        assert_eq!(parse_duration("999999999999999999d"), None);
+        assert_eq!(parse_size("1.5MiB"), None);
+    }
+}
