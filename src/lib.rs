@@ -4,3 +4,6 @@
 
 pub mod codec;
 pub mod engine;
+pub mod index;
+pub mod slab;
+pub mod wheel;
