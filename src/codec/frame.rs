@@ -49,7 +49,7 @@ pub fn frame(bytes: &[u8], maximum_packet_size: u32) -> Result<Framed<'_>, Decod
 }
 
 /// The general case of [`frame`].
-fn any_frame(bytes: &[u8], maximum: u32) -> Result<Framed<'_>, DecodeError> {
+pub(super) fn any_frame(bytes: &[u8], maximum: u32) -> Result<Framed<'_>, DecodeError> {
     let Some((first, rest)) = bytes.split_first() else { return Ok(Framed::Incomplete { needed: None }) };
     let Some((remaining, taken)) = varint(rest).map_err(|_| DecodeError::RemainingLength)? else {
         return Ok(Framed::Incomplete { needed: None });

@@ -15,6 +15,8 @@ mod packet;
 pub mod property;
 mod reason;
 mod subscription;
+#[cfg(test)]
+mod tests;
 pub mod topic;
 mod wire;
 

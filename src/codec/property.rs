@@ -48,6 +48,13 @@ pub(super) struct PropertyReader<'a> {
     repeatable: u64,
 }
 
+/// Takes a property section and the length before it.
+#[inline]
+pub(super) fn property_section<'a>(body: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+    let length = body.varint()?;
+    body.take(length as usize)
+}
+
 const fn bit(identifier: u8) -> u64 {
     1 << identifier
 }
@@ -56,8 +63,7 @@ impl<'a> PropertyReader<'a> {
     /// Reads the section that a length precedes.
     #[inline]
     pub fn after_length(body: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let length = body.varint()?;
-        Ok(Self::new(body.take(length as usize)?))
+        property_section(body).map(Self::new)
     }
 
     /// Reads a section without its length.
@@ -70,10 +76,6 @@ impl<'a> PropertyReader<'a> {
     pub fn repeating(mut self, identifier: u8) -> Self {
         self.repeatable |= bit(identifier);
         self
-    }
-
-    pub fn section(&self) -> &'a [u8] {
-        self.section
     }
 
     /// The next property's identifier; its value has to be read before the next call.

@@ -135,6 +135,8 @@ pub fn filter_matches(filter: &str, topic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -250,6 +252,38 @@ mod tests {
         ];
         for (filter, topic, expected) in table {
             assert_eq!(filter_matches(filter, topic), expected, "{filter} on {topic}");
+        }
+    }
+
+    /// The wildcard rules of MQTT 5.0 §4.7.1, level by level.
+    fn wildcards_are_in_place(filter: &str) -> bool {
+        let levels: Vec<&str> = filter.split('/').collect();
+        levels.iter().enumerate().all(|(index, level)| match *level {
+            "+" => true,
+            "#" => index + 1 == levels.len(),
+            level => !level.contains(['+', '#']),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn scanning_for_wildcards_says_what_looking_at_each_level_says(filter in "[a+#/]{1,8}") {
+            prop_assert_eq!(validate_filter(&filter).is_ok(), wildcards_are_in_place(&filter), "{}", filter);
+        }
+
+        #[test]
+        fn levels_are_what_splitting_gives(topic in "[aé/]{0,40}") {
+            prop_assert_eq!(levels(&topic).collect::<Vec<_>>(), topic.split('/').collect::<Vec<_>>());
+            prop_assert_eq!(level_count(&topic), topic.split('/').count());
+        }
+
+        #[test]
+        fn a_topic_matches_itself_and_what_stands_for_everything(topic in "[ab/]{1,10}") {
+            prop_assert!(filter_matches(&topic, &topic));
+            prop_assert!(filter_matches("#", &topic));
+            let (with_children, only_children) = (topic.clone() + "/#", topic.clone() + "/+");
+            prop_assert!(filter_matches(&with_children, &topic));
+            prop_assert!(!filter_matches(&only_children, &topic));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! CONNECT (MQTT 5.0 §3.1).
 
 use super::check_flags;
-use crate::codec::property::{PropertyReader, id};
+use crate::codec::property::{PropertyReader, id, property_section};
 use crate::codec::topic::TopicError;
 use crate::codec::wire::Reader;
 use crate::codec::{
@@ -137,7 +137,7 @@ fn will<'a>(reader: &mut Reader<'a>, flags: &ConnectFlags, version: ProtocolVers
     let qos = QoS::from_bits(flags.will_qos()).ok_or(DecodeError::WillQoS)?;
     let (mut properties, mut delay_interval) = (PublishProperties::EMPTY, 0);
     if version == ProtocolVersion::V5 {
-        (properties, delay_interval) = will_properties(PropertyReader::after_length(reader)?)?;
+        (properties, delay_interval) = PublishProperties::parse_will(property_section(reader)?)?;
     }
     let topic = match reader.topic_name()? {
         Ok("") => return Err(DecodeError::TopicName(TopicError::Empty)),
@@ -147,16 +147,21 @@ fn will<'a>(reader: &mut Reader<'a>, flags: &ConnectFlags, version: ProtocolVers
     Ok(Will { qos, retain: flags.will_retain(), topic, payload, delay_interval, properties })
 }
 
-fn will_properties(mut reader: PropertyReader<'_>) -> Result<(PublishProperties<'_>, u32), DecodeError> {
-    let mut properties = PublishProperties { raw: reader.section(), ..PublishProperties::EMPTY };
-    let mut delay_interval = 0;
-    while let Some(identifier) = reader.next()? {
-        if identifier == id::WILL_DELAY_INTERVAL {
-            delay_interval = reader.u32()?;
-            properties.forwards_as_is = false;
-        } else {
-            properties.read_message_property(identifier, &mut reader)?;
+impl<'a> PublishProperties<'a> {
+    /// Validates the raw property section of a will (without its length): the properties, and the will delay
+    /// interval in seconds.
+    pub fn parse_will(raw: &'a [u8]) -> Result<(PublishProperties<'a>, u32), DecodeError> {
+        let mut reader = PropertyReader::new(raw);
+        let mut properties = PublishProperties { raw, ..PublishProperties::EMPTY };
+        let mut delay_interval = 0;
+        while let Some(identifier) = reader.next()? {
+            if identifier == id::WILL_DELAY_INTERVAL {
+                delay_interval = reader.u32()?;
+                properties.forwards_as_is = false;
+            } else {
+                properties.read_message_property(identifier, &mut reader)?;
+            }
         }
+        Ok((properties, delay_interval))
     }
-    Ok((properties, delay_interval))
 }

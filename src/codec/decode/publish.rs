@@ -1,6 +1,6 @@
 //! PUBLISH (MQTT 5.0 §3.3), the packet that everything is about.
 
-use crate::codec::property::{PropertyReader, id};
+use crate::codec::property::{PropertyReader, id, property_section};
 use crate::codec::topic::TopicError;
 use crate::codec::wire::Reader;
 use crate::codec::{DecodeError, ProtocolVersion, Publish, PublishProperties, QoS};
@@ -18,9 +18,9 @@ pub fn decode_publish(first: u8, body: &[u8], version: ProtocolVersion) -> Resul
     let packet_id = if qos == QoS::AtMostOnce { 0 } else { reader.packet_id()? };
     let mut properties = PublishProperties::EMPTY;
     if version == ProtocolVersion::V5 {
-        let section = PropertyReader::after_length(&mut reader)?;
-        if !section.section().is_empty() {
-            properties = publish_properties(section)?;
+        let section = property_section(&mut reader)?;
+        if !section.is_empty() {
+            properties = PublishProperties::parse(section)?;
         }
         if topic.is_empty() && properties.topic_alias.is_none() {
             return Err(DecodeError::NoTopic);
@@ -31,34 +31,30 @@ pub fn decode_publish(first: u8, body: &[u8], version: ProtocolVersion) -> Resul
     Ok(Publish { dup, qos, retain: first & 0x01 != 0, topic, packet_id, properties, payload: reader.rest })
 }
 
-fn publish_properties(reader: PropertyReader<'_>) -> Result<PublishProperties<'_>, DecodeError> {
-    let mut reader = reader.repeating(id::SUBSCRIPTION_IDENTIFIER);
-    let mut properties = PublishProperties { raw: reader.section(), ..PublishProperties::EMPTY };
-    while let Some(identifier) = reader.next()? {
-        match identifier {
-            id::TOPIC_ALIAS => {
-                let alias = reader.u16()?;
-                if alias == 0 {
-                    return Err(DecodeError::TopicAliasZero);
-                }
-                properties.topic_alias = Some(alias);
-                properties.forwards_as_is = false;
-            }
-            id::SUBSCRIPTION_IDENTIFIER => {
-                reader.subscription_identifier()?;
-                properties.forwards_as_is = false;
-            }
-            _ => properties.read_message_property(identifier, &mut reader)?,
-        }
-    }
-    Ok(properties)
-}
-
 impl<'a> PublishProperties<'a> {
     /// Validates the raw property section of a PUBLISH (without its length) and picks out what has a field,
     /// as decoding does: how whoever publishes builds properties.
     pub fn parse(raw: &'a [u8]) -> Result<PublishProperties<'a>, DecodeError> {
-        publish_properties(PropertyReader::new(raw))
+        let mut reader = PropertyReader::new(raw).repeating(id::SUBSCRIPTION_IDENTIFIER);
+        let mut properties = PublishProperties { raw, ..PublishProperties::EMPTY };
+        while let Some(identifier) = reader.next()? {
+            match identifier {
+                id::TOPIC_ALIAS => {
+                    let alias = reader.u16()?;
+                    if alias == 0 {
+                        return Err(DecodeError::TopicAliasZero);
+                    }
+                    properties.topic_alias = Some(alias);
+                    properties.forwards_as_is = false;
+                }
+                id::SUBSCRIPTION_IDENTIFIER => {
+                    reader.subscription_identifier()?;
+                    properties.forwards_as_is = false;
+                }
+                _ => properties.read_message_property(identifier, &mut reader)?,
+            }
+        }
+        Ok(properties)
     }
 
     /// Reads a property that a PUBLISH and a will have in common.
