@@ -4,3 +4,7 @@
 
 pub mod codec;
 pub mod engine;
+pub mod mesh;
+pub mod net;
+pub mod server;
+pub mod shard;
