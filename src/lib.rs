@@ -11,3 +11,7 @@ pub mod engine;
 pub mod index;
 pub mod slab;
 pub mod wheel;
+pub mod mesh;
+pub mod net;
+pub mod server;
+pub mod shard;

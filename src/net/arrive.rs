@@ -1,0 +1,197 @@
+//! How connections come to a shard: accepted on its listeners, or given by another shard.
+//!
+//! Who accepts reads as far as its engine needs to know the connection's home. Then the descriptor goes by
+//! `MSG_RING` into the table of the home's ring, and the bytes go through the mesh under the same token.
+//! Either may arrive first; a connection exists at its home when both have.
+
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+
+use super::conn::{Marks, Phase};
+use super::driver::{Driver, Stopping};
+use super::op::{Kind, Op};
+use super::ring::Completion;
+use crate::engine::{ConnId, Engine, HandOver, ShardId, Time};
+use crate::mesh::Item;
+
+/// A listener of this shard.
+pub struct Listening {
+    socket: TcpListener,
+    armed: bool,
+    /// No accept before this; set while descriptors or memory are short.
+    pub paused_until: Option<Time>,
+}
+
+impl Listening {
+    /// A listener that is not armed yet.
+    pub fn new(socket: TcpListener) -> Listening {
+        Listening { socket, armed: false, paused_until: None }
+    }
+}
+
+/// The half of a hand-over that came first.
+pub enum Arrival {
+    /// The descriptor, by its index in this ring's table.
+    File(u32),
+    /// The bytes.
+    HandOver(HandOver),
+}
+
+impl<E: Engine> Driver<E> {
+    pub(super) fn arm_accept(&mut self, index: usize) {
+        let listening = &mut self.listening[index];
+        listening.armed = true;
+        listening.paused_until = None;
+        self.ring.accept_multishot(listening.socket.as_raw_fd(), Op::bare(Kind::Accept, index as u32));
+    }
+
+    pub(super) fn accepted(&mut self, index: usize, completion: Completion) {
+        match completion.result {
+            file if file >= 0 => self.open(index, file as u32),
+            error => self.accept_failed(index, -error),
+        }
+        if !io_uring::cqueue::more(completion.flags) {
+            self.listening[index].armed = false;
+            if self.stopping == Stopping::No && self.listening[index].paused_until.is_none() {
+                self.arm_accept(index);
+            }
+        }
+    }
+
+    fn open(&mut self, index: usize, file: u32) {
+        self.stats.accepts.add(1);
+        self.descriptor_opened();
+        match self.engine.open(self.now, index as u16) {
+            Some(conn) => {
+                self.records.begin(conn, file, Phase::Opening);
+                self.receive_next(conn);
+            }
+            None => self.refuse(file),
+        }
+    }
+
+    fn accept_failed(&mut self, index: usize, errno: i32) {
+        // The peer gave up while it was in the queue: the next one may be fine. Anything else, above all a
+        // full table of descriptors, stays as it is for a while; to try again at once would be to spin.
+        if errno != libc::ECANCELED {
+            self.stats.accept_errors.add(1);
+        }
+        if !matches!(errno, libc::ECANCELED | libc::ECONNABORTED | libc::EINTR) {
+            self.listening[index].paused_until = Some(self.now.after(self.config.accept_pause));
+        }
+    }
+
+    pub(super) fn resume_accepts(&mut self) {
+        for index in 0..self.listening.len() {
+            let listening = &mut self.listening[index];
+            if listening.paused_until.is_some_and(|until| until <= self.now) {
+                listening.paused_until = None;
+                if !listening.armed && self.stopping == Stopping::No {
+                    self.arm_accept(index);
+                }
+            }
+        }
+    }
+
+    pub(super) fn cancel_accepts(&mut self) {
+        for index in 0..self.listening.len() as u32 {
+            if self.listening[index as usize].armed {
+                self.ring.cancel(Op::bare(Kind::Accept, index), Op::bare(Kind::CancelAccept, index));
+            }
+        }
+        self.listening.iter_mut().for_each(|listening| listening.paused_until = None);
+    }
+
+    /// True when the kernel accepts nothing any more on this shard's listeners.
+    pub(super) fn accepts_ended(&self) -> bool {
+        self.listening.iter().all(|listening| !listening.armed)
+    }
+
+    fn refuse(&mut self, file: u32) {
+        self.stats.refused.add(1);
+        self.ring.close(file, Op::bare(Kind::CloseUnowned, 0));
+    }
+
+    pub(super) fn give_away(&mut self, conn: ConnId, to: ShardId, hand_over: HandOver) {
+        let token = self.next_token;
+        self.next_token = self.next_token.wrapping_add(1);
+        let record = self.record(conn);
+        assert!(record.phase == Phase::Opening, "only a connection that is not settled is handed over");
+        assert!(!record.marks.has(Marks::RECEIVING), "it is handed over after a receive, before the next");
+        if record.marks.has(Marks::ENDED) {
+            // The peer is gone already: there is nobody to hand over.
+            self.begin_closing(conn);
+            return;
+        }
+        record.phase = Phase::GivenAway;
+        let file = record.file;
+        match self.port.ring_of(to) {
+            Some(ring) => {
+                self.begin_op(conn);
+                let there = Op::arrived(self.port.me().0, token);
+                self.ring.give_away(file, ring, there, Op::of(Kind::GiveAway, conn));
+                self.giving.insert(conn, (to, token));
+                self.port.send(to, Item::HandOver(Box::new((token, hand_over))));
+            }
+            None => self.begin_closing(conn),
+        }
+    }
+
+    pub(super) fn given_away(&mut self, conn: ConnId, result: i32) {
+        let giving = self.giving.remove(&conn);
+        if result >= 0 {
+            self.stats.handed_over.add(1);
+        } else if let Some((to, token)) = giving {
+            self.stats.hand_over_errors.add(1);
+            self.port.send(to, Item::HandOverFailed(token));
+        }
+        self.begin_closing(conn);
+    }
+
+    /// The descriptor of a hand-over is in this ring's table.
+    pub(super) fn descriptor_arrived(&mut self, op: Op, result: i32) {
+        // What failed is told by the giver, who knows the token's fate for sure.
+        let Ok(file) = u32::try_from(result) else { return };
+        self.descriptor_opened();
+        let key = (ShardId(op.generation as u16), op.slot);
+        match self.arrivals.remove(&key) {
+            Some(Arrival::HandOver(hand_over)) => self.adopt(file, hand_over),
+            _ => drop(self.arrivals.insert(key, Arrival::File(file))),
+        }
+    }
+
+    /// The bytes of a hand-over are here, or the news that the descriptor will not come.
+    pub(super) fn hand_over_came(&mut self, from: ShardId, item: Item<E::Message>) {
+        match item {
+            Item::HandOver(boxed) => {
+                let (token, hand_over) = *boxed;
+                match self.arrivals.remove(&(from, token)) {
+                    Some(Arrival::File(file)) => self.adopt(file, hand_over),
+                    _ => drop(self.arrivals.insert((from, token), Arrival::HandOver(hand_over))),
+                }
+            }
+            Item::HandOverFailed(token) => drop(self.arrivals.remove(&(from, token))),
+            Item::Engine(_) => unreachable!("the caller handled it"),
+        }
+    }
+
+    fn adopt(&mut self, file: u32, hand_over: HandOver) {
+        match self.engine.adopt(self.now, hand_over) {
+            Some(conn) => {
+                self.stats.adopted.add(1);
+                self.records.begin(conn, file, Phase::Settled);
+                self.receive_next(conn);
+            }
+            None => self.refuse(file),
+        }
+    }
+
+    pub(super) fn descriptor_opened(&mut self) {
+        self.stats.descriptors.set(self.stats.descriptors.get() + 1);
+    }
+
+    pub(super) fn descriptor_closed(&mut self, result: i32) {
+        assert!(result >= 0, "closing a direct descriptor failed: errno {}", -result);
+        self.stats.descriptors.set(self.stats.descriptors.get() - 1);
+    }
+}

@@ -1,0 +1,297 @@
+//! Starting and stopping all shards of a process as one.
+//!
+//! Every listener of every shard is bound, and every ring set up, before any shard accepts; when anything
+//! fails nothing is left running.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+
+use crate::engine::{Engine, ShardId};
+use crate::mesh::{self, Remote};
+use crate::net::driver::DriverConfig;
+use crate::net::listen;
+use crate::net::probe::{Features, ProbeError, probe};
+use crate::net::stats::DriverStats;
+use crate::shard::{Setup, Shard, Wait};
+
+/// The most direct descriptors a ring can have (`IORING_MAX_FIXED_FILES`).
+const DESCRIPTORS_MAX: u64 = 1 << 20;
+
+/// How to run the shards.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen; a listener's index is the engine's name for it.
+    pub listeners: Vec<SocketAddr>,
+    /// How many connections may wait to be accepted, per shard and listener.
+    pub backlog: i32,
+    /// How many shards.
+    pub shards: u16,
+    /// The CPUs to pin shards to, in turn; empty leaves them to the kernel.
+    pub cpus: Vec<usize>,
+    /// Where a shard sleeps.
+    pub wait: Wait,
+    /// The most connections per shard; also bounded by the hard limit on open files and by 1,048,576.
+    pub connections_per_shard: u32,
+    /// Messages that fit between each two shards.
+    pub mesh_capacity: usize,
+    /// Sizes and times of each driver; `descriptors` is set from `connections_per_shard`.
+    pub driver: DriverConfig,
+}
+
+impl Default for ServerConfig {
+    fn default() -> ServerConfig {
+        ServerConfig {
+            listeners: Vec::new(),
+            backlog: 4096,
+            shards: 1,
+            cpus: Vec::new(),
+            wait: Wait::Ring,
+            connections_per_shard: 1 << 20,
+            mesh_capacity: 8192,
+            driver: DriverConfig::default(),
+        }
+    }
+}
+
+/// Why nothing runs.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The kernel cannot do it.
+    #[error(transparent)]
+    Kernel(#[from] ProbeError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}{}", hint(error))]
+    Listen {
+        /// The address as configured.
+        address: SocketAddr,
+        /// What `bind(2)` or `listen(2)` said.
+        error: io::Error,
+    },
+    /// A CPU of the list is not there, or not for this process.
+    #[error("CPU {cpu} does not exist or is not allowed to this process (allowed: {allowed})")]
+    Cpu {
+        /// The CPU as configured.
+        cpu: usize,
+        /// Those there are.
+        allowed: String,
+    },
+    /// A shard could not be set up.
+    #[error("shard {}: {reason}", shard.0)]
+    Shard {
+        /// Which.
+        shard: ShardId,
+        /// What, and why.
+        reason: String,
+    },
+    /// The process lacks something.
+    #[error("{what}: {error}")]
+    Process {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (is another broker running?)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AddrNotAvailable => " (no interface of this host has that address)",
+        _ => "",
+    }
+}
+
+/// The shards of a process, at work.
+pub struct Running {
+    threads: Vec<JoinHandle<()>>,
+    remote: Remote,
+    addresses: Vec<SocketAddr>,
+    stats: Vec<Arc<DriverStats>>,
+    features: Features,
+}
+
+/// Starts all shards; returns when all of them accept. `make_engine` is called on each shard's thread.
+///
+/// # Errors
+/// When anything of it fails; then nothing runs.
+pub fn start<E, F>(config: ServerConfig, make_engine: F) -> Result<Running, StartError>
+where
+    E: Engine + 'static,
+    F: Fn(ShardId) -> E + Send + Sync + Clone + 'static,
+{
+    let features = probe()?;
+    let nofile = raise_open_files()?;
+    check_cpus(&config.cpus)?;
+    let (mut listeners, addresses) = bind_all(&config)?;
+    let (ports, remote) = mesh::build(config.shards, config.mesh_capacity)
+        .map_err(|error| StartError::Process { what: "an eventfd cannot be made", error })?;
+    let mut driver = config.driver;
+    driver.descriptors = u64::from(config.connections_per_shard).min(nofile).min(DESCRIPTORS_MAX) as u32;
+    let origin = Instant::now();
+    let mut starting = Starting::new(config.shards, remote);
+    for port in ports {
+        let shard = port.me();
+        let cpu = config.cpus.get(usize::from(shard.0) % config.cpus.len().max(1)).copied();
+        let stats = Arc::clone(&starting.stats[usize::from(shard.0)]);
+        let setup = Setup { cpu, wait: config.wait, driver, features, port, origin, stats };
+        let listeners = listeners.remove(0);
+        let make_engine = make_engine.clone();
+        starting.spawn(shard, setup, listeners, move || make_engine(shard))?;
+    }
+    starting.finish(addresses, features)
+}
+
+/// Threads that were begun, until all of them are ready.
+struct Starting {
+    threads: Vec<JoinHandle<()>>,
+    remote: Remote,
+    stats: Vec<Arc<DriverStats>>,
+    ready: (Sender<(ShardId, Result<(), String>)>, Receiver<(ShardId, Result<(), String>)>),
+    /// Sends each shard its leave to run; dropped without it, the shard ends.
+    go: Vec<Sender<()>>,
+}
+
+impl Starting {
+    fn new(shards: u16, remote: Remote) -> Starting {
+        let stats = (0..shards).map(|_| Arc::default()).collect();
+        Starting { threads: Vec::new(), remote, stats, ready: channel(), go: Vec::new() }
+    }
+
+    fn spawn<E: Engine + 'static>(
+        &mut self,
+        shard: ShardId,
+        setup: Setup<E::Message>,
+        listeners: Vec<TcpListener>,
+        make_engine: impl FnOnce() -> E + Send + 'static,
+    ) -> Result<(), StartError> {
+        let (go, leave_to_run) = channel();
+        let ready = self.ready.0.clone();
+        let body = move || {
+            let made = Shard::new(setup, make_engine);
+            let (outcome, made) = match made {
+                Ok(made) => (Ok(()), Some(made)),
+                Err(reason) => (Err(reason), None),
+            };
+            // Both fail only when the start was given up.
+            let told = ready.send((shard, outcome)).is_ok();
+            drop(ready);
+            if let (Some(mut made), true, Ok(())) = (made, told, leave_to_run.recv()) {
+                made.driver().listen(listeners);
+                made.run();
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("shard {}", shard.0)).spawn(body);
+        self.threads.push(thread.map_err(|error| StartError::Process { what: "a thread cannot be made", error })?);
+        self.go.push(go);
+        Ok(())
+    }
+
+    fn finish(mut self, addresses: Vec<SocketAddr>, features: Features) -> Result<Running, StartError> {
+        for _ in 0..self.threads.len() {
+            let (shard, outcome) = self.ready.1.recv().expect("this struct holds a sender too");
+            if let Err(reason) = outcome {
+                return Err(StartError::Shard { shard, reason });
+            }
+        }
+        let threads = std::mem::take(&mut self.threads);
+        // Fails only for a shard that has panicked since; joining it will tell.
+        for go in &self.go {
+            let _ = go.send(());
+        }
+        Ok(Running {
+            threads,
+            remote: self.remote.clone(),
+            addresses,
+            stats: std::mem::take(&mut self.stats),
+            features,
+        })
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.go.clear();
+        // Only a start that failed has threads left here; they end as they get no leave to run.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+impl Running {
+    /// Where the shards listen, in the order of the configuration, with ports that were 0 filled in.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What the kernel can do.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// Each shard's driver counters.
+    pub fn stats(&self) -> &[Arc<DriverStats>] {
+        &self.stats
+    }
+
+    /// Wakes and stops shards from any thread.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Asks all shards to take leave of their connections; [`join`](Self::join) waits for it.
+    pub fn stop(&self) {
+        self.remote.stop();
+    }
+
+    /// Waits until all shards have ended.
+    ///
+    /// # Panics
+    /// When a shard did. (With `panic = "abort"` the process has ended then.)
+    pub fn join(self) {
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or("shard").to_owned();
+            thread.join().unwrap_or_else(|_| panic!("{name} panicked"));
+        }
+    }
+}
+
+fn bind_all(config: &ServerConfig) -> Result<(Vec<Vec<TcpListener>>, Vec<SocketAddr>), StartError> {
+    let mut per_shard: Vec<Vec<TcpListener>> = (0..config.shards).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for &address in &config.listeners {
+        let failed = |error| StartError::Listen { address, error };
+        let sockets = listen::bind(address, usize::from(config.shards), config.backlog).map_err(failed)?;
+        addresses.push(sockets[0].local_addr().map_err(failed)?);
+        per_shard.iter_mut().zip(sockets).for_each(|(listeners, socket)| listeners.push(socket));
+    }
+    Ok((per_shard, addresses))
+}
+
+fn check_cpus(cpus: &[usize]) -> Result<(), StartError> {
+    let allowed: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        None => Ok(()),
+        Some(&cpu) => {
+            let names: Vec<String> = allowed.iter().map(usize::to_string).collect();
+            Err(StartError::Cpu { cpu, allowed: names.join(", ") })
+        }
+    }
+}
+
+/// Raises the soft limit on open files to the hard one, and returns it.
+fn raise_open_files() -> Result<u64, StartError> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).map_err(|error| StartError::Process {
+        what: "the limit on open files cannot be raised",
+        error: error.into(),
+    })?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
