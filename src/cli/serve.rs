@@ -1,13 +1,22 @@
 //! `ringmq serve`: from a checked configuration to a running broker, and back.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use tracing::info;
 
 use super::signals::{self, StopSignal};
 use super::{logging, rlimits, summary};
-use crate::config::{Config, Placement};
+use crate::config::{Config, Limits, MqttOptions, Placement, WaitIn, duration_text};
+use crate::core::{Core, CoreConfig, Shared};
+use crate::engine::{ShardId, Time};
+use crate::net::driver::DriverConfig;
+use crate::net::ring::QueueSizes;
+use crate::server::{self, ServerConfig, StartError};
+use crate::shard::Wait;
 
 /// Why the broker did not start, or did not end in order.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +27,9 @@ pub enum ServeError {
     /// The system refused a handler or a thread for signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
-    /// The library was built without what moves the bytes.
-    #[error("this build has no network driver")]
-    NoDriver,
+    /// The shards did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
 }
 
 /// Runs the broker until a signal stops it.
@@ -35,7 +44,79 @@ pub fn serve(config: Config, placement: Placement) -> Result<(), ServeError> {
     run(&config, &placement, &stop)
 }
 
-/// Starts the shards and waits until they ended: of themselves, or because `stop` asked for it.
-fn run(_config: &Config, _placement: &Placement, _stop: &Receiver<StopSignal>) -> Result<(), ServeError> {
-    Err(ServeError::NoDriver)
+/// Starts the shards and waits until a signal has stopped them.
+fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> Result<(), ServeError> {
+    let cores = Cores::new(config, placement.shards);
+    let running = server::start(server_config(config, placement), move |shard| cores.make(shard))?;
+    info!("ring features: {}", running.features());
+    for address in running.local_addrs() {
+        info!("listening on {address}");
+    }
+    // The signal thread lives as long as the process: it cannot hang up.
+    if let Ok(signal) = stop.recv() {
+        info!("{signal}: stopping, for at most {}", duration_text(config.server.stop_timeout));
+    }
+    running.stop();
+    running.join();
+    info!("stopped");
+    Ok(())
+}
+
+fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
+    let Config { server, listeners, ring, limits, .. } = config;
+    ServerConfig {
+        listeners: listeners.iter().map(|listener| listener.address).collect(),
+        backlog: listeners.iter().map(|listener| listener.backlog).max().unwrap_or(0).try_into().unwrap_or(i32::MAX),
+        shards: placement.shards,
+        cpus: (0..placement.shards).filter_map(|shard| placement.cpu_of(shard)).collect(),
+        wait: match ring.wait {
+            WaitIn::Ring => Wait::Ring,
+            WaitIn::Glommio => Wait::Glommio,
+        },
+        connections_per_shard: limits.connections_max,
+        mesh_capacity: ring.mesh_capacity as usize,
+        driver: DriverConfig {
+            queues: QueueSizes { submission: ring.entries, completion: ring.completion_entries },
+            buffers: ring.recv_buffers,
+            buffer_size: ring.recv_buffer_bytes,
+            stop_timeout: server.stop_timeout,
+            ..DriverConfig::default()
+        },
+    }
+}
+
+/// What the cores of all shards are made from.
+#[derive(Clone)]
+struct Cores {
+    shared: Arc<Shared>,
+    limits: Arc<Limits>,
+    mqtt: Arc<MqttOptions>,
+    sys_interval: Option<Duration>,
+    seed: u64,
+}
+
+impl Cores {
+    fn new(config: &Config, shards: u16) -> Cores {
+        // The standard library's hasher is keyed by the operating system's random numbers.
+        let seed = config.server.hash_seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        Cores {
+            shared: Arc::new(Shared::new(shards, seed)),
+            limits: Arc::new(config.limits.clone()),
+            mqtt: Arc::new(config.mqtt.clone()),
+            sys_interval: config.sys.interval,
+            seed,
+        }
+    }
+
+    fn make(&self, shard: ShardId) -> Core {
+        Core::new(CoreConfig {
+            shard,
+            shared: self.shared.clone(),
+            limits: self.limits.clone(),
+            mqtt: self.mqtt.clone(),
+            sys_interval: self.sys_interval,
+            seed: self.seed.wrapping_add(u64::from(shard.0)),
+            now: Time(0),
+        })
+    }
 }
