@@ -37,4 +37,4 @@ if ! cmp -s "$here/package-lock.json" "$here/node_modules/.installed-lock.json";
 fi
 
 echo "building the rumqttc suite (cargo)"
-[ ! -f "$here/rumqttc/src/main.rs" ] || cargo build --quiet --locked --manifest-path "$here/rumqttc/Cargo.toml" --target-dir "$here/rumqttc/target"
+cargo build --quiet --locked --manifest-path "$here/rumqttc/Cargo.toml" --target-dir "$here/rumqttc/target"
