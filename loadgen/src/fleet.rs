@@ -3,7 +3,9 @@
 use std::{io, mem};
 
 use hdrhistogram::Histogram;
-use ringmq::codec::QoS;
+use ringmq::codec::{
+    Ack, Frame, Framed, Packet, PacketType, Publish, QoS, decode, decode_ack, decode_publish, encode_ack, frame,
+};
 
 use crate::error::Error;
 use crate::flow::{Flow, Window};
@@ -12,10 +14,13 @@ use crate::net::{Handler, Links};
 use crate::os::Clock;
 use crate::payload;
 use crate::scenario::{Scenario, Shape};
-use crate::wire::{self, PublishTemplate, kind};
+use crate::wire::{self, PublishTemplate};
 
 /// The range of latencies that is told apart, in nanoseconds.
 const LATENCY_NS: (u64, u64) = (256, 60_000_000_000);
+
+/// Reason codes from here on are failures (MQTT 5.0 §2.4).
+const FAILURE: u8 = 0x80;
 
 /// How far a client is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -120,10 +125,10 @@ impl Fleet {
     }
 
     fn publisher(&mut self, topic: &str, receivers: u32) {
-        let Scenario { qos, payload, outstanding, .. } = self.scenario;
+        let Scenario { qos, payload, outstanding, version, .. } = self.scenario;
         let window = Window { receivers, outstanding, acknowledged: qos != QoS::AtMostOnce };
         let number = self.flows.len() as u32;
-        self.flows.push(Flow::new(number, window, PublishTemplate::new(topic, qos, payload)));
+        self.flows.push(Flow::new(number, window, PublishTemplate::new(version, topic, qos, payload)));
         self.publishers.push(self.clients.len());
         self.add(Role::Publisher(number));
     }
@@ -178,7 +183,8 @@ impl Fleet {
 
     /// Every client takes leave.
     pub fn disconnect(&mut self, links: &mut Links) {
-        (0..self.clients.len()).for_each(|link| links.output(link).extend_from_slice(&wire::DISCONNECT));
+        let version = self.scenario.version;
+        (0..self.clients.len()).for_each(|link| wire::disconnect(version, links.output(link)));
     }
 
     /// The tally since the last call.
@@ -206,39 +212,45 @@ impl Fleet {
     fn packets(&mut self, links: &mut Links, link: usize, bytes: &[u8]) -> usize {
         let mut used = 0;
         while self.failure.is_none() {
-            match wire::frame(&bytes[used..]) {
-                Ok(Some((first, body, length))) => {
-                    self.packet(links, link, first, body);
-                    used += length;
+            match frame(&bytes[used..], u32::MAX) {
+                Ok(Framed::Complete { frame, len }) => {
+                    self.packet(links, link, frame);
+                    used += len;
                 }
-                Ok(None) => return used,
-                Err(what) => self.fail_protocol(link, what.to_owned()),
+                Ok(Framed::Incomplete { .. }) => return used,
+                Err(error) => self.fail_protocol(link, error.to_string()),
             }
         }
         bytes.len()
     }
 
-    fn packet(&mut self, links: &mut Links, link: usize, first: u8, body: &[u8]) {
-        match (first >> 4, self.clients[link].stage) {
-            (kind::PUBLISH, Stage::Ready) => self.on_publish(links, link, first, body),
-            (kind::PUBACK..=kind::PUBCOMP, Stage::Ready) => self.on_ack(links, link, first >> 4, body),
-            (kind::CONNACK, Stage::Connecting) => self.on_connack(links, link, body),
-            (kind::SUBACK, Stage::Subscribing) => self.on_suback(link, body),
-            _ => self.fail_protocol(link, format!("an unexpected packet: {first:#04x} {body:02x?}")),
+    fn packet(&mut self, links: &mut Links, link: usize, frame: Frame<'_>) {
+        let (version, Frame { first, body }) = (self.scenario.version, frame);
+        let handled = match PacketType::of(first) {
+            Some(PacketType::Publish) => {
+                decode_publish(first, body, version).map(|publish| self.on_publish(links, link, &publish))
+            }
+            Some(kind @ (PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp)) => {
+                decode_ack(first, body, version).map(|ack| self.on_ack(links, link, kind, &ack))
+            }
+            _ => decode(frame, version).map(|packet| self.on_rare(links, link, &packet)),
+        };
+        if let Err(error) = handled {
+            self.fail_protocol(link, format!("a malformed packet that starts with {first:#04x}: {error}"));
         }
     }
 
-    fn on_publish(&mut self, links: &mut Links, link: usize, first: u8, body: &[u8]) {
+    fn on_publish(&mut self, links: &mut Links, link: usize, publish: &Publish<'_>) {
         let Role::Subscriber { ledger, .. } = &mut self.clients[link].role else {
             return self.fail_protocol(link, "a PUBLISH although it never subscribed".to_owned());
         };
-        let Some(publish) = wire::publish(self.scenario.version, first, body) else {
-            return self.fail_protocol(link, "a malformed PUBLISH".to_owned());
+        let answer = match publish.qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce => Some(PacketType::PubAck),
+            QoS::ExactlyOnce => Some(PacketType::PubRec),
         };
-        match publish.qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => wire::ack(kind::PUBACK, publish.packet_id, links.output(link)),
-            QoS::ExactlyOnce => wire::ack(kind::PUBREC, publish.packet_id, links.output(link)),
+        if let Some(kind) = answer {
+            encode_ack(links.output(link), self.scenario.version, kind, publish.packet_id, 0);
         }
         let stamp = payload::read(publish.payload).filter(|stamp| (stamp.publisher as usize) < self.flows.len());
         let Some(stamp) = stamp.filter(|_| publish.payload.len() == self.scenario.payload) else {
@@ -254,42 +266,49 @@ impl Fleet {
         }
     }
 
-    fn on_ack(&mut self, links: &mut Links, link: usize, packet: u8, body: &[u8]) {
-        let Some(id) = body.first_chunk().map(|id| u16::from_be_bytes(*id)) else {
-            return self.fail_protocol(link, "an acknowledgement without a packet identifier".to_owned());
-        };
-        match (packet, &self.clients[link].role, self.scenario.qos) {
-            (kind::PUBREL, Role::Subscriber { .. }, QoS::ExactlyOnce) => {
-                wire::ack(kind::PUBCOMP, id, links.output(link));
+    fn on_ack(&mut self, links: &mut Links, link: usize, kind: PacketType, ack: &Ack<'_>) {
+        let Scenario { version, qos, .. } = self.scenario;
+        if ack.reason >= FAILURE {
+            return self.fail_protocol(link, format!("{kind:?} with reason {:#04x}", ack.reason));
+        }
+        match (kind, &self.clients[link].role, qos) {
+            (PacketType::PubRel, Role::Subscriber { .. }, QoS::ExactlyOnce) => {
+                encode_ack(links.output(link), version, PacketType::PubComp, ack.packet_id, 0);
             }
-            (kind::PUBREC, Role::Publisher(_), QoS::ExactlyOnce) => wire::ack(kind::PUBREL, id, links.output(link)),
-            (kind::PUBACK, &Role::Publisher(flow), QoS::AtLeastOnce)
-            | (kind::PUBCOMP, &Role::Publisher(flow), QoS::ExactlyOnce) => {
-                self.faults.misacknowledged += u64::from(!self.flows[flow as usize].acknowledged(id));
+            (PacketType::PubRec, Role::Publisher(_), QoS::ExactlyOnce) => {
+                encode_ack(links.output(link), version, PacketType::PubRel, ack.packet_id, 0);
+            }
+            (PacketType::PubAck, &Role::Publisher(flow), QoS::AtLeastOnce)
+            | (PacketType::PubComp, &Role::Publisher(flow), QoS::ExactlyOnce) => {
+                self.faults.misacknowledged += u64::from(!self.flows[flow as usize].acknowledged(ack.packet_id));
                 self.top_up(links, flow as usize);
             }
-            _ => self.fail_protocol(link, format!("an acknowledgement of type {packet} that it can't expect")),
+            _ => self.fail_protocol(link, format!("a {kind:?} that it can't expect")),
         }
     }
 
-    fn on_connack(&mut self, links: &mut Links, link: usize, body: &[u8]) {
-        match (body.get(1), &self.clients[link].role) {
-            (Some(0), Role::Subscriber { filter, .. }) => {
-                let Scenario { version, qos, .. } = self.scenario;
-                wire::subscribe(version, filter, qos, links.output(link));
+    fn on_rare(&mut self, links: &mut Links, link: usize, packet: &Packet<'_>) {
+        match (packet, self.clients[link].stage) {
+            (Packet::ConnAck(connack), Stage::Connecting) if connack.code == 0 => self.on_welcome(links, link),
+            (Packet::ConnAck(connack), Stage::Connecting) => {
+                self.fail(Error::Refused { client: link, code: connack.code });
+            }
+            (Packet::SubAck(suback), Stage::Subscribing) => match suback.codes {
+                &[code] if code == self.scenario.qos as u8 => self.now_ready(link),
+                &[code] => self.fail(Error::SubscriptionRefused { client: link, code }),
+                codes => self.fail_protocol(link, format!("a SUBACK with {} codes for 1 filter", codes.len())),
+            },
+            _ => self.fail_protocol(link, format!("an unexpected packet: {packet:?}")),
+        }
+    }
+
+    fn on_welcome(&mut self, links: &mut Links, link: usize) {
+        match &self.clients[link].role {
+            Role::Subscriber { filter, .. } => {
+                wire::subscribe(self.scenario.version, filter, self.scenario.qos, links.output(link));
                 self.clients[link].stage = Stage::Subscribing;
             }
-            (Some(0), Role::Publisher(_)) => self.now_ready(link),
-            (Some(&code), _) => self.fail(Error::Refused { client: link, code }),
-            (None, _) => self.fail_protocol(link, "a malformed CONNACK".to_owned()),
-        }
-    }
-
-    fn on_suback(&mut self, link: usize, body: &[u8]) {
-        match body.get(2..).and_then(<[u8]>::last) {
-            Some(&code) if code == self.scenario.qos as u8 => self.now_ready(link),
-            Some(&code) => self.fail(Error::SubscriptionRefused { client: link, code }),
-            None => self.fail_protocol(link, "a malformed SUBACK".to_owned()),
+            Role::Publisher(_) => self.now_ready(link),
         }
     }
 

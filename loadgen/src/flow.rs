@@ -83,13 +83,13 @@ fn packet_id(sequence: u32) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use ringmq::codec::QoS;
+    use ringmq::codec::{ProtocolVersion, QoS};
 
     use super::*;
 
     fn flow(receivers: u32, qos: QoS) -> Flow {
         let window = Window { receivers, outstanding: 2, acknowledged: qos != QoS::AtMostOnce };
-        Flow::new(0, window, PublishTemplate::new("t", qos, 16))
+        Flow::new(0, window, PublishTemplate::new(ProtocolVersion::V311, "t", qos, 16))
     }
 
     fn fill(flow: &mut Flow) -> u32 {

@@ -1,6 +1,10 @@
-//! MQTT as the generator speaks it: the codec for what is rare, ready-made bytes for what is hot.
+//! The packets that a client of a scenario sends: ready-made bytes for the one that is hot, and the codec for
+//! the others.
 
-use ringmq::codec::{ProtocolVersion, QoS};
+use ringmq::codec::{
+    Connect, ConnectProperties, Disconnect, FilterRequest, Filters, Packet, ProtocolVersion, PublishHead, QoS,
+    Subscribe, SubscriptionOptions, UserProperties, encode, encode_publish_head,
+};
 
 use crate::payload::{self, Stamp};
 
@@ -13,15 +17,12 @@ pub struct PublishTemplate {
 
 impl PublishTemplate {
     /// For one topic, QoS and payload size in bytes (at least [`payload::HEADER`]).
-    pub fn new(topic: &str, qos: QoS, payload: usize) -> Self {
-        let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
-        let mut bytes = vec![0x30 | (qos as u8) << 1];
-        remaining_length(2 + topic.len() + id + payload, &mut bytes);
-        string(topic, &mut bytes);
-        let packet_id_at = (id > 0).then_some(bytes.len());
-        bytes.resize(bytes.len() + id, 0);
+    pub fn new(version: ProtocolVersion, topic: &str, qos: QoS, payload: usize) -> Self {
+        let mut bytes = Vec::new();
+        let head = PublishHead { qos, topic, packet_id: 1, ..PublishHead::default() };
+        let packet_id_at = encode_publish_head(&mut bytes, version, &head, payload);
         let payload_at = bytes.len();
-        bytes.resize(bytes.len() + payload, 0);
+        bytes.resize(payload_at + payload, 0);
         Self { bytes, packet_id_at, payload_at }
     }
 
@@ -37,102 +38,57 @@ impl PublishTemplate {
     }
 }
 
-fn string(text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn remaining_length(mut length: usize, out: &mut Vec<u8>) {
-    loop {
-        let byte = (length % 128) as u8;
-        length /= 128;
-        if length == 0 {
-            return out.push(byte);
-        }
-        out.push(byte | 0x80);
-    }
-}
-
-/// Appends a CONNECT.
-pub fn connect(version: ProtocolVersion, client_id: &str, keep_alive: u16, out: &mut Vec<u8>) {
-    let properties = usize::from(version == ProtocolVersion::V5);
-    out.push(0x10);
-    remaining_length(10 + properties + 2 + client_id.len(), out);
-    string("MQTT", out);
-    out.extend_from_slice(&[version as u8, 0x02]);
-    out.extend_from_slice(&keep_alive.to_be_bytes());
-    out.resize(out.len() + properties, 0);
-    string(client_id, out);
+/// Appends the CONNECT of a session that ends with its connection.
+pub fn connect(version: ProtocolVersion, client_id: &str, keep_alive: u16, output: &mut Vec<u8>) {
+    let connect = Connect {
+        version,
+        bridge: false,
+        clean_start: true,
+        keep_alive,
+        client_id,
+        will: None,
+        user_name: None,
+        password: None,
+        properties: ConnectProperties::default(),
+    };
+    encode(&Packet::Connect(Box::new(connect)), version, output);
 }
 
 /// Appends a SUBSCRIBE to one filter.
-pub fn subscribe(version: ProtocolVersion, filter: &str, qos: QoS, out: &mut Vec<u8>) {
-    let properties = usize::from(version == ProtocolVersion::V5);
-    out.push(0x82);
-    remaining_length(2 + properties + 2 + filter.len() + 1, out);
-    out.extend_from_slice(&[0, 1]);
-    out.resize(out.len() + properties, 0);
-    string(filter, out);
-    out.push(qos as u8);
+pub fn subscribe(version: ProtocolVersion, filter: &str, qos: QoS, output: &mut Vec<u8>) {
+    let mut payload = Vec::new();
+    FilterRequest { filter, options: SubscriptionOptions { qos, ..SubscriptionOptions::default() } }.put(&mut payload);
+    let subscribe = Subscribe {
+        packet_id: 1,
+        subscription_identifier: None,
+        user_properties: UserProperties::default(),
+        filters: Filters { payload: &payload, with_options: true },
+    };
+    encode(&Packet::Subscribe(subscribe), version, output);
 }
 
-/// The types of the packets that a client receives or answers with, as the first byte's upper half.
-pub mod kind {
-    pub const CONNACK: u8 = 2;
-    pub const PUBLISH: u8 = 3;
-    pub const PUBACK: u8 = 4;
-    pub const PUBREC: u8 = 5;
-    pub const PUBREL: u8 = 6;
-    pub const PUBCOMP: u8 = 7;
-    pub const SUBACK: u8 = 9;
+/// Appends a DISCONNECT.
+pub fn disconnect(version: ProtocolVersion, output: &mut Vec<u8>) {
+    encode(&Packet::Disconnect(Disconnect::default()), version, output);
 }
 
-/// Appends an acknowledgement with reason 0, which in every version may be two bytes long.
-pub fn ack(kind: u8, packet_id: u16, out: &mut Vec<u8>) {
-    let flags = if kind == kind::PUBREL { 2 } else { 0 };
-    let [high, low] = packet_id.to_be_bytes();
-    out.extend_from_slice(&[kind << 4 | flags, 2, high, low]);
-}
+#[cfg(test)]
+mod tests {
+    use ringmq::codec::{Frame, Framed, decode_publish, frame};
 
-/// DISCONNECT with reason 0 in every version.
-pub const DISCONNECT: [u8; 2] = [0xE0, 0];
+    use super::*;
 
-/// A complete packet at the start of `bytes`: first byte, body, and the length of all.
-pub fn frame(bytes: &[u8]) -> Result<Option<(u8, &[u8], usize)>, &'static str> {
-    let mut length = 0;
-    for index in 0..4 {
-        let Some(&byte) = bytes.get(1 + index) else { return Ok(None) };
-        length |= usize::from(byte & 0x7F) << (7 * index);
-        if byte & 0x80 == 0 {
-            let start = 2 + index;
-            return Ok(bytes.get(start..start + length).map(|body| (bytes[0], body, start + length)));
-        }
+    #[test]
+    fn a_template_makes_whole_packets_with_their_own_identifier_and_payload() {
+        let version = ProtocolVersion::V311;
+        let template = PublishTemplate::new(version, "a/b", QoS::AtLeastOnce, 200);
+        let stamp = Stamp { publisher: 5, sequence: 6, sent_ns: 7 };
+        let mut bytes = vec![];
+        template.write(513, stamp, &mut bytes);
+        let Ok(Framed::Complete { frame: Frame { first, body }, len }) = frame(&bytes, u32::MAX) else { panic!() };
+        assert_eq!(len, bytes.len());
+        let publish = decode_publish(first, body, version).unwrap();
+        assert_eq!((publish.topic, publish.packet_id, publish.qos), ("a/b", 513, QoS::AtLeastOnce));
+        assert_eq!(payload::read(publish.payload), Some(stamp));
     }
-    Err("a remaining length of more than four bytes")
-}
-
-/// What a subscriber needs of a PUBLISH.
-pub struct Received<'a> {
-    /// The QoS that it was delivered with.
-    pub qos: QoS,
-    /// Packet identifier; 0 at QoS 0.
-    pub packet_id: u16,
-    /// Application message.
-    pub payload: &'a [u8],
-}
-
-/// Takes a PUBLISH apart; `None` if it is malformed.
-pub fn publish(version: ProtocolVersion, first: u8, body: &[u8]) -> Option<Received<'_>> {
-    let (length, rest) = body.split_first_chunk::<2>()?;
-    let mut rest = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
-    let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().nth(usize::from(first >> 1 & 3))?;
-    let mut packet_id = 0;
-    if qos != QoS::AtMostOnce {
-        let (id, after) = rest.split_first_chunk::<2>()?;
-        (packet_id, rest) = (u16::from_be_bytes(*id), after);
-    }
-    if version == ProtocolVersion::V5 {
-        rest = rest.get(1 + usize::from(*rest.first()?)..)?;
-    }
-    Some(Received { qos, packet_id, payload: rest })
 }
