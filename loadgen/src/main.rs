@@ -36,7 +36,7 @@ use crate::scenario::{Name, Overrides};
 
 /// Load generator for MQTT brokers
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
