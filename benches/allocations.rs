@@ -1,0 +1,121 @@
+//! Counts heap allocations of the core per message and fails when the QoS 0 local path makes any beyond what
+//! the payload needs: none for a payload small enough to be copied, two for one that is referenced (the message
+//! that outlives the receive buffer, and the handle that the output holds on it).
+//!
+//! Run by `cargo test` too, because a count is as good on a busy machine as on a quiet one.
+
+mod driver;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::process::ExitCode;
+
+use ringmq::codec::QoS;
+
+use driver::{Driver, publish};
+
+const MESSAGES: u32 = 10_000;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // Gone while the thread ends; nothing is measured then.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: every call goes to `System` unchanged; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise, here and below.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A load, and how many allocations per message it may make; `None` only tells.
+struct Case {
+    name: &'static str,
+    qos: QoS,
+    payload: usize,
+    filter: &'static str,
+    subscribers: u32,
+    /// PUBLISH packets that arrive together.
+    batch: u16,
+    limit: Option<u64>,
+}
+
+const fn case(name: &'static str, qos: QoS, payload: usize, limit: Option<u64>) -> Case {
+    Case { name, qos, payload, filter: "sensor/7/state", subscribers: 1, batch: 1, limit }
+}
+
+const CASES: [Case; 8] = [
+    case("QoS 0, 64 bytes", QoS::AtMostOnce, 64, Some(0)),
+    Case { batch: 32, ..case("QoS 0, 64 bytes, 32 at once", QoS::AtMostOnce, 64, Some(0)) },
+    Case { filter: "sensor/+/state", ..case("QoS 0, 64 bytes, wildcard", QoS::AtMostOnce, 64, Some(0)) },
+    Case { subscribers: 100, ..case("QoS 0, 64 bytes, 100 subscribers", QoS::AtMostOnce, 64, Some(0)) },
+    case("QoS 0, 100,000 bytes", QoS::AtMostOnce, 100_000, Some(2)),
+    Case { subscribers: 100, ..case("QoS 0, 100,000 bytes, 100 subscribers", QoS::AtMostOnce, 100_000, None) },
+    case("QoS 1, 64 bytes", QoS::AtLeastOnce, 64, None),
+    case("QoS 2, 64 bytes", QoS::ExactlyOnce, 64, None),
+];
+
+fn main() -> ExitCode {
+    let verdicts = CASES.map(|case| judge(&case, allocations(&case)));
+    if verdicts.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// How many allocations the core makes for [`MESSAGES`] messages once it is warm.
+fn allocations(case: &Case) -> u64 {
+    let mut driver = Driver::new();
+    for subscriber in 0..case.subscribers {
+        driver.client(&format!("subscriber-{subscriber}"), Some((case.filter, case.qos)));
+    }
+    let publisher = driver.client("publisher", None);
+    let payload = vec![7; case.payload];
+    let one = |id| publish("sensor/7/state", case.qos, id, &payload);
+    let batch: Vec<u8> = (1..=case.batch).flat_map(one).collect();
+    let batches = MESSAGES / u32::from(case.batch);
+    (0..batches).for_each(|_| driver.receive(publisher, &batch));
+    let (allocated, delivered) = (ALLOCATIONS.get(), driver.delivered);
+    (0..batches).for_each(|_| driver.receive(publisher, &batch));
+    let made = ALLOCATIONS.get() - allocated;
+    let expected = u64::from(batches) * u64::from(case.batch) * u64::from(case.subscribers);
+    assert_eq!(driver.delivered - delivered, expected, "{}: every message was delivered", case.name);
+    made
+}
+
+fn judge(case: &Case, made: u64) -> bool {
+    let passed = case.limit.is_none_or(|limit| made <= limit * u64::from(MESSAGES));
+    let per_message = made as f64 / f64::from(MESSAGES);
+    let verdict = match case.limit {
+        Some(limit) if passed => format!("ok, at most {limit}"),
+        Some(limit) => format!("FAILED, at most {limit}"),
+        None => "told only".to_owned(),
+    };
+    println!("{:<38} {per_message:.4} allocations per message ({verdict})", case.name);
+    passed
+}
