@@ -1,7 +1,7 @@
 //! A shard's thread: pinned to its CPU, with a glommio executor and the network driver on it.
 //!
 //! The driver's turns are the executor's main task. What else runs on the shard (file I/O of a store) is
-//! spawned by [`spawn`], waits by [`sleep`], and gets its share between turns; see [`sleep`](mod@sleep).
+//! spawned by [`spawn`], waits by [`delay`], and gets its share between turns; see [`sleep`].
 
 mod ring_file;
 pub mod sleep;
@@ -25,7 +25,10 @@ use crate::net::stats::DriverStats;
 /// Memory for glommio's own direct I/O buffers; it takes more from the allocator when this is used up.
 const IO_MEMORY: usize = 64 << 10;
 
-/// Entries of each of glommio's three rings.
+/// glommio's rings: main, latency and poll.
+const IO_RINGS: usize = 3;
+
+/// Entries of each of glommio's rings.
 const IO_RING_DEPTH: usize = 32;
 
 /// glommio's timer that interrupts long tasks. Ours are in a queue whose latency matters, which shortens it
@@ -66,7 +69,9 @@ impl<E: Engine + 'static> Shard<E> {
     pub fn new(setup: Setup<E::Message>, make_engine: impl FnOnce() -> E) -> Result<Shard<E>, String> {
         let Setup { cpu, wait, driver, features, port, origin, stats } = setup;
         let (executor, io_rings) = executor(cpu)?;
-        let driver = Driver::new(driver, &features, make_engine(), port, origin, stats)
+        // On the executor, so that an engine can spawn what it needs.
+        let engine = executor.run(async { make_engine() });
+        let driver = Driver::new(driver, &features, engine, port, origin, stats)
             .map_err(|error| format!("the network ring cannot be set up: {error}"))?;
         Ok(Shard { executor, driver, wait, io_rings })
     }
@@ -100,5 +105,8 @@ fn executor(cpu: Option<usize>) -> Result<(LocalExecutor, Vec<i32>), String> {
         .map_err(|error| format!("glommio's executor cannot be made: {error}"))?;
     let mut rings = sleep::io_uring_descriptors().map_err(|error| format!("/proc/self/fd cannot be read: {error}"))?;
     rings.retain(|fd| !before.contains(fd));
+    if rings.len() != IO_RINGS {
+        return Err(format!("glommio made {} rings instead of {IO_RINGS}", rings.len()));
+    }
     Ok((executor, rings))
 }

@@ -6,28 +6,35 @@
 //! glommio 0.9 shape this:
 //!
 //! - It only does I/O and timers between runs of its task queues, and as long as the main task is runnable and
-//!   its latency ring quiet it never gets there. So the main task waits for a timer that has already
-//!   expired: then no task is runnable, glommio looks at its rings and timers, finds that one, and goes on
+//!   its latency ring quiet it never gets there. So the main task waits for a timer that is about to
+//!   expire: then no task is runnable, glommio looks at its rings and timers, finds that one, and goes on
 //!   without sleeping. One pass, exactly.
 //! - A pass itself completes things in its rings (it cancels the last preemption timer), which fires the
 //!   polls. So what a poll says is checked: a ring with nothing in it needs no pass, else passes would beget passes.
 //!
+//! - It does not tell the kernel about its timers while it is not asleep itself. So tasks wait by
+//!   [`super::delay`], which the network ring's timeout knows of; a timer of glommio's own would be late.
+//!
 //! `Wait::Glommio`: the network ring signals an eventfd that a read of glommio waits for.
 
 use std::fs;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::RawFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use glommio::io::BufferedFile;
+use glommio::timer::Timer;
 
 use super::{ring_file, tasks};
 use crate::engine::Engine;
 use crate::net::driver::{Driver, Turn};
 use crate::net::ring_poll::any_readable;
+
+/// Long enough to be still to come when it is set, and over before glommio has looked at its rings.
+const SOON: Duration = Duration::from_micros(1);
 
 /// Turns without a rest after which glommio gets to look at its rings all the same.
 const BUSY_TURNS_MAX: u32 = 64;
@@ -66,9 +73,18 @@ async fn in_the_network_ring<E: Engine>(driver: &mut Driver<E>, io_rings: &[RawF
     }
 }
 
-/// Lets glommio look at its rings and run what is runnable, once.
+/// Lets glommio look at its rings and timers and run what is runnable, once.
 async fn pass() {
-    glommio::timer::sleep(Duration::ZERO).await;
+    let mut timer = Timer::new(SOON);
+    let mut passed = false;
+    poll_fn(|context| {
+        // A timer found expired would be ready here and now, without a pass: then once more.
+        while !passed && Pin::new(&mut timer).poll(context).is_ready() {
+            timer.reset(SOON);
+        }
+        if std::mem::replace(&mut passed, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// The driver's turns in glommio's arms: for measuring against, and for hosts where the polls misbehave.
@@ -98,12 +114,10 @@ async fn in_glommio<E: Engine>(driver: &mut Driver<E>) {
 
 async fn rung_or_over(bell: &BufferedFile, timeout: Option<Duration>) {
     let mut rung = pin!(bell.read_at(0, size_of::<u64>()));
-    let mut over = pin!(glommio::timer::sleep(timeout.unwrap_or(Duration::MAX / 4)));
-    std::future::poll_fn(|context| {
-        let done = rung.as_mut().poll(context).is_ready()
-            || timeout.is_some() && over.as_mut().poll(context).is_ready()
-            || tasks::runnable() > 0;
-        if done { Poll::Ready(()) } else { Poll::Pending }
+    let mut over = timeout.map(Timer::new);
+    poll_fn(|context| {
+        let is_over = over.as_mut().is_some_and(|timer| Pin::new(timer).poll(context).is_ready());
+        if is_over || rung.as_mut().poll(context).is_ready() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }

@@ -1,6 +1,4 @@
 //! Small engines that stand in for the broker, and what the driver's tests share.
-#![allow(dead_code)]
-
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -27,7 +25,7 @@ pub struct Watched {
 
 #[derive(Clone, Copy)]
 pub struct EchoOptions {
-    /// Where a connection goes whose first byte this is; every connection goes somewhere else when set.
+    /// How many shards there are to live on.
     pub shards: u16,
     /// Bytes of a connection that must be there before it settles.
     pub settle_after: usize,
@@ -59,8 +57,7 @@ struct Conn {
     in_driver: usize,
 }
 
-/// Sends back what it receives. A connection's first byte names its home shard (`% shards`); an acknowledged
-/// tick every 10 ms is not needed, so it has no timer.
+/// Sends back what it receives. A connection's first byte names its home shard (`% shards`).
 pub struct EchoEngine {
     me: ShardId,
     options: EchoOptions,
