@@ -8,8 +8,8 @@ mod connect;
 mod publish;
 mod subscribe;
 
-use super::property::id;
-use super::wire::{put_binary, put_string, put_varint, put_with_length};
+use super::property::{id, put_user_property};
+use super::wire::{put_binary, put_varint, put_with_length};
 use super::{Auth, Disconnect, Packet, PacketType, ProtocolVersion, UserProperties};
 
 pub use ack::encode_ack;
@@ -144,8 +144,6 @@ fn put_binary_property(out: &mut Vec<u8>, identifier: u8, value: Option<&[u8]>) 
 
 fn put_user_properties(out: &mut Vec<u8>, user_properties: &UserProperties<'_>) {
     for (name, value) in user_properties.iter() {
-        out.push(id::USER_PROPERTY);
-        put_string(out, name);
-        put_string(out, value);
+        put_user_property(out, name, value);
     }
 }

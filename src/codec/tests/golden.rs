@@ -477,3 +477,26 @@ fn a_will_delay_that_is_not_among_the_raw_properties_is_put_there() {
     connect.will = None;
     assert!(encoded(&connect).len() < first.len());
 }
+
+#[test]
+fn the_seeds_of_the_fuzzer_still_mean_what_they_meant() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let version = match name.split_once('-') {
+            Some(("v31", _)) => V31,
+            Some(("v311", _)) => V311,
+            Some(("v5", _)) => V5,
+            _ => panic!("{name} is named for no version"),
+        };
+        let bytes = std::fs::read(&path).unwrap();
+        let packet = decode_one(&bytes, version).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut out = Vec::new();
+        encode(&packet, version, &mut out);
+        assert_eq!(out, bytes, "{name}");
+        count += 1;
+    }
+    assert!(count >= 3 * 14, "each packet in each version");
+}
