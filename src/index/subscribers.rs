@@ -346,7 +346,9 @@ mod tests {
     #[test]
     fn sessions_in_random_order_take_at_most_sixteen_bytes_each() {
         let mut set = SubscriberSet::Empty;
-        (0..100_000u32).for_each(|n| drop(set.insert(Subscriber::new(n.wrapping_mul(2_654_435_761), 0))));
+        for number in 0..100_000u32 {
+            assert!(set.insert(Subscriber::new(number.wrapping_mul(2_654_435_761), 0)).is_none());
+        }
         assert!(set.memory_bytes() < 1_600_000, "{} bytes", set.memory_bytes());
     }
 
