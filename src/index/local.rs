@@ -233,8 +233,8 @@ mod tests {
     fn all_memory_of_filters_is_used_again_after_they_are_gone() {
         let mut index = LocalIndex::new(HashSeed::from_u64(3));
         let mut bytes = [0; 3];
-        for round in &mut bytes {
-            let filter = |session: u32| format!("a/{session}/+/{session}/#");
+        for (number, round) in bytes.iter_mut().enumerate() {
+            let filter = |session: u32| format!("a/{number}.{session}/+/{session}/#");
             for session in 0..2000 {
                 assert!(index.subscribe(&filter(session), Subscriber::new(session, 0)).first);
             }
