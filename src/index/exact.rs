@@ -177,10 +177,15 @@ mod tests {
         const ROUNDS: u64 = 32;
         let table = ExactTable::new();
         let announced: Vec<AtomicU64> = (0..HASHES).map(|_| AtomicU64::new(0)).collect();
+        let looks = [AtomicU64::new(0), AtomicU64::new(0)];
         let bits = |rounds: u64| (1u64 << rounds) - 1;
         (1..=HASHES as u64).for_each(|number| (32..64).for_each(|bit| table.add(hash(number), 1 << bit)));
         let write = || {
             for (round, number) in (0..ROUNDS).flat_map(|round| (0..HASHES).map(move |number| (round, number))) {
+                // Let the readers see something of every round.
+                while number == 0 && looks.iter().any(|looks| looks.load(Ordering::Relaxed) < round * 100) {
+                    std::thread::yield_now();
+                }
                 table.add(hash(number as u64 + 1), 1 << round);
                 table.remove(hash(number as u64 + 1), 1 << (32 + round));
                 announced[number].store(round + 1, Ordering::Release);
@@ -189,10 +194,11 @@ mod tests {
                 table.remove(passing, 1);
             }
         };
-        let read = |first: usize| {
-            let mut number = first;
+        let read = |reader: usize| {
+            let mut number = reader;
             while announced[HASHES - 1].load(Ordering::Acquire) < ROUNDS {
                 number = (number + 7) % HASHES;
+                looks[reader].fetch_add(1, Ordering::Relaxed);
                 let seen = bits(announced[number].load(Ordering::Acquire));
                 let shards = table.shards(hash(number as u64 + 1));
                 assert_eq!(shards & seen, seen, "an announced shard is missing");
@@ -201,7 +207,7 @@ mod tests {
         };
         std::thread::scope(|scope| {
             scope.spawn(|| read(0));
-            scope.spawn(|| read(3));
+            scope.spawn(|| read(1));
             scope.spawn(write);
         });
         (1..=HASHES as u64).for_each(|number| assert_eq!(table.shards(hash(number)), bits(ROUNDS)));

@@ -250,3 +250,98 @@ impl Group {
 fn spread(session: u32) -> u64 {
     u64::from(session).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn groups_with(online: &[u32], offline: &[u32]) -> (Groups, GroupId) {
+        let mut groups = Groups::new(HashSeed::from_u64(1));
+        for (sessions, online) in [(offline, false), (online, true)] {
+            for session in sessions {
+                groups.join("g", "a/+", Subscriber::new(*session, 1), online);
+            }
+        }
+        let id = groups.iter().next().unwrap();
+        (groups, id)
+    }
+
+    fn picks(groups: &mut Groups, id: GroupId, how: impl Fn(u64) -> Pick) -> Vec<u32> {
+        (0..60).map(|number| groups.pick(id, how(number)).unwrap().session()).collect()
+    }
+
+    #[test]
+    fn round_robin_gives_every_connected_member_the_same_share() {
+        let (mut groups, id) = groups_with(&[1, 2, 3], &[4, 5]);
+        let picked = picks(&mut groups, id, |_| Pick::RoundRobin);
+        assert!([1, 2, 3].iter().all(|session| picked.iter().filter(|picked| *picked == session).count() == 20));
+    }
+
+    #[test]
+    fn a_group_without_connected_members_picks_among_the_others() {
+        let (mut groups, id) = groups_with(&[1], &[4, 5]);
+        assert!(picks(&mut groups, id, |number| Pick::Random(number << 58)).iter().all(|session| *session == 1));
+        assert!(groups.set_online(id, 1, false) && !groups.set_online(id, 1, false));
+        let picked: BTreeSet<u32> = picks(&mut groups, id, |number| Pick::Random(number << 58)).into_iter().collect();
+        assert_eq!(picked, [1, 4, 5].into());
+    }
+
+    #[test]
+    fn a_hint_names_the_same_member_each_time() {
+        let (mut groups, id) = groups_with(&[1, 2, 3], &[]);
+        let first = picks(&mut groups, id, Pick::Hint);
+        assert_eq!(first, picks(&mut groups, id, Pick::Hint));
+        assert_eq!(first.into_iter().collect::<BTreeSet<_>>().len(), 3);
+    }
+
+    #[test]
+    fn a_group_of_nobody_picks_nobody() {
+        let (mut groups, id) = groups_with(&[1], &[]);
+        assert_eq!(groups.texts(id), Some(("g", "a/+")));
+        assert_eq!(groups.leave(id, 2), None);
+        assert_eq!(groups.leave(id, 1), Some(Left { last: true }));
+        assert_eq!((groups.pick(id, Pick::RoundRobin), groups.texts(id), groups.is_empty()), (None, None, true));
+    }
+
+    proptest! {
+        #[test]
+        fn groups_do_what_maps_do(steps in prop::collection::vec((0u8..6, 0u32..12, any::<bool>(), 0u8..4), 0..300)) {
+            let mut groups = Groups::new(HashSeed::with_bits(1, 8));
+            let mut twin: BTreeMap<GroupId, BTreeMap<u32, (Subscriber, bool)>> = BTreeMap::new();
+            for (kind, session, online, which) in steps {
+                let name = if which % 2 == 0 { "even" } else { "odd" };
+                let id = GroupId(share_hash(&HashSeed::with_bits(1, 8), name, "a"));
+                let members = twin.entry(id).or_default();
+                match kind {
+                    0..3 => {
+                        let new = Subscriber::new(session, which % 3);
+                        let joined = groups.join(name, "a", new, online);
+                        let first = members.is_empty();
+                        let replaced = members.insert(session, (new, online)).is_some();
+                        prop_assert_eq!(joined, Joined { group: id, replaced, first });
+                    }
+                    3 => {
+                        let left = members.remove(&session).map(|_| Left { last: members.is_empty() });
+                        prop_assert_eq!(groups.leave(id, session), left);
+                    }
+                    _ => {
+                        let before = members.get_mut(&session).map(|member| std::mem::replace(&mut member.1, online));
+                        let news = before.is_some_and(|before| before != online);
+                        prop_assert_eq!(groups.set_online(id, session, online), news);
+                    }
+                }
+                let found: BTreeMap<u32, (Subscriber, bool)> =
+                    groups.members(id).map(|(member, online)| (member.session(), (member, online))).collect();
+                prop_assert_eq!(&found, &*members);
+                let online = members.values().filter(|(_, online)| *online).count() as u32;
+                prop_assert_eq!(groups.counts(id), GroupCounts { online, total: members.len() as u32 });
+                prop_assert_eq!(groups.member(id, session), members.get(&session).map(|(member, _)| *member));
+                if let Some(picked) = groups.pick(id, Pick::RoundRobin) {
+                    prop_assert!(members[&picked.session()].1 || online == 0);
+                }
+            }
+        }
+    }
+}

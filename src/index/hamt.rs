@@ -239,7 +239,7 @@ mod tests {
     /// Few hashes, some alike in all but the highest bits: so that deep branches and equal hashes occur.
     fn hash(key: &str) -> u64 {
         let number: u64 = key.parse().unwrap();
-        if number % 3 == 0 { 7 | (number / 6) << 61 } else { number % 16 }
+        if number.is_multiple_of(3) { 7 | (number / 6) << 61 } else { number % 16 }
     }
 
     proptest! {

@@ -41,12 +41,26 @@ pub const FILTER_LEVELS_MAX: usize = 1024;
 pub struct HashSeed {
     seed: u64,
     shared: SharedSeed,
+    /// Which bits of a hash are kept: few, to test what happens when hashes collide.
+    #[cfg(test)]
+    mask: u64,
 }
 
 impl HashSeed {
     /// A seed for a whole process: every shard must use the same. Take it from the system's randomness.
     pub fn from_u64(seed: u64) -> HashSeed {
-        HashSeed { seed, shared: SharedSeed::from_u64(!seed) }
+        HashSeed {
+            seed,
+            shared: SharedSeed::from_u64(!seed),
+            #[cfg(test)]
+            mask: u64::MAX,
+        }
+    }
+
+    /// A seed for hashes that often collide: of `bits` bits.
+    #[cfg(test)]
+    fn with_bits(seed: u64, bits: u32) -> HashSeed {
+        HashSeed { mask: (1 << bits) - 1, ..HashSeed::from_u64(seed) }
     }
 
     /// Hashes a text for one of several purposes.
@@ -57,6 +71,9 @@ impl HashSeed {
     fn hash_after(&self, before: u64, text: &str) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed ^ before.wrapping_mul(0x9E37_79B9_7F4A_7C15), &self.shared);
         hasher.write(text.as_bytes());
+        #[cfg(test)]
+        return hasher.finish() & self.mask;
+        #[cfg(not(test))]
         hasher.finish()
     }
 }

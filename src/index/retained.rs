@@ -283,6 +283,14 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_takes_at_most_150_bytes_without_its_value() {
+        let store = store((0..100_000).map(|device| format!("devices/{device:012}")));
+        let bytes = store.memory_bytes() / store.len();
+        println!("{bytes} bytes for each retained topic");
+        assert!(bytes <= 150);
+    }
+
+    #[test]
     fn a_scan_goes_on_after_the_topic_it_stopped_at_was_removed() {
         let mut store = store(["a/1", "a/2", "a/3", "a/4"]);
         let (mut cursor, mut out) = (ScanCursor::default(), Vec::new());

@@ -344,17 +344,36 @@ mod tests {
     }
 
     #[test]
+    fn a_session_between_two_full_chunks_keeps_the_order() {
+        let mut set = SubscriberSet::Empty;
+        (0..2 * CHUNK as u32).for_each(|number| assert!(set.insert(Subscriber::new(number * 2, 0)).is_none()));
+        let between = CHUNK as u32 * 2 - 1;
+        assert_eq!(set.insert(Subscriber::new(between, 1)), None);
+        assert_eq!(set.get(between), Some(Subscriber::new(between, 1)));
+        assert!(content(&set).is_sorted_by_key(|subscriber| subscriber.session()));
+    }
+
+    #[test]
     fn sessions_in_random_order_take_at_most_sixteen_bytes_each() {
         let mut set = SubscriberSet::Empty;
-        (0..100_000u32).for_each(|n| drop(set.insert(Subscriber::new(n.wrapping_mul(2_654_435_761), 0))));
+        for number in 0..100_000u32 {
+            assert!(set.insert(Subscriber::new(number.wrapping_mul(2_654_435_761), 0)).is_none());
+        }
         assert!(set.memory_bytes() < 1_600_000, "{} bytes", set.memory_bytes());
+    }
+
+    /// Sessions in any order, or rising from somewhere.
+    fn sessions() -> impl Strategy<Value = Vec<u32>> {
+        let rising = (0u32..3000, 1usize..4, 1usize..1500)
+            .prop_map(|(first, step, count)| (first..3000).step_by(step).take(count).collect());
+        prop_oneof![prop::collection::vec(0u32..3000, 0..1500), rising]
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn a_set_does_what_a_map_does(
-            phases in prop::collection::vec((0u8..8, prop::collection::vec(0u32..3000, 0..1500)), 1..6)
+            phases in prop::collection::vec((0u8..8, sessions()), 1..8)
         ) {
             let mut set = SubscriberSet::default();
             let mut twin = BTreeMap::new();

@@ -31,15 +31,14 @@ impl IdTable {
         self.cells.insert_unique(spread(hash), Cell { hash, id }, |cell| spread(cell.hash));
     }
 
-    /// Removes a number; true when it was there.
-    pub fn remove(&mut self, hash: u64, id: u32) -> bool {
+    /// Removes a number that is there, and gives memory back once most of it is unused.
+    pub fn remove(&mut self, hash: u64, id: u32) {
         let hash = half(hash);
         let found = self.cells.find_entry(spread(hash), |cell| cell.hash == hash && cell.id == id);
-        let removed = found.map(|entry| drop(entry.remove())).is_ok();
+        found.expect("what is removed was inserted under this hash").remove();
         if self.cells.len() < self.cells.capacity() / 8 {
             self.cells.shrink_to(self.cells.len() * 2, |cell| spread(cell.hash));
         }
-        removed
     }
 
     pub fn memory_bytes(&self) -> usize {
