@@ -152,8 +152,8 @@ mod tests {
     fn nothing_fires_before_its_deadline_and_all_within_a_tick_of_it() {
         let mut wheel = Wheel::new(TICK, ms(5));
         wheel.insert(ms(101), 1);
-        assert_eq!(advance(&mut wheel, ms(100)), []);
-        assert_eq!(advance(&mut wheel, Time(ms(101).0 - 1)), []);
+        assert!(advance(&mut wheel, ms(100)).is_empty());
+        assert!(advance(&mut wheel, Time(ms(101).0 - 1)).is_empty());
         assert_eq!(advance(&mut wheel, ms(111)), [1]);
         assert!(wheel.is_empty());
     }
