@@ -5,11 +5,11 @@ use rlimit::Resource;
 use crate::config::{Config, Placement};
 use crate::doctor;
 
-/// Raises what can be raised, and warns where less is left than the configuration asks for. Not an error: what is
-/// short shows when it is needed, and `ringmq doctor` tells beforehand.
+/// Raises what can be raised, and says where less is left than the configuration asks for. Neither an error nor a
+/// warning: the default configuration asks for a million connections, and `ringmq doctor` tells beforehand.
 pub(super) fn raise(config: &Config, placement: &Placement) {
     let descriptors = doctor::descriptors_needed(config, placement);
-    raise_one(Resource::NOFILE, "open files (ulimit -n, LimitNOFILE=)", descriptors);
+    raise_one(Resource::NOFILE, "open files of a shard (ulimit -n, LimitNOFILE=)", descriptors);
     raise_one(Resource::MEMLOCK, "locked memory (ulimit -l, LimitMEMLOCK=)", doctor::MEMLOCK_MIN);
 }
 
@@ -20,6 +20,6 @@ fn raise_one(resource: Resource, name: &str, needed: u64) {
     }
     let reached = if resource.set(hard, hard).is_ok() { hard } else { soft };
     if reached < needed {
-        tracing::warn!("the limit on {name} is {reached}, {needed} are needed for what is configured");
+        tracing::info!("{name}: {reached} allowed, {needed} would be needed at the configured limits");
     }
 }

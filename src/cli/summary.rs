@@ -38,11 +38,12 @@ fn limits(limits: &Limits) -> String {
 
 fn sessions(limits: &Limits) -> String {
     format!(
-        "{} without a client; each {} in flight, {} queued in {}, {} subscriptions",
+        "{} without a client; each {} in flight, {} queued in {} ({} in all), {} subscriptions",
         limits.sessions_max,
         limits.inflight_max,
         limits.queue_messages_max,
         size_text(limits.queue_bytes_max as u64),
+        size_text(limits.queue_bytes_total_max),
         limits.subscriptions_per_client_max,
     )
 }

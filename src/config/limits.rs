@@ -47,6 +47,9 @@ pub struct Limits {
     /// Bytes of those messages, topics and properties included.
     #[serde(with = "units::bytes")]
     pub queue_bytes_max: usize,
+    /// Bytes that wait in the queues of all sessions of the process together.
+    #[serde(with = "units::bytes")]
+    pub queue_bytes_total_max: u64,
     /// Unsent bytes of one connection beyond which QoS 0 messages for it are dropped: it reads too slowly.
     #[serde(with = "units::bytes")]
     pub output_bytes_max: usize,
@@ -84,8 +87,9 @@ impl Default for Limits {
             client_id_bytes_max: 256,
             receive_maximum: 1024,
             inflight_max: 128,
-            queue_messages_max: 1000,
-            queue_bytes_max: 1024 * 1024,
+            queue_messages_max: 65_536,
+            queue_bytes_max: 16 * 1024 * 1024,
+            queue_bytes_total_max: 1024 * 1024 * 1024,
             output_bytes_max: 1024 * 1024,
             retained_messages_max: 1_000_000,
             retained_bytes_max: 256 * 1024 * 1024,

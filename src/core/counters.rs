@@ -145,6 +145,8 @@ reasons! {
         QueueMessages = "queue_messages",
         /// The session's queue holds its maximum of bytes.
         QueueBytes = "queue_bytes",
+        /// The queues of all sessions together hold their maximum of bytes.
+        QueueBytesTotal = "queue_bytes_total",
         /// QoS 0 for a connection that reads too slowly.
         SlowReader = "slow_reader",
         /// QoS 0 for a session without a connection.

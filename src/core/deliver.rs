@@ -95,6 +95,7 @@ impl Core {
     }
 
     fn enqueue(&mut self, slot: u32, delivery: Delivery) -> Outcome {
+        let total = self.queued_bytes_of_all_shards();
         let limits = &self.limits;
         let queue = self.sessions[slot].queue.get_or_insert_default();
         let size = delivery.message.size();
@@ -103,6 +104,10 @@ impl Core {
                 DropReason::QueueMessages
             } else if queue.bytes + size > limits.queue_bytes_max {
                 DropReason::QueueBytes
+            } else if total + size as u64 > limits.queue_bytes_total_max {
+                // Making room in this queue would not help the others.
+                self.counters.drop_delivery(DropReason::QueueBytesTotal);
+                return REFUSED;
             } else {
                 break;
             };
@@ -121,6 +126,10 @@ impl Core {
         self.counters.queued.add(1);
         self.counters.queued_bytes.add(size as u64);
         TAKEN
+    }
+
+    fn queued_bytes_of_all_shards(&self) -> u64 {
+        self.shared.counters.iter().map(|counters| counters.queued_bytes.load()).sum()
     }
 
     /// Sends what a session has waiting, as far as window and connection allow.

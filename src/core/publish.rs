@@ -43,6 +43,10 @@ impl Core {
 
     /// A PUBLISH with an alias or with properties that are not forwarded as they are: put together anew.
     fn take_rebuilt(&mut self, id: ConnId, publish: &Publish<'_>, body: &mut Vec<u8>) -> Flow {
+        if publish.properties.subscription_identifiers().next().is_some() {
+            let why = "a subscription identifier from a client"; // [MQTT-3.3.4-6]
+            return self.protocol_error(id, ReasonCode::ProtocolError, why);
+        }
         if let Err((code, why)) = self.resolve_topic(id, publish, body) {
             return self.protocol_error(id, code, why);
         }
