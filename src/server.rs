@@ -149,12 +149,15 @@ where
     starting.finish(addresses, features)
 }
 
+/// A shard was set up, or why not.
+type Ready = (ShardId, Result<(), String>);
+
 /// Threads that were begun, until all of them are ready.
 struct Starting {
     threads: Vec<JoinHandle<()>>,
     remote: Remote,
     stats: Vec<Arc<DriverStats>>,
-    ready: (Sender<(ShardId, Result<(), String>)>, Receiver<(ShardId, Result<(), String>)>),
+    ready: (Sender<Ready>, Receiver<Ready>),
     /// Sends each shard its leave to run; dropped without it, the shard ends.
     go: Vec<Sender<()>>,
 }

@@ -7,7 +7,7 @@ use crate::net::ring_send::SendState;
 #[derive(Default)]
 pub struct Record {
     /// The send in flight, or the output that waits for its next send.
-    pub send: Option<Box<SendState>>,
+    pub send: Option<SendState>,
     /// The engine's generation of the slot.
     pub generation: u32,
     /// The direct descriptor: index into the ring's file table.
@@ -135,7 +135,7 @@ impl Records {
     }
 
     /// Takes all unfinished sends out, wherever they are.
-    pub fn take_sends(&mut self) -> Vec<Box<SendState>> {
+    pub fn take_sends(&mut self) -> Vec<SendState> {
         self.records.iter_mut().filter_map(|record| record.send.take()).collect()
     }
 }

@@ -106,7 +106,7 @@ pub struct Driver<E: Engine> {
     /// Closing connections by the time at which patience ends, earliest first.
     pub(super) deadlines: VecDeque<(Time, ConnId)>,
     /// Send states for the next sends.
-    pub(super) idle_sends: Vec<Box<SendState>>,
+    pub(super) idle_sends: Vec<SendState>,
     /// Half of a hand-over that waits for the other half, by giver and token.
     pub(super) arrivals: HashMap<(ShardId, u32), Arrival>,
     /// Where the connections that are being given away go, and under which token.

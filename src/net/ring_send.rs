@@ -13,8 +13,12 @@ const IOVECS_MAX: usize = 1024;
 
 const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
-/// An [`Output`] on its way into the kernel. Always boxed: the kernel reads `header` where it lies.
+/// An [`Output`] on its way into the kernel, which reads it, and the header that describes it, where they lie.
 pub struct SendState {
+    inner: Box<Inner>,
+}
+
+struct Inner {
     output: Output,
     /// Bytes of `output` that the kernel has taken.
     done: usize,
@@ -25,49 +29,52 @@ pub struct SendState {
 
 impl SendState {
     /// A state that has nothing to send.
-    pub fn new() -> Box<SendState> {
+    pub fn new() -> SendState {
         // SAFETY: a message header of zeros is one without address, data and control message.
         let header = unsafe { mem::zeroed() };
-        Box::new(SendState { output: Output::default(), done: 0, len: 0, iovecs: Vec::new(), header })
+        SendState { inner: Box::new(Inner { output: Output::default(), done: 0, len: 0, iovecs: Vec::new(), header }) }
     }
 
     /// Begins with a new output.
     pub fn load(&mut self, output: Output) {
         debug_assert!(self.is_done());
-        self.len = output.len();
-        self.done = 0;
-        self.output = output;
+        self.inner.len = output.len();
+        self.inner.done = 0;
+        self.inner.output = output;
     }
 
     /// Takes note of what the kernel took.
     pub fn advance(&mut self, bytes: usize) {
-        self.done += bytes;
-        assert!(self.done <= self.len, "the kernel cannot have sent more than it was given");
+        self.inner.done += bytes;
+        assert!(self.inner.done <= self.inner.len, "the kernel cannot have sent more than it was given");
     }
 
     /// True when all is sent.
     pub fn is_done(&self) -> bool {
-        self.done == self.len
+        self.inner.done == self.inner.len
     }
 
     /// Takes the output out, sent or not.
     pub fn unload(&mut self) -> Output {
-        self.done = 0;
-        self.len = 0;
-        self.iovecs.clear();
-        mem::take(&mut self.output)
+        self.inner.done = 0;
+        self.inner.len = 0;
+        self.inner.iovecs.clear();
+        mem::take(&mut self.inner.output)
     }
 
     /// Queues a send of what is left. The caller must not call any other method, nor drop the state, until
     /// the operation has completed; [`super::driver::Driver`] keeps to that by its `sending` mark.
     pub fn submit(&mut self, ring: &mut Ring, file: Fixed, user_data: u64) {
-        let entry = if self.output.large.is_empty() { self.plain(file) } else { self.vectored(file) };
+        let inner = &mut *self.inner;
+        let entry = if inner.output.large.is_empty() { inner.plain(file) } else { inner.vectored(file) };
         // SAFETY: the entry points into the heap memory of `output` or, for a vectored send, at `header` and
-        // `iovecs`, which point there too. All of it is owned by this box, which neither moves nor changes
-        // until the completion (see above), and which is leaked when the ring goes before that.
+        // `iovecs`, which point there too. All of it is owned by the box, whose content neither moves nor
+        // changes until the completion (see above), and which is leaked when the ring goes before that.
         unsafe { ring.push(&entry.user_data(user_data)) };
     }
+}
 
+impl Inner {
     fn plain(&self, file: Fixed) -> squeue::Entry {
         let rest = &self.output.bytes[self.done..];
         let len = u32::try_from(rest.len()).unwrap_or(u32::MAX);
@@ -115,8 +122,9 @@ mod tests {
     use crate::engine::Large;
 
     fn on_the_wire(state: &SendState) -> Vec<u8> {
-        // SAFETY: the vectors were just filled from `state.output`, which is borrowed.
-        let slices = state.iovecs.iter().map(|v| unsafe { std::slice::from_raw_parts(v.iov_base.cast(), v.iov_len) });
+        // SAFETY: the vectors were just filled from the state's output, which is borrowed.
+        let slices =
+            state.inner.iovecs.iter().map(|v| unsafe { std::slice::from_raw_parts(v.iov_base.cast(), v.iov_len) });
         slices.collect::<Vec<&[u8]>>().concat()
     }
 
@@ -131,7 +139,7 @@ mod tests {
                 large: vec![large(4, b"PAYLOAD"), large(7, b"MORE"), large(7, b"ENDING")],
             });
             state.advance(done);
-            state.fill_iovecs();
+            state.inner.fill_iovecs();
             assert_eq!(on_the_wire(&state), whole[done..], "resumed after {done} bytes");
         }
     }
@@ -145,8 +153,8 @@ mod tests {
         }
         let mut state = SendState::new();
         state.load(output);
-        state.fill_iovecs();
-        assert_eq!(state.iovecs.len(), IOVECS_MAX);
+        state.inner.fill_iovecs();
+        assert_eq!(state.inner.iovecs.len(), IOVECS_MAX);
         assert_eq!(on_the_wire(&state), b"hpp".repeat(IOVECS_MAX / 2));
     }
 }

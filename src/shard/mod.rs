@@ -31,9 +31,14 @@ const IO_RINGS: usize = 3;
 /// Entries of each of glommio's rings.
 const IO_RING_DEPTH: usize = 32;
 
-/// glommio's timer that interrupts long tasks. Ours are in a queue whose latency matters, which shortens it
-/// while they run; otherwise it would only wake an idle shard.
-const PREEMPT_TIMER: Duration = Duration::from_secs(60);
+/// glommio's timer that interrupts long tasks. Where it never sleeps itself, the timer of its last pass would only
+/// wake an idle shard.
+fn preempt_timer(wait: Wait) -> Duration {
+    match wait {
+        Wait::Ring => Duration::from_secs(60),
+        Wait::Glommio => Duration::from_millis(10),
+    }
+}
 
 /// What a shard is made of, apart from its engine.
 pub struct Setup<M> {
@@ -68,7 +73,7 @@ impl<E: Engine + 'static> Shard<E> {
     /// A sentence that says what could not be made, and why.
     pub fn new(setup: Setup<E::Message>, make_engine: impl FnOnce() -> E) -> Result<Shard<E>, String> {
         let Setup { cpu, wait, driver, features, port, origin, stats } = setup;
-        let (executor, io_rings) = executor(cpu)?;
+        let (executor, io_rings) = executor(cpu, wait)?;
         // On the executor, so that an engine can spawn what it needs.
         let engine = executor.run(async { make_engine() });
         let driver = Driver::new(driver, &features, engine, port, origin, stats)
@@ -93,14 +98,14 @@ impl<E: Engine + 'static> Shard<E> {
 }
 
 /// An executor on the calling thread, with the descriptors of its rings, which glommio does not tell.
-fn executor(cpu: Option<usize>) -> Result<(LocalExecutor, Vec<i32>), String> {
+fn executor(cpu: Option<usize>, wait: Wait) -> Result<(LocalExecutor, Vec<i32>), String> {
     let _no_other_ring_is_made = ring::setup_lock();
     let before = sleep::io_uring_descriptors().map_err(|error| format!("/proc/self/fd cannot be read: {error}"))?;
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let executor = LocalExecutorBuilder::new(placement)
         .io_memory(IO_MEMORY)
         .ring_depth(IO_RING_DEPTH)
-        .preempt_timer(PREEMPT_TIMER)
+        .preempt_timer(preempt_timer(wait))
         .make()
         .map_err(|error| format!("glommio's executor cannot be made: {error}"))?;
     let mut rings = sleep::io_uring_descriptors().map_err(|error| format!("/proc/self/fd cannot be read: {error}"))?;

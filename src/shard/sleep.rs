@@ -75,6 +75,7 @@ async fn in_the_network_ring<E: Engine>(driver: &mut Driver<E>, io_rings: &[RawF
 
 /// Lets glommio look at its rings and timers and run what is runnable, once.
 async fn pass() {
+    tasks::begin_pass();
     let mut timer = Timer::new(SOON);
     let mut passed = false;
     poll_fn(|context| {
@@ -106,6 +107,7 @@ async fn in_glommio<E: Engine>(driver: &mut Driver<E>) {
             pass().await;
         } else if let Some(timeout) = driver.prepare_to_sleep() {
             busy_turns = 0;
+            tasks::run_freely();
             rung_or_over(&bell, timeout).await;
             driver.awake();
         }

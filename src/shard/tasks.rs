@@ -15,9 +15,13 @@ use std::time::{Duration, Instant};
 
 use glommio::{Latency, Shares, TaskQueueHandle};
 
-/// Tasks ask whether to yield at least this often. That the latency matters also makes glommio wake the
+/// What glommio's `yield_if_needed` goes by in our tasks. That the latency matters also makes glommio wake the
 /// executor for what other threads complete for it, even though it never sleeps itself.
 const TASK_LATENCY: Duration = Duration::from_millis(1);
+
+/// How long a pass may go on starting tasks; then the driver has its turn. glommio's own timer for this is only
+/// set after a pass, too late for the first.
+const PASS_MAX: Duration = Duration::from_millis(1);
 
 thread_local! {
     static TASKS: Tasks = Tasks::default();
@@ -28,6 +32,10 @@ struct Tasks {
     runnable: Arc<AtomicUsize>,
     queue: Cell<Option<TaskQueueHandle>>,
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
+    /// When this pass of the executor has run tasks for long enough.
+    pass_ends: Cell<Option<Instant>>,
+    /// Runnable tasks that must wait for the next pass.
+    put_off: RefCell<Vec<Waker>>,
     next_timer: Cell<u64>,
 }
 
@@ -63,6 +71,25 @@ pub fn delay(duration: Duration) -> Delay {
 /// How many tasks could run now.
 pub(super) fn runnable() -> usize {
     TASKS.with(|tasks| tasks.runnable.load(Ordering::SeqCst))
+}
+
+/// Begins a pass: tasks may run for a while from now. What the last one put off is runnable again.
+pub(super) fn begin_pass() {
+    TASKS.with(|tasks| {
+        tasks.pass_ends.set(Some(Instant::now() + PASS_MAX));
+        tasks.put_off.take().into_iter().for_each(Waker::wake);
+    });
+}
+
+/// Lets tasks run as glommio likes, while the driver sleeps in its arms.
+pub(super) fn run_freely() {
+    begin_pass();
+    TASKS.with(|tasks| tasks.pass_ends.set(None));
+}
+
+/// True when this pass is over for tasks that have not run yet.
+fn pass_is_over() -> bool {
+    TASKS.with(|tasks| tasks.pass_ends.get().is_some_and(|end| end <= Instant::now()))
 }
 
 /// Wakes the tasks whose time has come; returns when the next one's comes.
@@ -135,6 +162,11 @@ impl<F: Future<Output = ()>> Future for Tracked<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         *self.flag.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        if pass_is_over() {
+            // It stays runnable, so the shard comes back to it without sleeping, after a turn of the driver.
+            TASKS.with(|tasks| tasks.put_off.borrow_mut().push(context.waker().clone()));
+            return Poll::Pending;
+        }
         self.flag.settle();
         let Tracked { waker, future, .. } = &mut *self;
         future.as_mut().poll(&mut Context::from_waker(waker))

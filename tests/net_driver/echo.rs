@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ringmq::server::ServerConfig;
 use ringmq::shard::Wait;
-use socket2::SockRef;
 
 use crate::support::{Echo, EchoOptions, config, exchange, pattern, wait_until};
 
@@ -72,18 +71,16 @@ fn large_payloads_go_out_in_place_between_small_packets() {
 fn a_client_that_reads_slowly_gets_every_byte_of_many_megabytes() {
     let echo = Echo::start(1, EchoOptions::default());
     let mut stream = echo.connect();
-    SockRef::from(&stream).set_recv_buffer_size(4096).unwrap();
-    let bytes = pattern(4, 24 << 20);
+    let bytes = pattern(4, 48 << 20);
     let mut writer = stream.try_clone().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| writer.write_all(&bytes).unwrap());
-        let mut portion = vec![0; 60_000];
+        // Until nothing moves any more: every buffer on the way is full.
+        wait_until("the writer is held up", || echo.watched.pauses.load(Ordering::SeqCst) > 0);
+        let mut portion = vec![0; 600_000];
         let mut at = 0;
         while at < bytes.len() {
-            // Until nothing moves any more: every buffer on the way is full.
-            if at % 7 == 0 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            std::thread::sleep(Duration::from_millis(1));
             let read = stream.read(&mut portion).unwrap();
             assert!(read > 0 && portion[..read] == bytes[at..at + read], "at byte {at}");
             at += read;
@@ -91,7 +88,6 @@ fn a_client_that_reads_slowly_gets_every_byte_of_many_megabytes() {
     });
     drop((stream, writer));
     echo.expect_all_gone();
-    assert!(echo.watched.pauses.load(Ordering::SeqCst) > 0, "the engine had to slow the writer down");
 }
 
 #[test]
@@ -105,7 +101,7 @@ fn a_client_that_never_reads_holds_up_nobody_and_bounds_its_output() {
         written += n;
     }
     assert!(written < bytes.len(), "the server must stop reading");
-    assert_eq!(echo.watched.pauses.load(Ordering::SeqCst), 1);
+    assert!(echo.watched.pauses.load(Ordering::SeqCst) > 0);
     let mut other = echo.connect();
     let hello = pattern(6, 10_000);
     assert!(exchange(&mut other, &hello) == hello);
@@ -140,6 +136,7 @@ fn a_closed_client_that_does_not_close_is_cut_off_in_bounded_time() {
     let echo = Echo::start(1, EchoOptions { close_on: Some(b'!'), ..EchoOptions::default() });
     let mut stream = echo.connect();
     stream.write_all(b"!").unwrap();
+    wait_until("it is there", || echo.sum(|stats| &stats.accepts) == 1);
     echo.expect_all_gone();
     let mut words = Vec::new();
     stream.read_to_end(&mut words).unwrap();
@@ -174,9 +171,10 @@ fn a_stop_says_goodbye_to_everyone_and_ends() {
 
 #[test]
 fn a_stop_waits_for_a_client_that_never_reads_only_so_long() {
-    let mut echo = Echo::start(1, EchoOptions { pause_above: 64 << 20, ..EchoOptions::default() });
+    let mut echo = Echo::start(1, EchoOptions { pause_above: 256 << 20, ..EchoOptions::default() });
     let mut stubborn = echo.connect();
-    stubborn.write_all(&pattern(7, 16 << 20)).unwrap();
+    stubborn.write_all(&pattern(7, 64 << 20)).unwrap();
+    wait_until("the server has it all", || echo.sum(|stats| &stats.bytes_in) == 64 << 20);
     let begin = std::time::Instant::now();
     echo.stop();
     assert!(begin.elapsed() < Duration::from_secs(6), "it took {:?}", begin.elapsed());

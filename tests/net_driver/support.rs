@@ -129,7 +129,7 @@ impl EchoEngine {
         if goodbye {
             conn.output.bytes.extend_from_slice(b"goodbye");
         }
-        self.output_changed(id, bytes.len() as isize);
+        self.output_changed(id, bytes.len() as isize + if goodbye { 7 } else { 0 });
         if goodbye {
             self.close(id);
         }
