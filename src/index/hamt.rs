@@ -111,6 +111,20 @@ impl<V: Keyed> Hamt<V> {
         })
     }
 
+    /// Empties the map and hands out the values of every branch that no other map refers to.
+    pub fn drain_into(&mut self, out: &mut Vec<Arc<V>>) {
+        let mut pending: Vec<Arc<Branch<V>>> = self.0.take().into_iter().collect();
+        while let Some(branch) = pending.pop() {
+            let Ok(branch) = Arc::try_unwrap(branch) else { continue };
+            for slot in branch.slots {
+                match slot {
+                    Slot::Leaf(value) => out.push(value),
+                    Slot::Branch(below) => pending.push(below),
+                }
+            }
+        }
+    }
+
     /// Bytes of memory of branches and leaves, without what the values hold elsewhere.
     pub fn memory_bytes(&self) -> usize {
         let mut pending: Vec<&Branch<V>> = self.0.as_deref().into_iter().collect();

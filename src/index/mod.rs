@@ -6,7 +6,7 @@
 //! shared subscriptions). [`RetainedStore`] answers the opposite question: which topics a new filter matches.
 //!
 //! Nothing here performs I/O, knows the time, or sees an invalid topic name or topic filter: the codec checked
-//! them. How many levels a filter may have is limited by the caller, at no more than [`FILTER_LEVELS_MAX`].
+//! them. How many levels a filter may have is limited by the caller; nothing here recurses by level.
 
 mod exact;
 mod groups;
@@ -31,10 +31,6 @@ pub use subscribers::Subscriber;
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 use std::hash::Hasher;
-
-/// The most levels any topic filter may have. Shared structure is dropped level by level on the stack, so a
-/// deeper limit must not be configured.
-pub const FILTER_LEVELS_MAX: usize = 1024;
 
 /// Keys every hash of a process, so that no client can choose topics which collide.
 #[derive(Clone)]

@@ -285,6 +285,11 @@ impl Node {
         }
     }
 
+    fn take_children(&mut self, out: &mut Vec<Shared<Node>>) {
+        out.extend(self.plus.take());
+        self.children.drain_into(out);
+    }
+
     fn is_unused(&self) -> bool {
         self.ends_nothing() && self.children.is_empty() && self.plus.is_none()
     }
@@ -296,6 +301,19 @@ impl Node {
 
     fn ends_nothing(&self) -> bool {
         [&self.here, &self.rest].iter().all(|end| end.shards == 0 && end.groups.is_none())
+    }
+}
+
+/// Left to itself, dropping would take a stack frame for each level of a filter.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut pending = Vec::new();
+        self.take_children(&mut pending);
+        while let Some(node) = pending.pop() {
+            if let Ok(mut node) = Shared::try_unwrap(node) {
+                node.take_children(&mut pending);
+            }
+        }
     }
 }
 
