@@ -167,7 +167,8 @@ impl Outgoing {
 
     /// Takes a sent buffer back.
     pub fn recycle(&mut self, mut output: Output) {
-        if self.pool.len() < Self::POOL_MAX && output.bytes.capacity() <= Self::POOLED_BYTES_MAX {
+        let reusable = (1..=Self::POOLED_BYTES_MAX).contains(&output.bytes.capacity());
+        if reusable && self.pool.len() < Self::POOL_MAX {
             output.clear();
             self.pool.push(output);
         }

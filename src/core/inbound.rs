@@ -167,6 +167,9 @@ impl Core {
     }
 
     fn on_disconnect(&mut self, id: ConnId, disconnect: &Disconnect<'_>) -> Flow {
+        if disconnect.server_reference.is_some() {
+            return self.protocol_error(id, ReasonCode::ProtocolError, "a server reference from a client");
+        }
         let session = self.wire.conns[id.slot].session;
         if let Some(interval) = disconnect.session_expiry_interval {
             let now = self.sessions[session].expiry_interval;

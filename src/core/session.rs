@@ -7,6 +7,7 @@ use super::message::Message;
 use crate::codec::QoS;
 use crate::engine::{Time, TransportEnd};
 use crate::index::{FilterId, ScanCursor};
+use smallvec::SmallVec;
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroU64;
 
@@ -43,7 +44,7 @@ pub struct Session {
     /// Deliveries that wait for the window, the connection or the client.
     pub queue: Option<Box<Queue>>,
     /// Shared subscriptions, by group.
-    pub groups: Option<Box<Vec<u64>>>,
+    pub groups: Option<Box<SmallVec<[u64; 4]>>>,
     /// Packet identifiers received at QoS 2 whose PUBREL has not arrived.
     pub receiving: Option<Box<PacketIds>>,
     /// Acknowledgements that wait for other shards, in the order of their packets.

@@ -176,7 +176,7 @@ impl Core {
             return false;
         }
         if let Some(groups) = &mut self.sessions[slot].groups {
-            groups.retain(|&known| known != group.0);
+            groups.retain(|known| *known != group.0);
             if groups.is_empty() {
                 self.sessions[slot].groups = None;
             }

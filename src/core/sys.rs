@@ -27,12 +27,14 @@ pub struct Sys {
 /// A moving average of a counter's growth per minute, over 1, 5 and 15 minutes.
 struct Load {
     name: &'static str,
-    of: fn(&Counters) -> &Counter,
+    of: CounterOf,
     before: u64,
     averages: [f64; 3],
 }
 
-const LOADS: [(&str, fn(&Counters) -> &Counter); 9] = [
+type CounterOf = fn(&Counters) -> &Counter;
+
+const LOADS: [(&str, CounterOf); 9] = [
     ("messages/received", |counters| &counters.packets_received),
     ("messages/sent", |counters| &counters.packets_sent),
     ("publish/received", |counters| &counters.publish_received),
@@ -99,9 +101,7 @@ impl Core {
     }
 
     fn sys_figures(&self, sys: &mut Sys, now: Time) -> Vec<(String, String)> {
-        let total = |of: fn(&Counters) -> &Counter| -> u64 {
-            self.shared.counters.iter().map(|counters| of(counters).load()).sum()
-        };
+        let total = |of: CounterOf| -> u64 { self.shared.counters.iter().map(|counters| of(counters).load()).sum() };
         let mut figures = Vec::with_capacity(128);
         let mut put = |topic: &str, value: String| figures.push((format!("$SYS/broker/{topic}"), value));
         put("version", format!("ringmq version {}", env!("CARGO_PKG_VERSION")));

@@ -13,6 +13,7 @@ use crate::codec::{
 use crate::config::Limits;
 use crate::engine::{Effect, Time};
 use crate::slab::Slab;
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub struct Fan<'a> {
     pub publication: Publication<'a>,
     /// The same in an allocation of its own, once somebody needed to keep it.
     kept: Option<Message>,
+    /// Its payload as a reference, once somebody was sent a large one.
+    payload: Option<Bytes>,
     /// Number of this fan-out.
     pub round: u32,
 }
@@ -62,17 +65,26 @@ struct FrameCache {
 impl<'a> Fan<'a> {
     /// A publication that is in some buffer.
     pub fn new(publication: Publication<'a>, round: u32) -> Fan<'a> {
-        Fan { publication, kept: None, round }
+        Fan { publication, kept: None, payload: None, round }
     }
 
     /// A publication that is kept already.
     pub fn of(message: &'a Message, round: u32) -> Fan<'a> {
-        Fan { publication: message.publication(), kept: Some(message.clone()), round }
+        Fan { publication: message.publication(), kept: Some(message.clone()), payload: None, round }
     }
 
     /// The publication as a message that can be kept.
     pub fn message(&mut self) -> &Message {
         self.kept.get_or_insert_with(|| self.publication.to_message())
+    }
+
+    /// The payload as a reference that all receivers share.
+    fn payload(&mut self) -> Bytes {
+        if let Some(payload) = &self.payload {
+            return payload.clone();
+        }
+        let payload = self.message().payload_bytes();
+        self.payload.insert(payload).clone()
     }
 }
 
@@ -149,7 +161,7 @@ impl Wire {
             }
         });
         if large {
-            self.outgoing.write_large(conn, fan.message().payload_bytes());
+            self.outgoing.write_large(conn, fan.payload());
         }
         Ok(())
     }
