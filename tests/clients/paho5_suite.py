@@ -5,7 +5,7 @@ import time
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from lib.harness import Suite, check, equal, fresh_topic, take, token
+from lib.harness import Suite, check, equal, fresh_topic
 from lib.peer import V5, Peer, message_is, pair, prop, props
 
 suite = Suite("paho5")
@@ -377,18 +377,6 @@ def what_a_leaving_member_did_not_acknowledge_goes_to_another(t):
     leaver.kill()
     got = {stayer.receive().payload for _ in range(20)}
     equal(got, {b"%d" % number for number in range(20)}, "the remaining member")
-
-
-@suite.test
-def an_invalid_shared_filter_is_refused(t):
-    for topic_filter in ("$share/group", "$share//topic", "$share/gr+oup/topic"):
-        peer = connected(t)
-        _, mid = peer.client.subscribe(topic_filter, qos=1)
-        # As reason code in the SUBACK or, being malformed, as the end of the connection.
-        outcome = peer._answer(mid)
-        peer.client.on_disconnect = lambda _c, _u, _f, reason, _p, outcome=outcome: outcome.put([reason])
-        code = take(outcome, f"an answer to {topic_filter}")[0].value
-        check(code in (0x8F, 0x81, 0x82), f"{topic_filter} was answered with 0x{code:02x}")
 
 
 suite.main()

@@ -7,6 +7,7 @@ A suite is a program. It prints `ok NAME` or `FAIL NAME reason` for each test an
 
 import contextlib
 import os
+import pathlib
 import queue
 import random
 import shlex
@@ -21,6 +22,7 @@ import traceback
 
 HOST = "127.0.0.1"
 DEADLINE_S = 10.0  # one awaited event
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent  # where broker command lines are meant to run
 TEST_S = 60.0  # one test, whatever it awaits
 
 
@@ -87,7 +89,7 @@ class Broker:
         self.log = open(log_path, "wb")
         # A group of its own, so that Ctrl-C reaches the tests first and they stop it in order.
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True
+            self.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True
         )
 
     def ready(self):

@@ -52,11 +52,11 @@ class Sub:
             if match := re.match(r"Subscribed \(mid: \d+\): (.*)", note):
                 self.subscribed.put([int(code) for code in match[1].split(", ")])
 
-    def line(self, timeout=DEADLINE_S):
-        return take(self.lines, f"a message ({'; '.join(self.notes[-3:])})", timeout)
+    def line(self, timeout=DEADLINE_S, what="a message"):
+        return take(self.lines, f"{what} ({'; '.join(self.notes[-3:])})", timeout)
 
     def take(self, count):
-        return [self.line() for _ in range(count)]
+        return [self.line(what=f"message {number + 1} of {count}") for number in range(count)]
 
     def only(self, *want):
         """Its next messages are these (text is encoded)."""
