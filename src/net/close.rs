@@ -11,6 +11,9 @@ use super::driver::{Driver, Stopping};
 use super::op::{Kind, Op};
 use crate::engine::{ConnId, Engine, Time};
 
+/// How long a stop waits for peers to close their side once they have been told.
+const STOP_LINGER: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// How long closing by force may take before a stop leaves the rest to the kernel.
 const FORCED_STOP: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -43,7 +46,9 @@ impl<E: Engine> Driver<E> {
         if record.phase != Phase::Flushing {
             return;
         }
-        if record.marks.has(Marks::ENDED) || !record.marks.has(Marks::POLITE) {
+        let hurried = matches!(self.stopping, Stopping::Until(_) | Stopping::Forced(_));
+        let record = self.record(conn);
+        if hurried || record.marks.has(Marks::ENDED) || !record.marks.has(Marks::POLITE) {
             self.begin_closing(conn);
             return;
         }
@@ -104,12 +109,25 @@ impl<E: Engine> Driver<E> {
             Stopping::No if self.port.stop_requested() => {
                 self.cancel_accepts();
                 self.engine.stop(self.now);
-                self.stopping = Stopping::Until(self.now.after(self.config.stop_timeout));
+                self.stopping = Stopping::Polite(self.now.after(STOP_LINGER.min(self.config.stop_timeout)));
             }
-            Stopping::Until(_) | Stopping::Forced(_) if self.all_gone() => self.drained(),
+            Stopping::Polite(_) | Stopping::Until(_) | Stopping::Forced(_) if self.all_gone() => self.drained(),
+            Stopping::Polite(deadline) if deadline <= self.now => self.end_politeness(),
             Stopping::Until(deadline) if deadline <= self.now => self.force_all(),
             Stopping::Forced(deadline) if deadline <= self.now => self.drained(),
             _ => {}
+        }
+    }
+
+    /// Whoever has been told everything has had the time to read it; the others are flushed a while longer.
+    fn end_politeness(&mut self) {
+        let left = self.config.stop_timeout.saturating_sub(STOP_LINGER);
+        self.stopping = Stopping::Until(self.now.after(left));
+        let live: Vec<ConnId> = self.records.live().collect();
+        for conn in live {
+            if self.record(conn).phase == Phase::Lingering {
+                self.begin_closing(conn);
+            }
         }
     }
 

@@ -74,7 +74,9 @@ pub enum Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopping {
     No,
-    /// Until the deadline the connections may close in order.
+    /// The connections close as ever, and their peers are given a moment to close their side.
+    Polite(Time),
+    /// Until the deadline the connections may flush what is left; nobody waits for a peer.
     Until(Time),
     /// They are being closed by force; what is not gone by then is left to the kernel.
     Forced(Time),
@@ -264,7 +266,7 @@ impl<E: Engine> Driver<E> {
 
     fn next_deadline(&self) -> Option<Time> {
         let stop = match self.stopping {
-            Stopping::Until(deadline) | Stopping::Forced(deadline) => Some(deadline),
+            Stopping::Polite(deadline) | Stopping::Until(deadline) | Stopping::Forced(deadline) => Some(deadline),
             Stopping::No | Stopping::Drained => None,
         };
         let closing = self.deadlines.front().map(|(deadline, _)| *deadline);
