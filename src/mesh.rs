@@ -42,9 +42,9 @@ struct Seat {
     parked: AtomicBool,
     /// Set from outside: the shard takes leave of its connections and ends.
     stop: AtomicBool,
-    /// The shard's ring, the target of `MSG_RING`; -1 until it exists.
+    /// The shard's ring, the target of descriptors; -1 until it exists.
     ring: AtomicI32,
-    /// Readable when somebody without a ring wants the shard to wake up.
+    /// Written to when the shard is to wake up.
     eventfd: OwnedFd,
     /// By source: its queue to this shard is worth a look.
     pending: Bitmap,
@@ -125,7 +125,7 @@ impl Seat {
     }
 
     fn ring_doorbell(&self) {
-        // Fails only when the counter is at its limit, and then it is readable already.
+        // Fails only when the counter is at its limit, which no uptime reaches.
         let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
 }
@@ -222,8 +222,9 @@ impl<M> Port<M> {
         self.wakes.pop()
     }
 
-    /// Wakes a shard by its eventfd, for want of its ring.
-    pub fn wake_by_eventfd(&self, shard: ShardId) {
+    /// Wakes a shard. By its eventfd: a `MSG_RING` costs as much or more (see `benches/forwarder.rs`), and only
+    /// leaves with the next enter.
+    pub fn wake(&self, shard: ShardId) {
         self.seat(shard).ring_doorbell();
     }
 
@@ -284,15 +285,9 @@ impl<M> Port<M> {
         (ring >= 0).then_some(ring)
     }
 
-    /// Readable when somebody outside woke this shard.
+    /// Written to, and never read, when somebody wakes this shard.
     pub fn eventfd(&self) -> RawFd {
         self.seat(self.me).eventfd.as_raw_fd()
-    }
-
-    /// Makes the eventfd unreadable again.
-    pub fn clear_eventfd(&self) {
-        // Fails only when it is unreadable already.
-        let _ = rustix::io::read(&self.seat(self.me).eventfd, &mut [0u8; 8]);
     }
 
     /// True when this shard was asked to stop.
@@ -463,7 +458,7 @@ mod tests {
                 }
                 port.announce();
                 while let Some(shard) = port.poll_wake() {
-                    port.wake_by_eventfd(shard);
+                    port.wake(shard);
                 }
                 if (sent < MESSAGES || got < MESSAGES) && port.park() {
                     sleep_on(&port);
@@ -483,6 +478,6 @@ mod tests {
         let mut fds = [PollFd::new(&port.seat(port.me).eventfd, PollFlags::IN)];
         let timeout = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
         assert_ne!(poll(&mut fds, Some(&timeout)).unwrap(), 0, "a wake-up was lost");
-        port.clear_eventfd();
+        rustix::io::read(&port.seat(port.me).eventfd, &mut [0u8; 8]).unwrap();
     }
 }

@@ -97,6 +97,8 @@ pub struct Driver<E: Engine> {
     pub(super) now: Time,
     origin: Instant,
     completions: Vec<Completion>,
+    /// Completions of this turn.
+    reaped: usize,
     overflowed: bool,
     mesh_left_over: bool,
     watched: bool,
@@ -149,6 +151,7 @@ impl<E: Engine> Driver<E> {
             now: Time(0),
             origin,
             completions: Vec::new(),
+            reaped: 0,
             overflowed: false,
             mesh_left_over: false,
             watched: false,
@@ -164,8 +167,7 @@ impl<E: Engine> Driver<E> {
             alarm: None,
         };
         driver.read_clock();
-        let eventfd = driver.port.eventfd();
-        driver.ring.poll_multishot(eventfd, Op::bare(Kind::EventFd, 0));
+        driver.watch_eventfd();
         Ok(driver)
     }
 
@@ -231,7 +233,9 @@ impl<E: Engine> Driver<E> {
     /// Says that the shard is about to sleep elsewhere, with everything submitted; returns how long it may at
     /// most, or `None` when it must not. [`awake`](Self::awake) ends that.
     pub fn prepare_to_sleep(&mut self) -> Option<Option<Duration>> {
-        if self.overflowed || self.mesh_left_over || self.ring.has_queued() {
+        // The kernel runs its deferred work in portions, and signals only the first of what gathers: all is
+        // done when a turn has found nothing.
+        if self.reaped > 0 || self.overflowed || self.mesh_left_over || self.ring.has_queued() {
             return None;
         }
         let timeout = match self.next_deadline() {
@@ -281,6 +285,7 @@ impl<E: Engine> Driver<E> {
     fn handle_completions(&mut self) {
         let mut list = std::mem::take(&mut self.completions);
         self.overflowed = self.ring.reap(&mut list);
+        self.reaped = list.len();
         if self.overflowed {
             self.stats.overflows.add(1);
         }
@@ -300,7 +305,6 @@ impl<E: Engine> Driver<E> {
             Kind::CancelAccept => {}
             Kind::Arrived => self.descriptor_arrived(op, completion.result),
             Kind::CloseUnowned => self.descriptor_closed(completion.result),
-            Kind::MeshWake => self.wake_came_back(op, completion.result),
             Kind::EventFd => self.eventfd_rang(completion),
             Kind::Watch => self.watch_fired(op, completion),
             _ => self.handle_of_connection(op, completion),
@@ -334,19 +338,16 @@ impl<E: Engine> Driver<E> {
         self.records.of(conn).expect("a connection stays until its last operation has completed")
     }
 
-    /// Other shards' rings receive this as a wake-up; here it appears only when that failed.
-    fn wake_came_back(&mut self, op: Op, result: i32) {
-        if result < 0 {
-            self.port.wake_by_eventfd(ShardId(op.slot as u16));
+    /// It is never read: a multishot poll completes at each write, and writes between two turns may share one.
+    fn eventfd_rang(&mut self, completion: Completion) {
+        if !io_uring::cqueue::more(completion.flags) {
+            self.watch_eventfd();
         }
     }
 
-    fn eventfd_rang(&mut self, completion: Completion) {
-        self.port.clear_eventfd();
-        if !io_uring::cqueue::more(completion.flags) {
-            let eventfd = self.port.eventfd();
-            self.ring.poll_multishot(eventfd, Op::bare(Kind::EventFd, 0));
-        }
+    fn watch_eventfd(&mut self) {
+        let eventfd = self.port.eventfd();
+        self.ring.poll_multishot(eventfd, Op::bare(Kind::EventFd, 0));
     }
 
     fn watch_fired(&mut self, op: Op, completion: Completion) {
@@ -424,10 +425,7 @@ impl<E: Engine> Driver<E> {
         self.port.announce();
         while let Some(shard) = self.port.poll_wake() {
             self.stats.wakes.add(1);
-            match self.port.ring_of(shard) {
-                Some(ring) => self.ring.wake(ring, Op::bare(Kind::MeshWake, u32::from(shard.0))),
-                None => self.port.wake_by_eventfd(shard),
-            }
+            self.port.wake(shard);
         }
     }
 }

@@ -28,9 +28,7 @@ pub enum Kind {
     Arrived,
     /// Close of a descriptor that never became a connection.
     CloseUnowned,
-    /// The wake-up of another shard (`MSG_RING`).
-    MeshWake,
-    /// The wake-up from outside the shards (eventfd).
+    /// The wake-up from another thread (eventfd).
     EventFd,
     /// A watched descriptor is readable.
     Watch,
@@ -38,7 +36,7 @@ pub enum Kind {
     CancelAccept,
 }
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 12] = [
     Kind::Accept,
     Kind::Receive,
     Kind::Send,
@@ -48,7 +46,6 @@ const KINDS: [Kind; 13] = [
     Kind::GiveAway,
     Kind::Arrived,
     Kind::CloseUnowned,
-    Kind::MeshWake,
     Kind::EventFd,
     Kind::Watch,
     Kind::CancelAccept,

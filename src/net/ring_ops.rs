@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use io_uring::types::{DestinationSlot, Fd, Fixed};
 use io_uring::{opcode, squeue};
 
-use super::op::{Kind, Op};
+use super::op::Op;
 use super::ring::Ring;
 use super::ring_buffers::GROUP;
 
@@ -51,13 +51,6 @@ impl Ring {
     pub fn give_away(&mut self, file: u32, ring: RawFd, there: Op, op: Op) {
         let slot = DestinationSlot::auto_target();
         self.queue(opcode::MsgRingSendFd::new(Fd(ring), Fixed(file), slot, there.encode()).build(), op);
-    }
-
-    /// Posts a completion to another ring; completes here only if that failed.
-    pub fn wake(&mut self, ring: RawFd, op: Op) {
-        let there = Op::bare(Kind::MeshWake, 0);
-        let entry = opcode::MsgRingData::new(Fd(ring), 0, there.encode(), None).build();
-        self.queue(entry.flags(squeue::Flags::SKIP_SUCCESS), op);
     }
 
     /// Completes each time the descriptor becomes readable.

@@ -33,6 +33,7 @@ fn idle_cpu(wait: Wait) -> Duration {
     let before = cpu_time(thread);
     std::thread::sleep(Duration::from_secs(1));
     let spent = cpu_time(thread) - before;
+    drop(stream);
     running.stop();
     running.join();
     spent
