@@ -2,8 +2,8 @@
 //!
 //! A turn submits and waits in one enter, reaps every completion into a list, handles the list, drains the
 //! mesh, runs timers, does what the engine asks for, and flushes: at most one send per connection. The steps
-//! are spread over the neighbouring files: accepting and handing over in `arrive`, [`super::receive`],
-//! [`super::send`], [`super::close`]; this file holds the state and the order.
+//! are spread over the neighbouring files: accepting and handing over in `arrive`, `receive`,
+//! `send`, `close`; this file holds the state and the order.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

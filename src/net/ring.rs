@@ -1,6 +1,6 @@
 //! The `io_uring` of one shard: setting it up, queueing entries, entering the kernel, reaping.
 //!
-//! Nothing here knows what a connection is. With [`super::ring_buffers`] and [`super::ring_send`], which own
+//! Nothing here knows what a connection is. With `ring_buffers` and `ring_send`, which own
 //! the memory that the kernel reads and writes, this is the only room of the driver with `unsafe` in it.
 
 use std::io;
