@@ -21,7 +21,10 @@ pub mod topic;
 mod wire;
 
 pub use decode::{connect_version, decode, decode_ack, decode_connect, decode_publish};
-pub use encode::{PublishHead, encode, encode_ack, encode_ping_resp, encode_publish_head, publish_len};
+pub use encode::{
+    PublishHead, encode, encode_ack, encode_ping_resp, encode_publish_body, encode_publish_head, packet_len,
+    publish_len,
+};
 pub use error::DecodeError;
 pub use frame::{Frame, Framed, frame};
 pub use packet::*;

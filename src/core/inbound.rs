@@ -15,6 +15,9 @@ use crate::codec::{
 use crate::engine::{ConnId, Effect};
 use tracing::debug;
 
+/// After so many packets in a row it is looked at whether the connection has to wait.
+const STALL_CHECK_PACKETS: usize = 32;
+
 /// What becomes of a connection after a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -100,16 +103,28 @@ impl Core {
     /// Handles the complete packets at the front of `bytes`; returns how many bytes they took.
     fn handle_packets(&mut self, id: ConnId, bytes: &[u8]) -> usize {
         let mut at = 0;
+        let mut unchecked = 0;
         while at < bytes.len() {
             match frame(&bytes[at..], self.limits.packet_bytes_max) {
                 Ok(Framed::Complete { frame, len }) => {
-                    let flow = self.handle_packet(id, frame, &bytes[at..]);
+                    let mut flow = self.handle_packet(id, frame, &bytes[at..]);
                     at += len;
+                    unchecked += 1;
+                    // What a connection has caused is looked at now and then, not after each small packet.
+                    if flow == Flow::Continue && (unchecked == STALL_CHECK_PACKETS || at == bytes.len()) {
+                        unchecked = 0;
+                        flow = self.stall_if_behind(id);
+                    }
                     if flow == Flow::Stop {
                         return at;
                     }
                 }
-                Ok(Framed::Incomplete { .. }) => break,
+                Ok(Framed::Incomplete { .. }) => {
+                    if unchecked > 0 {
+                        self.stall_if_behind(id);
+                    }
+                    break;
+                }
                 Err(error) => {
                     self.break_off(id, error);
                     return bytes.len();
@@ -144,8 +159,7 @@ impl Core {
             (Phase::Connected, _) => decode(frame, version).map(|packet| self.on_rare_packet(id, &packet)),
         };
         match handled {
-            Ok(Flow::Continue) => self.stall_if_behind(id),
-            Ok(Flow::Stop) => Flow::Stop,
+            Ok(flow) => flow,
             Err(error) => self.break_off(id, error),
         }
     }

@@ -1,7 +1,7 @@
 //! How a connection parts from its session: what is kept, when the will is published, when the session ends.
 
 use super::counters::DropReason;
-use super::message::{NEVER, Parts, Publication};
+use super::message::{Form, NEVER, Parts, Publication};
 use super::session::{EXPIRES_NEVER, InflightState, Leave, NO_SLOT, Will};
 use super::timers::Timer;
 use super::{Core, Time};
@@ -108,6 +108,7 @@ impl Core {
         body.extend_from_slice(will.payload);
         let parts = Parts {
             body: &body,
+            form: Form::Parts,
             // The copy in the body: every part lies within it.
             topic: std::str::from_utf8(&body[..will.topic.len()]).unwrap_or_default(),
             properties: &body[will.topic.len()..properties_end],

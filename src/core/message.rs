@@ -24,7 +24,20 @@ pub struct Head {
     pub qos: QoS,
     /// RETAIN flag it was published with.
     pub retain: bool,
+    /// Whose packet the body is, if it is one.
+    form: Form,
     properties_len: u32,
+}
+
+/// Whether the body of a publication is that of a PUBLISH packet as it came, and of which version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Topic, properties and payload, put together for this publication.
+    Parts,
+    /// The variable header and payload of a 3.x PUBLISH of the publication's QoS.
+    Packet3,
+    /// The same of a 5.0 PUBLISH whose properties are forwarded as they are.
+    Packet5,
 }
 
 /// The end of time: this message does not expire.
@@ -46,6 +59,8 @@ pub struct Message(ThinArc<Head, u8>);
 pub struct Parts<'a> {
     /// The bytes that hold all the others.
     pub body: &'a [u8],
+    /// What these bytes are as a whole.
+    pub form: Form,
     /// Topic name.
     pub topic: &'a str,
     /// Forwardable properties, as on the wire without their length.
@@ -68,6 +83,7 @@ impl<'a> Publication<'a> {
                 topic_len: parts.topic.len() as u16,
                 qos,
                 retain,
+                form: parts.form,
                 properties_len: parts.properties.len() as u32,
             },
             topic: parts.topic,
@@ -93,6 +109,14 @@ impl<'a> Publication<'a> {
     /// Application message.
     pub fn payload(&self) -> &'a [u8] {
         self.head.payload(self.body)
+    }
+
+    /// The body of a PUBLISH that a receiver of this version and QoS can be sent as it is, but for the packet
+    /// identifier, which lies at the offset that is returned with it (QoS 1 and 2).
+    pub fn packet_body(&self, v5: bool, qos: QoS) -> Option<(&'a [u8], usize)> {
+        let form = if v5 { Form::Packet5 } else { Form::Packet3 };
+        let same = self.head.form == form && self.head.qos == qos && self.head.expires == NEVER;
+        same.then_some((self.body, 2 + usize::from(self.head.topic_len)))
     }
 
     /// The same publication with another expiry.
@@ -214,6 +238,7 @@ mod tests {
         let publication = Publication::new(
             Parts {
                 body,
+                form: Form::Parts,
                 topic: std::str::from_utf8(&body[2..9]).unwrap(),
                 properties: &body[9..14],
                 payload: &body[14..],
@@ -236,7 +261,7 @@ mod tests {
         let body = b"t";
         let topic = std::str::from_utf8(body).unwrap();
         let publication = Publication::new(
-            Parts { body, topic, properties: b"", payload: b"" },
+            Parts { body, form: Form::Parts, topic, properties: b"", payload: b"" },
             0,
             QoS::AtMostOnce,
             false,

@@ -2,7 +2,7 @@
 
 use super::Core;
 use super::inbound::Flow;
-use super::message::{NEVER, Parts, Publication};
+use super::message::{Form, NEVER, Parts, Publication};
 use super::note::Ticket;
 use super::session::{Ack, Outcome};
 use crate::codec::{PacketType, Publish, QoS, ReasonCode, topic::level_count};
@@ -30,8 +30,9 @@ impl Core {
         }
         let plain = publish.properties.forwards_as_is && publish.properties.topic_alias.is_none();
         if plain {
-            let parts =
-                Parts { body, topic: publish.topic, properties: publish.properties.raw, payload: publish.payload };
+            let form = if self.wire.conns[id.slot].is_v5() { Form::Packet5 } else { Form::Packet3 };
+            let (topic, properties, payload) = (publish.topic, publish.properties.raw, publish.payload);
+            let parts = Parts { body, form, topic, properties, payload };
             return self.take_publish(id, publish, parts);
         }
         let mut scratch = std::mem::take(&mut self.scratch.body);
@@ -58,8 +59,8 @@ impl Core {
         let Ok(topic) = std::str::from_utf8(&body[..topic_end]) else {
             return self.protocol_error(id, ReasonCode::UnspecifiedError, "a topic alias lost its topic");
         };
-        let parts =
-            Parts { body, topic, properties: &body[topic_end..properties_end], payload: &body[properties_end..] };
+        let (properties, payload) = (&body[topic_end..properties_end], &body[properties_end..]);
+        let parts = Parts { body, form: Form::Parts, topic, properties, payload };
         self.take_publish(id, publish, parts)
     }
 

@@ -72,7 +72,7 @@ impl Core {
         let mut receivers = std::mem::take(&mut self.scratch.receivers);
         receivers.clear();
         let head = *fan.publication.head();
-        let filters = self.index.matches(fan.publication.topic(), head.topic_hash, &mut receivers);
+        let filters = self.index.matches_again(fan.publication.topic(), head.topic_hash, &mut receivers);
         if filters > 1 {
             self.merge_overlapping(&mut receivers, fan.round, publisher);
         }

@@ -5,7 +5,7 @@
 
 use super::Core;
 use super::counters::{Counter, Counters, DropReason, EndReason};
-use super::message::{NEVER, Parts, Publication};
+use super::message::{Form, NEVER, Parts, Publication};
 use super::session::NO_SLOT;
 use super::timers::Timer;
 use crate::codec::QoS;
@@ -91,6 +91,7 @@ impl Core {
         let body = [topic.as_bytes(), value.as_bytes()].concat();
         let parts = Parts {
             body: &body,
+            form: Form::Parts,
             topic: std::str::from_utf8(&body[..topic.len()]).unwrap_or_default(),
             properties: &[],
             payload: &body[topic.len()..],

@@ -8,7 +8,7 @@ use super::counters::Counters;
 use super::message::{Message, Publication};
 use crate::codec::{
     Ack, Disconnect, Packet, PacketType, ProtocolVersion, PublishHead, QoS, ReasonCode, encode, encode_ack,
-    encode_ping_resp, encode_publish_head, publish_len,
+    encode_ping_resp, encode_publish_body, encode_publish_head, packet_len, publish_len,
 };
 use crate::config::Limits;
 use crate::engine::{Effect, Time};
@@ -112,7 +112,12 @@ impl Wire {
         let payload_len = fan.publication.payload().len();
         let alike =
             conn.aliases.is_none() && how.subscription_identifiers.is_empty() && payload_len < LARGE_PAYLOAD_MIN;
-        if alike {
+        if let Some((body, packet_id_at)) = fan.publication.packet_body(conn.is_v5(), how.qos).filter(|_| alike) {
+            if packet_len(body.len()) > conn.maximum_packet_size as usize {
+                return Err(TooLarge);
+            }
+            self.outgoing.write(slot, conn, |out| put_packet(out, body, packet_id_at, how));
+        } else if alike {
             self.cache.fill(conn.version, fan, how, self.now);
             let FrameCache { bytes, packet_id_at, .. } = &self.cache;
             if bytes.len() > conn.maximum_packet_size as usize {
@@ -235,6 +240,14 @@ impl FrameCache {
         let head = PublishHead { dup: false, packet_id: 1, ..head(fan, how, now) };
         self.packet_id_at = encode_publish_head(&mut self.bytes, version, &head, payload.len()).unwrap_or(0);
         self.bytes.extend_from_slice(payload);
+    }
+}
+
+/// Writes a PUBLISH whose body is the publisher's own.
+fn put_packet(out: &mut Vec<u8>, body: &[u8], packet_id_at: usize, how: How<'_>) {
+    let at = encode_publish_body(out, how.dup, how.qos, how.retain, body) + packet_id_at;
+    if how.qos != QoS::AtMostOnce {
+        out[at..at + 2].copy_from_slice(&how.packet_id.to_be_bytes());
     }
 }
 

@@ -3,6 +3,7 @@
 //! A filter lives once, in a slab, with its text and its subscribers. Filters without wildcards are found by the
 //! topic's hash, which the caller computed already; those with wildcards by the trie.
 
+use super::recent::Recent;
 use super::subscribers::{Subscriber, SubscriberSet};
 use super::table::IdTable;
 use super::trie::WildcardTrie;
@@ -43,6 +44,7 @@ pub struct LocalIndex {
     filters: Slab<Filter>,
     exact: IdTable,
     wildcards: WildcardTrie,
+    recent: Recent,
     subscriptions: usize,
 }
 
@@ -56,7 +58,14 @@ impl LocalIndex {
     /// An empty index. The seed is the one [`topic_hash`] is called with.
     pub fn new(seed: HashSeed) -> LocalIndex {
         let wildcards = WildcardTrie::new(seed.clone());
-        LocalIndex { seed, filters: Slab::new(), exact: IdTable::default(), wildcards, subscriptions: 0 }
+        LocalIndex {
+            seed,
+            filters: Slab::new(),
+            exact: IdTable::default(),
+            wildcards,
+            recent: Recent::default(),
+            subscriptions: 0,
+        }
     }
 
     /// Adds a session's subscription to a filter, or replaces it.
@@ -66,6 +75,7 @@ impl LocalIndex {
         let first = subscribers.is_empty();
         let replaced = subscribers.insert(subscriber).is_some();
         self.subscriptions += usize::from(!replaced);
+        self.recent.forget();
         Subscribed { filter: id, replaced, first }
     }
 
@@ -80,6 +90,7 @@ impl LocalIndex {
         subscribers.remove(session)?;
         let last = subscribers.is_empty();
         self.subscriptions -= 1;
+        self.recent.forget();
         let hash_gone = last && self.remove_filter(filter);
         Some(Unsubscribed { filter, last, hash_gone })
     }
@@ -97,6 +108,17 @@ impl LocalIndex {
         }
         self.wildcards.matches(topic, found);
         matched
+    }
+
+    /// The same as [`matches`](Self::matches), faster for a topic that was asked for recently. `out` is empty.
+    #[inline]
+    pub fn matches_again(&mut self, topic: &str, topic_hash: u64, out: &mut Vec<Subscriber>) -> usize {
+        if let Some(filters) = self.recent.recall(topic_hash, out) {
+            return filters;
+        }
+        let filters = self.matches(topic, topic_hash, out);
+        self.recent.remember(topic_hash, filters, out);
+        filters
     }
 
     /// The filter with this text, if it has a subscriber.

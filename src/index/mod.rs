@@ -15,6 +15,7 @@ mod interest;
 mod local;
 #[cfg(test)]
 mod naive;
+mod recent;
 mod retained;
 mod stripe;
 mod subscribers;

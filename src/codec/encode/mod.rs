@@ -13,7 +13,7 @@ use super::wire::{put_binary, put_varint, put_with_length};
 use super::{Auth, Disconnect, Packet, PacketType, ProtocolVersion, UserProperties};
 
 pub use ack::encode_ack;
-pub use publish::{PublishHead, encode_publish_head, publish_len};
+pub use publish::{PublishHead, encode_publish_body, encode_publish_head, packet_len, publish_len};
 
 /// Appends a packet as `version` puts it. A CONNECT is put as the version in it says.
 ///

@@ -119,3 +119,19 @@ fn put_properties(out: &mut Vec<u8>, head: &PublishHead<'_>, properties_len: usi
     }
     out.extend_from_slice(head.forward);
 }
+
+/// The total length in bytes of a packet with a body of this length.
+pub fn packet_len(body_len: usize) -> usize {
+    1 + varint_len(body_len as u32) + body_len
+}
+
+/// Appends a PUBLISH whose variable header and payload are those of another one, of the same protocol version
+/// and QoS; returns the offset of that body in `out`, where the caller may change the packet identifier.
+#[inline]
+pub fn encode_publish_body(out: &mut Vec<u8>, dup: bool, qos: QoS, retain: bool, body: &[u8]) -> usize {
+    out.push(0x30 | u8::from(dup) << 3 | (qos as u8) << 1 | u8::from(retain));
+    put_varint(out, body.len() as u32);
+    let at = out.len();
+    out.extend_from_slice(body);
+    at
+}
