@@ -9,5 +9,6 @@ pub mod core;
 pub mod doctor;
 pub mod engine;
 pub mod index;
+pub mod sim;
 pub mod slab;
 pub mod wheel;
