@@ -173,7 +173,7 @@ pub trait Engine {
     /// The shards whose outbox gained a message since the last call, each once.
     fn poll_outbox(&mut self) -> Option<ShardId>;
 
-    /// The outbox for `to` was emptied after it had been left non-empty.
+    /// The outbox for `to` was emptied.
     fn mesh_has_room(&mut self, now: Time, to: ShardId);
 
     /// The broker stops: take leave of every connection (each ends in [`Effect::Close`]), refuse new ones.

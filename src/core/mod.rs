@@ -422,7 +422,7 @@ impl Engine for Core {
 
     fn mesh_has_room(&mut self, now: Time, _to: ShardId) {
         self.wire.now = now;
-        if !self.mesh_is_behind() {
+        if !self.stalled.is_empty() && !self.mesh_is_behind() {
             for id in std::mem::take(&mut self.stalled) {
                 self.resume(id);
             }

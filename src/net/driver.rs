@@ -387,8 +387,11 @@ impl<E: Engine> Driver<E> {
                 self.engine.mesh_has_room(self.now, to);
             }
         }
+        // Whoever waits for an outbox may have begun to wait in this very turn: each one that was emptied is told.
         while let Some(to) = self.engine.poll_outbox() {
-            self.empty_outbox(to);
+            if self.empty_outbox(to) {
+                self.engine.mesh_has_room(self.now, to);
+            }
         }
     }
 

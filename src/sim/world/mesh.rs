@@ -46,8 +46,8 @@ impl<E: Engine> World<E> {
             self.schedule_turn(to, at);
         }
         let empty = self.shards[from].engine.outbox(shard_id(to)).is_empty();
-        let was_blocked = std::mem::replace(&mut self.shards[from].blocked[to], !empty);
-        if empty && was_blocked {
+        self.shards[from].blocked[to] = !empty;
+        if empty {
             self.shards[from].engine.mesh_has_room(self.now, shard_id(to));
         }
     }
