@@ -13,5 +13,6 @@ pub mod mesh;
 pub mod net;
 pub mod server;
 pub mod shard;
+pub mod sim;
 pub mod slab;
 pub mod wheel;

@@ -1,0 +1,67 @@
+//! What is under test, and the only place that knows how it is made: the broker's core.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Limits, MqttOptions};
+use crate::core::{Core, CoreConfig, Shared};
+use crate::engine::{Engine, ShardId, Time};
+
+/// An engine that can be asked whether it kept account.
+pub trait Audit: Engine {
+    /// Nothing matched has disappeared.
+    fn conservation(&self) -> Result<(), String>;
+
+    /// Everything it holds that should be nothing when nobody is there any more, by name.
+    fn holdings(&self) -> Vec<(&'static str, u64)>;
+
+    /// Deliveries it gave up for a limit.
+    fn dropped_for_limits(&self) -> u64;
+}
+
+impl Audit for Core {
+    fn conservation(&self) -> Result<(), String> {
+        Core::conservation(self)
+    }
+
+    fn holdings(&self) -> Vec<(&'static str, u64)> {
+        let counters = self.counters();
+        vec![
+            ("connections", counters.connections.load()),
+            ("connected", counters.connected.load()),
+            ("sessions", counters.sessions.load()),
+            ("subscriptions", counters.subscriptions.load()),
+            ("shared subscriptions", counters.shared_subscriptions.load()),
+            ("retained messages", counters.retained_messages.load()),
+            ("retained bytes", counters.retained_bytes.load()),
+            ("queued deliveries", counters.queued.load()),
+            ("queued bytes", counters.queued_bytes.load()),
+            ("deliveries in flight", counters.inflight.load()),
+            ("reassembly bytes", counters.reassembly_bytes.load()),
+            ("slots", self.connections() as u64),
+        ]
+    }
+
+    fn dropped_for_limits(&self) -> u64 {
+        use crate::core::counters::DropReason::{QueueBytes, QueueMessages, SlowReader};
+        [QueueBytes, QueueMessages, SlowReader].iter().map(|reason| self.counters().dropped[*reason as usize].load()).sum()
+    }
+}
+
+/// The cores of a whole broker that knows nobody yet.
+pub fn cores(shards: u16, limits: Limits, mqtt: MqttOptions, sys: Option<Duration>, seed: u64, now: Time) -> Vec<Core> {
+    let shared = Arc::new(Shared::new(shards, seed));
+    let (limits, mqtt) = (Arc::new(limits), Arc::new(mqtt));
+    let core = |shard| {
+        Core::new(CoreConfig {
+            shard: ShardId(shard),
+            shared: shared.clone(),
+            limits: limits.clone(),
+            mqtt: mqtt.clone(),
+            sys_interval: sys,
+            seed: seed ^ u64::from(shard),
+            now,
+        })
+    };
+    (0..shards).map(core).collect()
+}
