@@ -126,20 +126,20 @@ impl<E: Engine> World<E> {
 
     /// A reset is noticed even by a shard that does not read.
     pub(super) fn notice_reset(&mut self, id: LinkId) {
-        let link = self.link_mut(id);
-        match link.stage {
-            Stage::Served { shard, conn } if !link.ending_told => {
-                link.ending_told = true;
-                link.to_server.clear();
-                if let Some(end) = link.ending {
-                    self.input(shard, Input::Ended(conn, end));
-                }
-            }
-            Stage::Dialled | Stage::Moving => {
+        let link = &mut self.links[id.0 as usize];
+        let (shard, conn) = match link.stage {
+            Stage::Gone => return,
+            Stage::Served { shard, conn } if !self.shards[shard].awaits_turn(conn) => (shard, conn),
+            _ => {
+                // Whoever will have it is not known yet.
                 let at = self.later(self.conditions.delay_max);
-                self.schedule(at, Event::NoticeReset(id));
+                return self.schedule(at, Event::NoticeReset(id));
             }
-            _ => {}
+        };
+        link.to_server.clear();
+        if let Some(end) = link.ending.filter(|_| !link.ending_told) {
+            link.ending_told = true;
+            self.input(shard, Input::Ended(conn, end));
         }
     }
 

@@ -10,6 +10,8 @@
 mod drive;
 mod link;
 mod mesh;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
