@@ -352,7 +352,9 @@ impl Client {
         let Some(index) = found else {
             return Err(format!("acknowledgement of {}, which is not in use", ack.packet_id));
         };
-        seen.push(Seen::Acknowledged(self.unacknowledged[index].number, ack.reason));
+        if !self.unacknowledged[index].released {
+            seen.push(Seen::Acknowledged(self.unacknowledged[index].number, ack.reason));
+        }
         if qos == QoS::AtLeastOnce || ack.reason >= 0x80 {
             self.unacknowledged.remove(index);
         } else {
@@ -372,6 +374,8 @@ impl Client {
                 self.unacknowledged.remove(index);
                 Ok(())
             }
+            // A PUBREC from before the break may come beside the one for the PUBLISH that was sent again.
+            None if self.resumed => Ok(()),
             None => Err(format!("PUBCOMP for {}, which is not in use", ack.packet_id)),
         }
     }

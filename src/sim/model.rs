@@ -87,8 +87,8 @@ pub struct Session {
     pub subscriptions: Vec<Subscription>,
     /// Messages it got because of a subscription.
     pub live: BTreeMap<u64, Receipt>,
-    /// The highest message number got, by publisher, topic and QoS.
-    order: BTreeMap<(ClientIndex, String, u8), u64>,
+    /// The highest message number got, by publisher, topic, QoS published with and QoS received with.
+    order: BTreeMap<(ClientIndex, String, u8, u8), u64>,
 }
 
 /// What a client knows of its session on the server.
@@ -137,6 +137,8 @@ pub struct Model {
     pub messages: BTreeMap<u64, Message>,
     /// Every client.
     pub parties: Vec<Party>,
+    /// The broker may refuse a message for a limit: then sending it again is a new publication even at QoS 2.
+    pub refusals: bool,
     next: u64,
 }
 
@@ -145,10 +147,10 @@ pub const NOTICE_MAX_NS: u64 = 2_000_000_000;
 
 impl Model {
     /// A model of so many clients.
-    pub fn new(clients: usize) -> Model {
+    pub fn new(clients: usize, refusals: bool) -> Model {
         let party =
             Party { sessions: Vec::new(), connections: 0, presence: Presence::No, will: None, steady: false };
-        Model { parties: vec![party; clients], ..Model::default() }
+        Model { parties: vec![party; clients], refusals, ..Model::default() }
     }
 
     /// Registers a message and gives its number.
@@ -319,7 +321,8 @@ impl Model {
         assert!(Some(publish.qos) <= maximum && publish.qos <= message.qos, "QoS above what was granted: {}", who());
         assert!(message.will != Some(Fate::Armed) && message.will != Some(Fate::Dropped), "will not due: {}", who());
         if let Some(first) = session.live.get(&number) {
-            let again_by_publisher = message.qos == QoS::AtLeastOnce && message.attempts > 1;
+            let new_to_the_broker = message.qos == QoS::AtLeastOnce || self.refusals;
+            let again_by_publisher = new_to_the_broker && message.attempts > 1;
             let again_by_server = publish.dup && publish.qos == QoS::AtLeastOnce && first.connection < connection;
             assert!(again_by_publisher || again_by_server, "a duplicate: {}", who());
             return;
@@ -328,9 +331,17 @@ impl Model {
         if message.will.is_some() || message.topic.starts_with("s/") {
             return;
         }
-        let last = session.order.entry((message.publisher, message.topic.clone(), publish.qos as u8)).or_insert(0);
-        assert!(*last < number, "out of order after {last}: {}", who());
-        *last = number;
+        // What was first sent before the subscription and again after it may come late.
+        let all_along = session.subscriptions.iter().any(|subscription| {
+            subscription.granted.is_some_and(|granted| granted <= message.sent)
+                && subscription.given_up.is_none()
+                && matches(&subscription.filter, &message.topic)
+        });
+        let key = (message.publisher, message.topic.clone(), message.qos as u8, publish.qos as u8);
+        let last = session.order.entry(key).or_insert(0);
+        let late = message.attempts > 1 && (self.refusals || !all_along);
+        assert!(*last < number || late, "out of order after {last}: {}", who());
+        *last = number.max(*last);
     }
 
     /// A message came because it was retained when the subscription was made.

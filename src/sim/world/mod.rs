@@ -185,6 +185,7 @@ impl<E: Engine> World<E> {
 
     /// The client writes.
     pub fn send(&mut self, link: LinkId, bytes: &[u8]) {
+        self.tell(|| format!("{link:?} writes {} bytes: {:02x?}", bytes.len(), drive::head(bytes)));
         self.link_mut(link).to_server.extend(bytes);
         self.schedule_up(link);
     }
@@ -349,7 +350,8 @@ impl<E: Engine> World<E> {
         &mut self.links[link.0 as usize]
     }
 
-    fn tell(&self, what: impl FnOnce() -> String) {
+    /// Tells something, when it tells at all.
+    pub fn tell(&self, what: impl FnOnce() -> String) {
         if self.trace {
             eprintln!("{:>14.6}  {}", self.now.0 as f64 / 1e9, what());
         }
