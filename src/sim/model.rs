@@ -117,6 +117,8 @@ pub struct Party {
     pub will: Option<PendingWill>,
     /// Its present connection took what came without a break.
     pub steady: bool,
+    /// It has a connection that was accepted.
+    pub online: bool,
 }
 
 /// A will whose fate depends on what comes.
@@ -149,7 +151,7 @@ impl Model {
     /// A model of so many clients.
     pub fn new(clients: usize, refusals: bool) -> Model {
         let party =
-            Party { sessions: Vec::new(), connections: 0, presence: Presence::No, will: None, steady: false };
+            Party { sessions: Vec::new(), connections: 0, presence: Presence::No, will: None, steady: false, online: false };
         Model { parties: vec![party; clients], refusals, ..Model::default() }
     }
 
@@ -184,6 +186,7 @@ impl Model {
             party.sessions.push(Session::default());
         }
         party.presence = Presence::Yes;
+        party.online = true;
         self.seal_will(client, session_present, now);
     }
 
@@ -204,6 +207,7 @@ impl Model {
     pub fn parted(&mut self, client: ClientIndex, clean: bool, expiry: u32, delay: u32, now: Time) {
         let party = &mut self.parties[client];
         party.steady = false;
+        party.online = false;
         party.presence = match expiry {
             0 => Presence::No,
             u32::MAX => Presence::Yes,
@@ -233,9 +237,11 @@ impl Model {
     }
 
     /// The connection broke before CONNACK: whether the server took the CONNECT nobody knows.
-    pub fn parted_unanswered(&mut self, client: ClientIndex, will: Option<u64>) {
+    pub fn parted_unanswered(&mut self, client: ClientIndex, clean: bool, will: Option<u64>) {
         let party = &mut self.parties[client];
-        party.presence = Presence::Unknown;
+        if clean || party.presence != Presence::Yes {
+            party.presence = Presence::Unknown;
+        }
         let earlier = party.will.take();
         for number in will.into_iter().chain(earlier.filter(|pending| !pending.at_once).map(|pending| pending.number)) {
             self.known(number).will = Some(Fate::Open);
@@ -281,6 +287,11 @@ impl Model {
         if let Some(subscription) = self.session(client).subscription(filter) {
             subscription.gone.get_or_insert(now);
         }
+    }
+
+    /// The present session of a client that is connected.
+    pub fn live_session(&self, client: ClientIndex) -> Option<&Session> {
+        self.parties[client].sessions.last().filter(|session| self.parties[client].online && !session.ended)
     }
 
     /// The session a client has now.
@@ -331,7 +342,7 @@ impl Model {
         if message.will.is_some() || message.topic.starts_with("s/") {
             return;
         }
-        // What was first sent before the subscription and again after it may come late.
+        // What was missed the first time (before the subscription, or at QoS 0 while away) may come late.
         let all_along = session.subscriptions.iter().any(|subscription| {
             subscription.granted.is_some_and(|granted| granted <= message.sent)
                 && subscription.given_up.is_none()
@@ -339,7 +350,7 @@ impl Model {
         });
         let key = (message.publisher, message.topic.clone(), message.qos as u8, publish.qos as u8);
         let last = session.order.entry(key).or_insert(0);
-        let late = message.attempts > 1 && (self.refusals || !all_along);
+        let late = message.attempts > 1 && (self.refusals || !all_along || publish.qos == QoS::AtMostOnce);
         assert!(*last < number || late, "out of order after {last}: {}", who());
         *last = number.max(*last);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::check;
 use super::client::{Client, Phase, Seen};
-use super::model::{ClientIndex, Fate, Message, Model, PendingWill, payload};
+use super::model::{ClientIndex, Fate, Message, Model, PendingWill, Presence, payload};
 use super::plan::{FILTERS, Habits, Plan, SHARED, qos_of};
 use super::rng::Rng;
 use super::subject::Audit;
@@ -310,6 +310,9 @@ impl<E: Audit> Simulation<E> {
 
     fn accepted(&mut self, index: ClientIndex, session_present: bool) {
         let actor = &self.actors[index];
+        if let Some(link) = actor.client.link {
+            self.world.set_chunks(link, self.plan.conditions.chunks);
+        }
         self.model.accepted(index, actor.clean, session_present, self.world.now());
         let will = actor.will.map(|number| PendingWill { number, due: None, at_once: false });
         self.model.parties[index].will = will;
@@ -378,6 +381,8 @@ impl<E: Audit> Simulation<E> {
         self.model.parties[index].connections += 1;
         let (expiry, version) = (self.actors[index].habits.expiry, self.actors[index].habits.version);
         let mut connect = Connect::new(version, &self.actors[index].client.name);
+        // Whether a session present would be the old one or that of a CONNECT without an answer nobody knows.
+        let clean = clean || self.model.parties[index].presence == Presence::Unknown;
         connect.clean_start = if version == ProtocolVersion::V5 { clean } else { clean || expiry == 0 };
         if version == ProtocolVersion::V5 && expiry > 0 {
             connect.properties = Properties::new().four(id::SESSION_EXPIRY_INTERVAL, expiry);
@@ -404,10 +409,10 @@ impl<E: Audit> Simulation<E> {
             self.world.set_stalled(link, false);
             self.doomed.push(link);
         }
-        let (expiry, delay, will) = (actor.expiry, actor.will_delay, actor.will);
+        let (expiry, delay, will, actor_clean) = (actor.expiry, actor.will_delay, actor.will, actor.clean);
         match phase {
             Phase::Online => self.model.parted(index, false, expiry, delay, now),
-            Phase::Connecting => self.model.parted_unanswered(index, will),
+            Phase::Connecting => self.model.parted_unanswered(index, actor_clean, will),
             Phase::Offline | Phase::Leaving => {}
         }
     }
@@ -487,15 +492,17 @@ impl<E: Audit> Simulation<E> {
 
     fn publish_some(&mut self, index: ClientIndex) {
         for _ in 0..1 + self.rng.below(6) {
-            let qos = self.some_qos();
+            let topic = self.some_topic(index);
+            let retain = topic.starts_with("r/");
+            // At QoS 1 an older message that is sent again may replace a newer one of QoS 2, which is not.
+            let qos = if retain { [QoS::AtLeastOnce, QoS::ExactlyOnce][index % 2] } else { self.some_qos() };
             if qos != QoS::AtMostOnce && !self.actors[index].client.has_quota() {
                 continue;
             }
-            let topic = self.some_topic(index);
-            let retain = topic.starts_with("r/");
+            let fine = self.plan.conditions.chunks == Chunks::Random(7);
             let size = match self.rng.below(100) {
-                0 => 70_000,
-                1..6 => self.rng.range(200, 5_000) as usize,
+                0 if !fine => 70_000,
+                1..6 if !fine => self.rng.range(200, 5_000) as usize,
                 _ => self.rng.range(8, 64) as usize,
             };
             let number = self.register(index, &topic, qos, retain, size, None);
