@@ -346,6 +346,7 @@ impl Model {
         let all_along = session.subscriptions.iter().any(|subscription| {
             subscription.granted.is_some_and(|granted| granted <= message.sent)
                 && subscription.given_up.is_none()
+                && subscription.qos > QoS::AtMostOnce
                 && matches(&subscription.filter, &message.topic)
         });
         let key = (message.publisher, message.topic.clone(), message.qos as u8, publish.qos as u8);
