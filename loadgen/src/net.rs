@@ -26,7 +26,7 @@ const SEND: u64 = 1;
 pub trait Handler {
     /// Bytes arrived.
     fn received(&mut self, links: &mut Links, link: usize, bytes: &[u8]);
-    /// The peer or an error ended the connection; told once, and never after [`Links::shut`].
+    /// The peer or an error ended the connection; told once, and never after `Links::close`.
     fn closed(&mut self, links: &mut Links, link: usize, reason: io::Error);
 }
 

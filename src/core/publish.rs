@@ -157,8 +157,13 @@ impl Core {
             self.acknowledge(session, publish.packet_id, publish.qos, routed.outcome);
         } else {
             let acks = self.sessions[session].acks.get_or_insert_default();
-            let ack =
-                Ack { packet_id: publish.packet_id, qos: publish.qos, waits: routed.waits, outcome: routed.outcome };
+            let ack = Ack {
+                packet_id: publish.packet_id,
+                qos: publish.qos,
+                waits: routed.waits,
+                owed: true,
+                outcome: routed.outcome,
+            };
             acks.waiting.push_back(ack);
         }
         Flow::Continue
@@ -187,7 +192,13 @@ impl Core {
             // Earlier acknowledgements wait: this one keeps its place behind them.
             let outcome = Outcome { matched: true, refused: true };
             let acks = self.sessions[session].acks.get_or_insert_default();
-            acks.waiting.push_back(Ack { packet_id: publish.packet_id, qos: publish.qos, waits: 0, outcome });
+            acks.waiting.push_back(Ack {
+                packet_id: publish.packet_id,
+                qos: publish.qos,
+                waits: 0,
+                owed: true,
+                outcome,
+            });
             if publish.qos == QoS::ExactlyOnce {
                 self.sessions[session].receiving.get_or_insert_default().insert(publish.packet_id);
             }
@@ -222,8 +233,11 @@ impl Core {
             }
             let Some(ack) = acks.waiting.pop_front() else { break };
             acks.first = acks.first.wrapping_add(1);
-            if ack.qos != QoS::AtMostOnce {
+            if ack.owed {
                 self.acknowledge(slot, ack.packet_id, ack.qos, ack.outcome);
+            } else if ack.qos == QoS::ExactlyOnce && ack.outcome.refused {
+                // The publisher will send it again, and then it is a new message.
+                self.sessions[slot].receiving.as_mut().map(|ids| ids.remove(ack.packet_id));
             }
         }
         let session = &self.sessions[slot];
@@ -243,14 +257,10 @@ impl Core {
             _ => ReasonCode::Success,
         };
         let session = &mut self.sessions[slot];
-        let v5 = session.is_connected() && self.wire.conns[session.conn].is_v5();
+        let v5 = self.wire.conns[session.conn].is_v5();
         if qos == QoS::ExactlyOnce && outcome.refused && v5 {
             // A PUBREC of 0x80 or more ends the exchange; the identifier is free again.
             session.receiving.as_mut().map(|ids| ids.remove(packet_id));
-        }
-        if !session.is_connected() {
-            // A QoS 2 publisher asks again when it is back; a QoS 1 publisher publishes again.
-            return;
         }
         let kind = if qos == QoS::ExactlyOnce { PacketType::PubRec } else { PacketType::PubAck };
         self.wire.ack(session.conn, kind, packet_id, reason as u8);
@@ -263,11 +273,13 @@ impl Core {
 
     /// PUBREC again [MQTT-4.3.3-10], unless the first one has yet to come: then that one serves.
     fn acknowledge_repeated(&mut self, slot: u32, packet_id: u16) {
-        let session = &self.sessions[slot];
-        let waits = session.acks.as_ref().is_some_and(|acks| {
-            acks.waiting.iter().any(|ack| ack.packet_id == packet_id && ack.qos == QoS::ExactlyOnce)
+        let session = &mut self.sessions[slot];
+        let waiting = session.acks.as_mut().and_then(|acks| {
+            acks.waiting.iter_mut().find(|ack| ack.packet_id == packet_id && ack.qos == QoS::ExactlyOnce)
         });
-        if !waits {
+        if let Some(ack) = waiting {
+            ack.owed = true;
+        } else {
             self.wire.ack(session.conn, PacketType::PubRec, packet_id, 0);
         }
     }
@@ -287,11 +299,11 @@ impl super::Session {
         self.acks.as_ref().is_some_and(|acks| acks.waiting.len() >= ACKS_WAITING_MAX)
     }
 
-    /// The connection is gone: nobody is told of QoS 1 any more, its packet identifiers mean something else on
-    /// the next connection. What waits at QoS 2 keeps its place.
+    /// The connection is gone: on the next one a packet identifier of QoS 1 means something else, and one of
+    /// QoS 2 is answered when its PUBLISH comes again.
     pub(super) fn forget_acks(&mut self) {
         if let Some(acks) = &mut self.acks {
-            acks.waiting.iter_mut().filter(|ack| ack.qos == QoS::AtLeastOnce).for_each(|ack| ack.qos = QoS::AtMostOnce);
+            acks.waiting.iter_mut().for_each(|ack| ack.owed = false);
         }
     }
 }

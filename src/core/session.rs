@@ -225,10 +225,12 @@ pub struct Acks {
 pub struct Ack {
     /// Packet identifier of the PUBLISH.
     pub packet_id: u16,
-    /// QoS of the PUBLISH; 0 when nobody waits for the acknowledgement any more.
+    /// QoS of the PUBLISH.
     pub qos: QoS,
     /// How many shards have not answered.
     pub waits: u16,
+    /// The PUBLISH came, or came again, on the present connection: only then is it answered there.
+    pub owed: bool,
     /// What came together so far.
     pub outcome: Outcome,
 }
@@ -392,7 +394,7 @@ impl Session {
     pub fn receives_at_least(&self, maximum: usize) -> bool {
         let qos2 = self.receiving.as_ref().map_or(0, |ids| ids.len());
         let Some(acks) = &self.acks else { return qos2 >= maximum };
-        let unfinished = |ack: &&Ack| ack.qos == QoS::AtLeastOnce;
+        let unfinished = |ack: &&Ack| ack.qos == QoS::AtLeastOnce && ack.owed;
         // Counting is left out where even all of them would be too few.
         qos2 + acks.waiting.len() >= maximum && qos2 + acks.waiting.iter().filter(unfinished).count() >= maximum
     }

@@ -46,8 +46,9 @@ impl Core {
             codes.push(code);
         }
         let packet_id = subscribe.packet_id;
+        let owners = if self.announcing.is_empty() { Vec::new() } else { self.owners_of(subscribe.filters) };
         let announcing = Announcing { conn: id, packet_id, codes, replays, waits: 0 };
-        self.announce_for(announcing, changes);
+        self.announce_for(announcing, changes, owners);
         Flow::Continue
     }
 
@@ -119,14 +120,37 @@ impl Core {
         qos as u8
     }
 
-    /// Publishes changes of interest through their owners, and answers the client when that is done.
-    fn announce_for(&mut self, announcing: Announcing, changes: Vec<Interested>) {
+    /// Publishes changes of interest through their owners, and answers the client when that is done: with what
+    /// this SUBSCRIBE changed, and with what an earlier one changed and this one found already done here.
+    fn announce_for(&mut self, announcing: Announcing, changes: Vec<Interested>, owners: Vec<u16>) {
+        let told: Vec<u16> = changes.iter().map(|change| change.owner(&self.shared.interest)).collect();
         let waiter = self.announcing.insert(announcing);
-        let waits = self.announce(changes, Some(waiter));
+        let mut waits = self.announce(changes, Some(waiter));
+        for owner in owners.into_iter().filter(|owner| !told.contains(owner)) {
+            // Its answer comes behind those to all that was announced to it before.
+            self.note(owner, Note::Announce { changes: Vec::new(), waiter: Some(to_u64(waiter)) });
+            waits += 1;
+        }
         self.announcing[waiter.slot].waits = waits;
         if waits == 0 {
             self.finish_subscribe(waiter.slot);
         }
+    }
+
+    /// The other shards that publish the interest in these filters, each once.
+    fn owners_of(&self, filters: Filters<'_>) -> Vec<u16> {
+        let interest = &self.shared.interest;
+        let mut owners: Vec<u16> = filters
+            .iter()
+            .map(|request| match parse_shared(request.filter) {
+                Some((_, filter)) => interest.shared_owner(filter),
+                None => interest.owner(request.filter),
+            })
+            .filter(|&owner| owner != self.shard)
+            .collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
     }
 
     /// Publishes changes of interest: own ones at once, others by a note to their owner. Returns how many

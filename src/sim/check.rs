@@ -75,9 +75,8 @@ fn shared_message(model: &Model, filter: &str, members: &[ClientIndex], number: 
     if message.qos == QoS::AtMostOnce {
         return;
     }
-    let present = |client: &&ClientIndex| {
-        model.live_session(**client).is_some_and(|session| session.live.contains_key(&number))
-    };
+    let present =
+        |client: &&ClientIndex| model.live_session(**client).is_some_and(|session| session.live.contains_key(&number));
     let receivers: Vec<_> = members.iter().filter(present).collect();
     let sent_twice = message.qos == QoS::AtLeastOnce && message.attempts > 1;
     assert!(receivers.len() <= 1 || sent_twice, "message {number} {message:?} went to {receivers:?}, all of {filter}");
@@ -92,9 +91,9 @@ fn shared_message(model: &Model, filter: &str, members: &[ClientIndex], number: 
             let sessions = &model.parties[*client].sessions;
             sessions.len() > 1 || (!sessions.is_empty() && model.live_session(*client).is_none())
         });
-    let ever = members.iter().any(|client| {
-        model.parties[*client].sessions.iter().any(|session| session.live.contains_key(&number))
-    });
+    let ever = members
+        .iter()
+        .any(|client| model.parties[*client].sessions.iter().any(|session| session.live.contains_key(&number)));
     let lost = owed && message.acknowledged.is_some() && !ever && !died;
     assert!(!lost, "no member of {filter} got message {number} {message:?}");
 }
@@ -123,7 +122,9 @@ pub fn retained(model: &Model, found: &BTreeMap<String, u64>) {
         let last_sure = list.iter().rposition(|(_, message)| message.acknowledged.is_some());
         let possible: Vec<u64> = list[last_sure.unwrap_or(0)..].iter().map(|(number, _)| *number).collect();
         match found.get(topic) {
-            Some(number) => assert!(possible.contains(number), "{number} is retained for {topic}, not one of {possible:?}"),
+            Some(number) => {
+                assert!(possible.contains(number), "{number} is retained for {topic}, not one of {possible:?}")
+            }
             None => assert!(last_sure.is_none(), "nothing is retained for {topic}, {possible:?} should be"),
         }
     }

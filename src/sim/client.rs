@@ -271,7 +271,8 @@ impl Client {
         }
         self.phase = Phase::Online;
         self.resumed = ack.session_present;
-        self.receive_maximum_out = ack.properties.number(id::RECEIVE_MAXIMUM).map_or(u16::MAX, |maximum| maximum as u16);
+        self.receive_maximum_out =
+            ack.properties.number(id::RECEIVE_MAXIMUM).map_or(u16::MAX, |maximum| maximum as u16);
         self.aliases_out_max = ack.properties.number(id::TOPIC_ALIAS_MAXIMUM).unwrap_or(0) as u16;
         seen.push(Seen::Accepted { session_present: ack.session_present });
         if !ack.session_present {
@@ -365,10 +366,8 @@ impl Client {
     }
 
     fn completed(&mut self, ack: &Ack) -> Result<(), String> {
-        let found = self
-            .unacknowledged
-            .iter()
-            .position(|outgoing| outgoing.packet_id == ack.packet_id && outgoing.released);
+        let found =
+            self.unacknowledged.iter().position(|outgoing| outgoing.packet_id == ack.packet_id && outgoing.released);
         match found {
             Some(index) => {
                 self.unacknowledged.remove(index);

@@ -145,13 +145,19 @@ pub struct Model {
 }
 
 /// How long after a client let go of a connection the server may not have noticed, in the worst case.
-pub const NOTICE_MAX_NS: u64 = 2_000_000_000;
+pub const NOTICE_MAX_NS: u64 = 10_000_000_000;
 
 impl Model {
     /// A model of so many clients.
     pub fn new(clients: usize, refusals: bool) -> Model {
-        let party =
-            Party { sessions: Vec::new(), connections: 0, presence: Presence::No, will: None, steady: false, online: false };
+        let party = Party {
+            sessions: Vec::new(),
+            connections: 0,
+            presence: Presence::No,
+            will: None,
+            steady: false,
+            online: false,
+        };
         Model { parties: vec![party; clients], refusals, ..Model::default() }
     }
 
@@ -178,7 +184,11 @@ impl Model {
             Presence::Until(time) if now.0 > time.0.saturating_add(NOTICE_MAX_NS) => !session_present,
             Presence::Until(_) | Presence::Unknown => true,
         };
-        assert!(allowed, "client {client}: session present {session_present}, clean {clean}, known {:?}", party.presence);
+        assert!(
+            allowed,
+            "client {client}: session present {session_present}, clean {clean}, known {:?}",
+            party.presence
+        );
         if !session_present || party.sessions.is_empty() {
             if let Some(session) = party.sessions.last_mut() {
                 session.ended = true;
@@ -346,6 +356,7 @@ impl Model {
         let all_along = session.subscriptions.iter().any(|subscription| {
             subscription.granted.is_some_and(|granted| granted <= message.sent)
                 && subscription.given_up.is_none()
+                && subscription.qos > QoS::AtMostOnce
                 && matches(&subscription.filter, &message.topic)
         });
         let key = (message.publisher, message.topic.clone(), message.qos as u8, publish.qos as u8);
@@ -365,7 +376,9 @@ impl Model {
             .filter(|subscription| matches(&subscription.filter, &message.topic))
             .map(|subscription| subscription.asked)
             .min();
-        let Some(asked) = asked else { panic!("client {client} never asked for retained message {number} {message:?}") };
+        let Some(asked) = asked else {
+            panic!("client {client} never asked for retained message {number} {message:?}")
+        };
         let newer = self.messages.range(number + 1..).find(|(_, later)| {
             later.retain && later.topic == message.topic && later.acknowledged.is_some_and(|time| time < asked)
         });

@@ -78,7 +78,8 @@ impl<E: Audit> Simulation<E> {
             world.trace();
         }
         let habits = [Habits::watcher(), Habits { resumes: false, expiry: 0, ..Habits::watcher() }];
-        let actors: Vec<Actor> = habits.into_iter().chain(plan.habits.iter().cloned()).enumerate().map(Actor::new).collect();
+        let actors: Vec<Actor> =
+            habits.into_iter().chain(plan.habits.iter().cloned()).enumerate().map(Actor::new).collect();
         let model = Model::new(actors.len(), !plan.roomy);
         let (links, doomed, retained) = Default::default();
         Simulation { plan, world, model, rng, actors, links, doomed, retained, acting: true, steps: 0 }
@@ -421,7 +422,12 @@ impl<E: Audit> Simulation<E> {
         let Some(link) = self.actors[index].client.link else { return };
         let now = self.world.now();
         self.let_go(index, now);
-        if self.rng.chance(70) { self.world.reset(link) } else { self.world.close(link) }
+        // A close is noticed only behind everything that was written.
+        if self.rng.chance(70) || self.world.unsent(link) > 1000 {
+            self.world.reset(link);
+        } else {
+            self.world.close(link);
+        }
     }
 
     /// DISCONNECT; the broker closes.
@@ -621,6 +627,16 @@ impl Actor {
         client.receive_maximum = if habits.version == ProtocolVersion::V5 { habits.receive_maximum } else { u16::MAX };
         client.topic_alias_maximum = habits.topic_alias_maximum;
         let (subscribing, unsubscribing) = Default::default();
-        Actor { client, habits, clean: true, expiry: 0, will_delay: 0, will: None, subscribing, unsubscribing, lost: None }
+        Actor {
+            client,
+            habits,
+            clean: true,
+            expiry: 0,
+            will_delay: 0,
+            will: None,
+            subscribing,
+            unsubscribing,
+            lost: None,
+        }
     }
 }

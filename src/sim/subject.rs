@@ -44,7 +44,10 @@ impl Audit for Core {
 
     fn dropped_for_limits(&self) -> u64 {
         use crate::core::counters::DropReason::{QueueBytes, QueueMessages, SlowReader};
-        [QueueBytes, QueueMessages, SlowReader].iter().map(|reason| self.counters().dropped[*reason as usize].load()).sum()
+        [QueueBytes, QueueMessages, SlowReader]
+            .iter()
+            .map(|reason| self.counters().dropped[*reason as usize].load())
+            .sum()
     }
 }
 

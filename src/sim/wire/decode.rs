@@ -229,8 +229,7 @@ impl<'a> Reader<'a> {
     }
 
     fn subscribe(&mut self) -> Decoded<Subscribe> {
-        let mut subscribe =
-            Subscribe { packet_id: self.two()?, properties: self.properties()?, filters: Vec::new() };
+        let mut subscribe = Subscribe { packet_id: self.two()?, properties: self.properties()?, filters: Vec::new() };
         while !self.rest.is_empty() {
             let filter = self.text()?;
             let bits = self.byte()?;
@@ -298,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_packet_is_framed_only_when_all_of_it_is_there() {
-        let bytes = encode(&Packet::Publish(Publish { topic: "t".into(), ..Default::default() }), ProtocolVersion::V311);
+        let bytes =
+            encode(&Packet::Publish(Publish { topic: "t".into(), ..Default::default() }), ProtocolVersion::V311);
         assert_eq!(deframe(&bytes), Ok(Some(bytes.len())));
         assert_eq!(deframe(&bytes[..bytes.len() - 1]), Ok(None));
         assert!(deframe(&[0x30, 0xFF, 0xFF, 0xFF, 0xFF]).is_err());

@@ -122,7 +122,10 @@ impl<E: Engine> World<E> {
         match deadline {
             Some(at) if at <= self.now => {
                 self.shards[shard].overdue += 1;
-                assert!(self.shards[shard].overdue < OVERDUE_TURNS_MAX, "shard {shard} spins: {deadline:?} never passes");
+                assert!(
+                    self.shards[shard].overdue < OVERDUE_TURNS_MAX,
+                    "shard {shard} spins: {deadline:?} never passes"
+                );
                 let at = self.later(self.conditions.turn_max);
                 self.schedule_turn(shard, at);
             }
@@ -186,7 +189,9 @@ impl<E: Engine> World<E> {
         if state == State::Fresh {
             self.link_mut(link).received.extend_from_slice(bytes);
         }
-        self.tell(|| format!("shard {shard} receives {} bytes of {link:?} {conn:?}: {:02x?}", bytes.len(), head(bytes)));
+        self.tell(|| {
+            format!("shard {shard} receives {} bytes of {link:?} {conn:?}: {:02x?}", bytes.len(), head(bytes))
+        });
         let now = self.now;
         self.shards[shard].engine.receive(now, conn, bytes);
         if state == State::Fresh {
@@ -390,7 +395,9 @@ fn flatten(output: &Output) -> Vec<u8> {
 
 fn describe(effect: &Effect) -> String {
     match effect {
-        Effect::HandOver { conn, to, hand_over } => format!("HandOver {conn:?} to {to:?}, {} bytes", hand_over.bytes.len()),
+        Effect::HandOver { conn, to, hand_over } => {
+            format!("HandOver {conn:?} to {to:?}, {} bytes", hand_over.bytes.len())
+        }
         other => format!("{other:?}"),
     }
 }

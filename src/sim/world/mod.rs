@@ -200,6 +200,11 @@ impl<E: Engine> World<E> {
         self.link(link).stage == Stage::Gone
     }
 
+    /// How many bytes the client wrote that have not arrived.
+    pub fn unsent(&self, link: LinkId) -> usize {
+        self.link(link).to_server.len()
+    }
+
     /// Cuts this link's streams in another way from now on.
     pub fn set_chunks(&mut self, link: LinkId, chunks: Chunks) {
         self.link_mut(link).chunks = chunks;

@@ -160,7 +160,8 @@ fn run(world: &mut World<Mirror>) -> Vec<Notice> {
 fn every_byte_arrives_in_order_however_the_stream_is_cut() {
     for (seed, chunks) in [(1, Chunks::Whole), (2, Chunks::Random(5)), (3, Chunks::One)] {
         let mut world = world(seed, false);
-        let text: Vec<u8> = (0..500u32).map(|index| if index == 0 { b'2' } else { b'a' + (index % 16) as u8 }).collect();
+        let text: Vec<u8> =
+            (0..500u32).map(|index| if index == 0 { b'2' } else { b'a' + (index % 16) as u8 }).collect();
         let link = world.connect_at(0);
         world.set_chunks(link, chunks);
         world.send(link, &text);
