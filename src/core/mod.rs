@@ -359,6 +359,11 @@ impl Engine for Core {
         if self.live(id).is_none() {
             return;
         }
+        if end == TransportEnd::EndOfStream && self.wire.conns[id.slot].stalled {
+            // It closed after its last packet, which still waits here: perhaps a DISCONNECT that cancels the will.
+            self.wire.conns[id.slot].ended = true;
+            return self.resume(id);
+        }
         let reason = match end {
             TransportEnd::EndOfStream => EndReason::EndOfStream,
             TransportEnd::Error(_) => EndReason::TransportError,
