@@ -278,6 +278,35 @@ fn retained_messages_of_every_shard_are_replayed() {
 }
 
 #[test]
+fn a_connection_on_its_way_to_its_home_counts_once() {
+    let mut broker = Broker::with(2, Limits { connections_max: 1, ..Limits::default() });
+    let shared = broker.cores[0].shared.clone();
+    let away = (0..).map(|n| format!("c{n}")).find(|id| shared.home(id) == ShardId(1)).expect("of endlessly many");
+    let connect = Packet::Connect(Box::new(Connect {
+        version: ProtocolVersion::V311,
+        bridge: false,
+        clean_start: true,
+        keep_alive: 0,
+        client_id: &away,
+        will: None,
+        user_name: None,
+        password: None,
+        properties: ConnectProperties::default(),
+    }));
+    let mut bytes = Vec::new();
+    encode(&connect, ProtocolVersion::V311, &mut bytes);
+    let conn = broker.cores[0].open(broker.now, 0).expect("the first");
+    assert!(broker.cores[1].open(broker.now, 0).is_none(), "the limit is reached");
+    broker.cores[0].receive(broker.now, conn, &bytes);
+    let Some(Effect::HandOver { hand_over, .. }) = broker.cores[0].poll_effect() else { panic!("it is at home") };
+    // The driver releases it here when it knows that it arrived there.
+    let adopted = broker.cores[1].adopt(broker.now, hand_over);
+    assert!(adopted.is_some(), "it is still the only connection");
+    broker.cores[0].release(conn);
+    assert!(broker.cores[0].open(broker.now, 0).is_none(), "and still counted");
+}
+
+#[test]
 fn a_publisher_that_is_gone_while_it_had_to_wait_is_still_heard_to_its_disconnect() {
     const MESSAGES: usize = 2 * OUTBOX_MESSAGES_MAX;
     let mut broker = Broker::new(2);
