@@ -37,6 +37,8 @@ pub struct EchoOptions {
     pub close_on: Option<u8>,
     /// Let the end of the peer's stream be, as an engine does that has still to handle what came before.
     pub outlive_end: bool,
+    /// The byte upon which the engine panics.
+    pub panic_on: Option<u8>,
 }
 
 impl Default for EchoOptions {
@@ -48,6 +50,7 @@ impl Default for EchoOptions {
             large: false,
             close_on: None,
             outlive_end: false,
+            panic_on: None,
         }
     }
 }
@@ -188,6 +191,7 @@ impl Engine for EchoEngine {
 
     fn receive(&mut self, now: Time, id: ConnId, bytes: &[u8]) {
         assert!(!bytes.is_empty());
+        assert!(self.options.panic_on.is_none_or(|byte| !bytes.contains(&byte)), "asked to panic");
         let (shards, settle_after, me) = (self.options.shards, self.options.settle_after, self.me);
         let conn = self.conn(id);
         if conn.closed {
