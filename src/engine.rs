@@ -138,7 +138,8 @@ pub trait Engine {
     /// The kernel took `bytes` of a connection's output.
     fn sent(&mut self, now: Time, conn: ConnId, bytes: usize);
 
-    /// The peer is gone. The engine answers with [`Effect::Close`] unless it did so before.
+    /// The peer is gone. The engine answers with [`Effect::Close`] unless it did so before: at once to an error;
+    /// to the end of the stream when it has handled what came before it. An error may follow such an end.
     fn disconnected(&mut self, now: Time, conn: ConnId, end: TransportEnd);
 
     /// Neither driver nor kernel holds anything of this connection any more: the slot is free.

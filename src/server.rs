@@ -178,6 +178,7 @@ impl Starting {
         let (go, leave_to_run) = channel();
         let ready = self.ready.0.clone();
         let body = move || {
+            let _whole = NoShardMissing;
             let made = Shard::new(setup, make_engine);
             let (outcome, made) = match made {
                 Ok(made) => (Ok(()), Some(made)),
@@ -205,7 +206,7 @@ impl Starting {
             }
         }
         let threads = std::mem::take(&mut self.threads);
-        // Fails only for a shard that has panicked since; joining it will tell.
+        // Never fails: no shard ends before it has run.
         for go in &self.go {
             let _ = go.send(());
         }
@@ -216,6 +217,18 @@ impl Starting {
             stats: std::mem::take(&mut self.stats),
             features,
         })
+    }
+}
+
+/// Ends the process when its thread panics, also where panics unwind: the other shards would wait for ever for
+/// answers of the one that is missing, and for its part of a stop.
+struct NoShardMissing;
+
+impl Drop for NoShardMissing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 
@@ -253,15 +266,9 @@ impl Running {
         self.remote.stop();
     }
 
-    /// Waits until all shards have ended.
-    ///
-    /// # Panics
-    /// When a shard did. (With `panic = "abort"` the process has ended then.)
+    /// Waits until all shards have ended in order; a panic of one ends the process.
     pub fn join(self) {
-        for thread in self.threads {
-            let name = thread.thread().name().unwrap_or("shard").to_owned();
-            thread.join().unwrap_or_else(|_| panic!("{name} panicked"));
-        }
+        self.threads.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 

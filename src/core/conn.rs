@@ -32,6 +32,8 @@ pub struct Conn {
     dirty: bool,
     /// Its packets are not read further until somebody has caught up.
     pub stalled: bool,
+    /// The client's side ended while it was stalled: it ends when what it sent before is handled.
+    pub ended: bool,
     /// The client wants reason strings and user properties in packets other than PUBLISH, CONNACK and
     /// DISCONNECT [MQTT-3.1.2-29].
     pub problem_information: bool,
@@ -80,6 +82,7 @@ impl Conn {
             version: ProtocolVersion::V311,
             dirty: false,
             stalled: false,
+            ended: false,
             problem_information: true,
             listener,
             keep_alive: 0,

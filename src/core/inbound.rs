@@ -236,7 +236,8 @@ impl Core {
         let mesh = self.mesh_is_behind();
         let conn = &mut self.wire.conns[id.slot];
         // Data stops at the limit itself (`has_room`); beyond it only answers to the client's own packets grow.
-        let output = conn.unsent >= 2 * self.limits.output_bytes_max;
+        // Who has sent its last packet cannot make them grow much, and may never read them.
+        let output = !conn.ended && conn.unsent >= 2 * self.limits.output_bytes_max;
         let acks = self.sessions.get(conn.session).is_some_and(|session| session.acks_behind());
         if !mesh && !output && !acks {
             return Flow::Continue;
@@ -254,7 +255,8 @@ impl Core {
     pub(super) fn resume(&mut self, id: ConnId) {
         let Some(conn) = self.live(id) else { return };
         let acks = self.sessions.get(conn.session).is_some_and(|session| session.acks_behind());
-        if !conn.stalled || conn.unsent >= self.limits.output_bytes_max || acks {
+        let output = !conn.ended && conn.unsent >= self.limits.output_bytes_max;
+        if !conn.stalled || output || acks {
             return;
         }
         if self.mesh_is_behind() {
@@ -269,9 +271,11 @@ impl Core {
         self.counters.reassembly_bytes.sub(tail.len() as u64);
         let used = self.handle_packets(id, &tail);
         self.keep_tail(id.slot, &tail[used..]);
-        if self.live(id).is_some_and(|conn| !conn.stalled) {
-            self.wire.effects.push_back(Effect::ResumeReceive(id));
+        let Some(conn) = self.live(id).filter(|conn| !conn.stalled) else { return };
+        if conn.ended {
+            return self.end(id.slot, EndReason::EndOfStream, None, Leave::WithWill);
         }
+        self.wire.effects.push_back(Effect::ResumeReceive(id));
     }
 }
 

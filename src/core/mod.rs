@@ -301,10 +301,10 @@ impl Core {
         }
     }
 
-    fn admit(&mut self, now: Time, listener: u16, accepted: Time) -> Option<ConnId> {
+    fn admit(&mut self, now: Time, listener: u16, accepted: Time, connections_max: u64) -> Option<ConnId> {
         self.wire.now = now;
         let open = self.shared.connections.fetch_add(1, Relaxed);
-        if self.stopping || open >= u64::from(self.limits.connections_max) {
+        if self.stopping || open >= connections_max {
             self.shared.connections.fetch_sub(1, Relaxed);
             return None;
         }
@@ -321,13 +321,14 @@ impl Engine for Core {
     type Message = Note;
 
     fn open(&mut self, now: Time, listener: u16) -> Option<ConnId> {
-        let id = self.admit(now, listener, now);
+        let id = self.admit(now, listener, now, u64::from(self.limits.connections_max));
         self.counters.sockets_opened.add(u64::from(id.is_some()));
         id
     }
 
     fn adopt(&mut self, now: Time, hand_over: HandOver) -> Option<ConnId> {
-        let id = self.admit(now, hand_over.listener, hand_over.accepted)?;
+        // The shard that accepted it let it in, and still counts it too: the limit was asked there.
+        let id = self.admit(now, hand_over.listener, hand_over.accepted, u64::MAX)?;
         self.take_in(id, &hand_over.bytes);
         Some(id)
     }
@@ -358,6 +359,11 @@ impl Engine for Core {
         self.wire.now = now;
         if self.live(id).is_none() {
             return;
+        }
+        if end == TransportEnd::EndOfStream && self.wire.conns[id.slot].stalled {
+            // It closed after its last packet, which still waits here: perhaps a DISCONNECT that cancels the will.
+            self.wire.conns[id.slot].ended = true;
+            return self.resume(id);
         }
         let reason = match end {
             TransportEnd::EndOfStream => EndReason::EndOfStream,

@@ -276,3 +276,62 @@ fn retained_messages_of_every_shard_are_replayed() {
     broker.subscribe(subscriber, "r/77", QoS::AtMostOnce);
     assert_eq!(broker.read(subscriber), ["SUBACK [0]", "PUBLISH r/77 q0 id0 dup0 r1 x"]);
 }
+
+#[test]
+fn a_connection_on_its_way_to_its_home_counts_once() {
+    let mut broker = Broker::with(2, Limits { connections_max: 1, ..Limits::default() });
+    let shared = broker.cores[0].shared.clone();
+    let away = (0..).map(|n| format!("c{n}")).find(|id| shared.home(id) == ShardId(1)).expect("of endlessly many");
+    let connect = Packet::Connect(Box::new(Connect {
+        version: ProtocolVersion::V311,
+        bridge: false,
+        clean_start: true,
+        keep_alive: 0,
+        client_id: &away,
+        will: None,
+        user_name: None,
+        password: None,
+        properties: ConnectProperties::default(),
+    }));
+    let mut bytes = Vec::new();
+    encode(&connect, ProtocolVersion::V311, &mut bytes);
+    let conn = broker.cores[0].open(broker.now, 0).expect("the first");
+    assert!(broker.cores[1].open(broker.now, 0).is_none(), "the limit is reached");
+    broker.cores[0].receive(broker.now, conn, &bytes);
+    let Some(Effect::HandOver { hand_over, .. }) = broker.cores[0].poll_effect() else { panic!("it is at home") };
+    // The driver releases it here when it knows that it arrived there.
+    let adopted = broker.cores[1].adopt(broker.now, hand_over);
+    assert!(adopted.is_some(), "it is still the only connection");
+    broker.cores[0].release(conn);
+    assert!(broker.cores[0].open(broker.now, 0).is_none(), "and still counted");
+}
+
+#[test]
+fn a_publisher_that_is_gone_while_it_had_to_wait_is_still_heard_to_its_disconnect() {
+    const MESSAGES: usize = 2 * OUTBOX_MESSAGES_MAX;
+    let mut broker = Broker::new(2);
+    let shared = broker.cores[0].shared.clone();
+    let id_on = |shard| (0..).map(|n| format!("c{n}")).find(|id| shared.home(id) == ShardId(shard));
+    let publisher = broker.connect(&id_on(0).expect("of endlessly many"), ProtocolVersion::V311);
+    let subscriber = broker.connect(&id_on(1).expect("of endlessly many"), ProtocolVersion::V311);
+    broker.subscribe(subscriber, "t", QoS::AtMostOnce);
+    broker.read(subscriber);
+    let mut bytes = Vec::new();
+    for _ in 0..MESSAGES {
+        let head = PublishHead { topic: "t", ..PublishHead::default() };
+        encode_publish_head(&mut bytes, ProtocolVersion::V311, &head, 1);
+        bytes.push(b'x');
+    }
+    encode(&Packet::Disconnect(crate::codec::Disconnect::default()), ProtocolVersion::V311, &mut bytes);
+    broker.cores[0].receive(broker.now, publisher.conn, &bytes);
+    assert_eq!(broker.cores[0].counters().pauses.load(), 1, "the other shard is too far behind");
+    broker.cores[0].disconnected(broker.now, publisher.conn, TransportEnd::EndOfStream);
+    for _ in 0..4 {
+        broker.settle();
+        broker.cores[0].mesh_has_room(broker.now, ShardId(1));
+    }
+    assert_eq!(broker.read(subscriber).len(), MESSAGES);
+    let ended = &broker.cores[0].counters().ended;
+    assert_eq!(ended[EndReason::ClientDisconnect as usize].load(), 1);
+    assert_eq!(ended[EndReason::EndOfStream as usize].load(), 0);
+}

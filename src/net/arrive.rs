@@ -16,7 +16,8 @@ use crate::mesh::Item;
 
 /// A listener of this shard.
 pub struct Listening {
-    socket: TcpListener,
+    /// Gone once a stop has ended accepting, so that clients are refused at once instead of left waiting.
+    socket: Option<TcpListener>,
     armed: bool,
     /// No accept before this; set while descriptors or memory are short.
     pub paused_until: Option<Time>,
@@ -25,7 +26,7 @@ pub struct Listening {
 impl Listening {
     /// A listener that is not armed yet.
     pub fn new(socket: TcpListener) -> Listening {
-        Listening { socket, armed: false, paused_until: None }
+        Listening { socket: Some(socket), armed: false, paused_until: None }
     }
 }
 
@@ -40,9 +41,10 @@ pub enum Arrival {
 impl<E: Engine> Driver<E> {
     pub(super) fn arm_accept(&mut self, index: usize) {
         let listening = &mut self.listening[index];
+        let Some(socket) = &listening.socket else { return };
         listening.armed = true;
         listening.paused_until = None;
-        self.ring.accept_multishot(listening.socket.as_raw_fd(), Op::bare(Kind::Accept, index as u32));
+        self.ring.accept_multishot(socket.as_raw_fd(), Op::bare(Kind::Accept, index as u32));
     }
 
     pub(super) fn accepted(&mut self, index: usize, completion: Completion) {
@@ -52,7 +54,9 @@ impl<E: Engine> Driver<E> {
         }
         if !io_uring::cqueue::more(completion.flags) {
             self.listening[index].armed = false;
-            if self.stopping == Stopping::No && self.listening[index].paused_until.is_none() {
+            if self.stopping != Stopping::No {
+                self.listening[index].socket = None;
+            } else if self.listening[index].paused_until.is_none() {
                 self.arm_accept(index);
             }
         }
@@ -94,12 +98,14 @@ impl<E: Engine> Driver<E> {
     }
 
     pub(super) fn cancel_accepts(&mut self) {
-        for index in 0..self.listening.len() as u32 {
-            if self.listening[index as usize].armed {
+        for (index, listening) in (0..).zip(&mut self.listening) {
+            listening.paused_until = None;
+            if listening.armed {
                 self.ring.cancel(Op::bare(Kind::Accept, index), Op::bare(Kind::CancelAccept, index));
+            } else {
+                listening.socket = None;
             }
         }
-        self.listening.iter_mut().for_each(|listening| listening.paused_until = None);
     }
 
     /// True when the kernel accepts nothing any more on this shard's listeners.

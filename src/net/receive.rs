@@ -82,13 +82,12 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    /// The peer's side is over, or the whole connection: tells the engine once.
+    /// The peer's side is over, or the whole connection: tells the engine of each once.
     pub(super) fn transport_ended(&mut self, conn: ConnId, end: TransportEnd) {
         let record = self.record(conn);
-        if end != TransportEnd::EndOfStream {
-            record.marks.set(Marks::BROKEN);
-        }
-        let first = !record.marks.has(Marks::ENDED);
+        let news = if end == TransportEnd::EndOfStream { Marks::ENDED } else { Marks::BROKEN };
+        let first = !record.marks.has(news);
+        record.marks.set(news);
         record.marks.set(Marks::ENDED);
         match record.phase {
             Phase::Opening | Phase::Settled if first => self.engine.disconnected(self.now, conn, end),

@@ -170,6 +170,21 @@ fn a_stop_says_goodbye_to_everyone_and_ends() {
 }
 
 #[test]
+fn nobody_can_connect_while_a_stop_waits_for_others() {
+    let mut echo = Echo::start(2, EchoOptions { pause_above: 256 << 20, ..EchoOptions::default() });
+    let mut stubborn = echo.connect();
+    stubborn.write_all(&pattern(7, 64 << 20)).unwrap();
+    wait_until("the server has it all", || echo.sum(|stats| &stats.bytes_in) == 64 << 20);
+    echo.running.as_ref().unwrap().stop();
+    wait_until("connections are refused", || {
+        let refused = std::net::TcpStream::connect(echo.address).map_err(|error| error.kind());
+        refused.err() == Some(std::io::ErrorKind::ConnectionRefused)
+    });
+    assert_eq!(echo.watched.connections.load(Ordering::SeqCst), 1, "the stop still waits");
+    echo.stop();
+}
+
+#[test]
 fn a_stop_waits_for_a_client_that_never_reads_only_so_long() {
     let mut echo = Echo::start(1, EchoOptions { pause_above: 256 << 20, ..EchoOptions::default() });
     let mut stubborn = echo.connect();

@@ -1,7 +1,7 @@
 //! What the kernel and the peers may do to a driver.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -46,6 +46,20 @@ fn a_reset_in_the_middle_of_traffic_ends_that_connection_alone() {
     echo.expect_all_gone();
     assert_eq!(echo.watched.disconnected.load(Ordering::SeqCst), 21);
     assert!(echo.watched.resets.load(Ordering::SeqCst) >= 19);
+}
+
+#[test]
+fn an_engine_that_lets_the_end_of_a_stream_be_is_told_of_the_reset_that_follows() {
+    let echo = Echo::start(1, EchoOptions { outlive_end: true, pause_above: usize::MAX, ..EchoOptions::default() });
+    let mut half_closed = echo.connect();
+    half_closed.write_all(&pattern(1, 10_000_000)).unwrap();
+    half_closed.shutdown(Shutdown::Write).unwrap();
+    wait_until("the end is seen", || echo.watched.disconnected.load(Ordering::SeqCst) == 1);
+    assert_eq!(echo.watched.connections.load(Ordering::SeqCst), 1);
+    // Its output was not read: the send in flight fails.
+    SockRef::from(&half_closed).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(half_closed);
+    echo.expect_all_gone();
 }
 
 #[test]

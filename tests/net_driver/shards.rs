@@ -125,6 +125,26 @@ fn a_taken_port_is_named_and_nothing_is_left_running() {
 }
 
 #[test]
+fn a_shard_that_panics_takes_the_process_with_it() {
+    const ROLE: &str = "RINGMQ_TEST_SHARD_PANIC";
+    if std::env::var_os(ROLE).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let test = "shards::a_shard_that_panics_takes_the_process_with_it";
+        let output = child.args(["--exact", test, "--nocapture"]).env(ROLE, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "{said}");
+        assert!(said.contains("panicked at"), "{said}");
+        return;
+    }
+    let echo =
+        Echo::with(ServerConfig { shards: 2, ..config() }, EchoOptions { panic_on: Some(7), ..EchoOptions::default() });
+    echo.connect().write_all(&[7]).unwrap();
+    // Long enough for the shard, and then the test fails as the child ends in order.
+    std::thread::sleep(Duration::from_secs(5));
+    std::process::exit(0);
+}
+
+#[test]
 fn a_cpu_that_is_not_there_is_named() {
     let config = ServerConfig { cpus: vec![0, 4711], ..config() };
     let error = start(config, |me| RelayEngine::new(me, 1, Arc::default())).err().expect("no such CPU");

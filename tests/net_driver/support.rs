@@ -35,11 +35,23 @@ pub struct EchoOptions {
     pub large: bool,
     /// The byte upon which the engine says goodbye and closes.
     pub close_on: Option<u8>,
+    /// Let the end of the peer's stream be, as an engine does that has still to handle what came before.
+    pub outlive_end: bool,
+    /// The byte upon which the engine panics.
+    pub panic_on: Option<u8>,
 }
 
 impl Default for EchoOptions {
     fn default() -> EchoOptions {
-        EchoOptions { shards: 1, settle_after: 1, pause_above: 256 << 10, large: false, close_on: None }
+        EchoOptions {
+            shards: 1,
+            settle_after: 1,
+            pause_above: 256 << 10,
+            large: false,
+            close_on: None,
+            outlive_end: false,
+            panic_on: None,
+        }
     }
 }
 
@@ -179,6 +191,7 @@ impl Engine for EchoEngine {
 
     fn receive(&mut self, now: Time, id: ConnId, bytes: &[u8]) {
         assert!(!bytes.is_empty());
+        assert!(self.options.panic_on.is_none_or(|byte| !bytes.contains(&byte)), "asked to panic");
         let (shards, settle_after, me) = (self.options.shards, self.options.settle_after, self.me);
         let conn = self.conn(id);
         if conn.closed {
@@ -214,6 +227,8 @@ impl Engine for EchoEngine {
         self.watched.disconnected.fetch_add(1, Ordering::SeqCst);
         if matches!(end, TransportEnd::Error(_)) {
             self.watched.resets.fetch_add(1, Ordering::SeqCst);
+        } else if self.options.outlive_end {
+            return;
         }
         self.close(id);
     }
