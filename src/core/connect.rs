@@ -8,8 +8,9 @@ use super::timers::{Timer, silence_allowed};
 use super::{Core, Time};
 use crate::codec::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Frame, Packet, ProtocolVersion, QoS, ReasonCode,
-    connack_return_code_v3, decode, topic::level_count,
+    connack_return_code_v3, connect_version, decode, topic::level_count,
 };
+use crate::config::MqttOptions;
 use crate::engine::{ConnId, Effect, HandOver, ShardId};
 use std::sync::atomic::Ordering::Relaxed;
 use tracing::debug;
@@ -23,9 +24,11 @@ impl Core {
         let connect = match decode(frame, ProtocolVersion::V5) {
             Ok(Packet::Connect(connect)) => connect,
             Ok(_) => return self.close_silently(id, "the first packet is not a CONNECT"),
-            Err(error) => return self.refuse_malformed_connect(id, error),
+            Err(error) => return self.refuse_malformed_connect(id, error, frame.body),
         };
-        self.wire.conns[id.slot].version = connect.version;
+        let conn = &mut self.wire.conns[id.slot];
+        conn.version = connect.version;
+        conn.maximum_packet_size = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
         if let Err((code, why)) = self.check_connect_packet(&connect) {
             return self.refuse(id, code, why);
         }
@@ -119,6 +122,12 @@ impl Core {
 
     fn accept(&mut self, id: ConnId, connect: &Connect<'_>, client_id: &str) -> Flow {
         let expiry_interval = self.session_expiry(connect);
+        let mqtt = self.mqtt.clone();
+        let assigned = connect.client_id.is_empty().then_some(client_id);
+        let mut conn_ack = self.conn_ack(&mqtt, connect, expiry_interval, assigned);
+        if !self.wire.fits(id.slot, &Packet::ConnAck(conn_ack.clone())) {
+            return self.refuse(id, ReasonCode::PacketTooLarge, "CONNACK exceeds the maximum packet size");
+        }
         let (slot, session_present) = match self.session_for(client_id, connect.clean_start, expiry_interval) {
             Ok(found) => found,
             Err((code, why)) => return self.refuse(id, code, why),
@@ -130,8 +139,9 @@ impl Core {
         let will = connect.will.as_ref().map(|will| self.will(will));
         self.sessions[slot].will = will;
         self.count_connected();
-        let assigned = connect.client_id.is_empty().then_some(client_id);
-        self.send_conn_ack(id, connect, session_present, assigned);
+        // 3.1 has no session present flag: the byte is reserved.
+        conn_ack.session_present = session_present && connect.version != ProtocolVersion::V31;
+        self.wire.packet(id.slot, &Packet::ConnAck(conn_ack));
         self.wire.effects.push_back(Effect::Settle(id));
         self.set_group_members_online(slot, true);
         self.pump(slot);
@@ -202,7 +212,6 @@ impl Core {
         conn.phase = Phase::Connected;
         conn.session = slot;
         conn.keep_alive = keep_alive;
-        conn.maximum_packet_size = properties.maximum_packet_size.unwrap_or(u32::MAX);
         conn.problem_information = properties.request_problem_information.unwrap_or(true);
         conn.aliases = (outgoing_max > 0).then(|| Box::new(Aliases { outgoing_max, ..Aliases::default() }));
         let session = &mut self.sessions[slot];
@@ -229,12 +238,15 @@ impl Core {
         self.shared.connected_peak.fetch_max(connected, Relaxed);
     }
 
-    fn send_conn_ack(&mut self, id: ConnId, connect: &Connect<'_>, session_present: bool, assigned: Option<&str>) {
-        // 3.1 has no session present flag: the byte is reserved.
-        let session_present = session_present && connect.version != ProtocolVersion::V31;
-        let mqtt = self.mqtt.clone();
-        let keep_alive = self.wire.conns[id.slot].keep_alive;
-        let granted = self.sessions[self.wire.conns[id.slot].session].expiry_interval;
+    /// CONNACK for a session of this expiry interval; whether there was one is not known yet.
+    fn conn_ack<'a>(
+        &self,
+        mqtt: &'a MqttOptions,
+        connect: &Connect<'_>,
+        granted: u32,
+        assigned: Option<&'a str>,
+    ) -> ConnAck<'a> {
+        let keep_alive = self.granted_keep_alive(connect.keep_alive);
         let unless = |available: bool| (!available).then_some(false);
         let wants_information = connect.properties.request_response_information == Some(true);
         let properties = ConnAckProperties {
@@ -253,30 +265,44 @@ impl Core {
             response_information: mqtt.response_information.as_deref().filter(|_| wants_information),
             ..ConnAckProperties::default()
         };
-        let packet = Packet::ConnAck(ConnAck { session_present, code: 0, properties });
-        self.wire.packet(id.slot, &packet);
+        ConnAck { session_present: false, code: 0, properties }
     }
 
-    /// CONNACK with an error, then the end [MQTT-3.1.4-2].
+    /// CONNACK with an error and the reason in words if they fit [MQTT-3.2.2-19], then the end [MQTT-3.1.4-2].
     fn refuse(&mut self, id: ConnId, code: ReasonCode, why: &str) -> Flow {
+        self.refuse_with(id, code, why, Some(why))
+    }
+
+    fn refuse_with(&mut self, id: ConnId, code: ReasonCode, why: &str, reason_string: Option<&str>) -> Flow {
         debug!(shard = self.shard, slot = id.slot, code = code.name(), why, "CONNECT refused");
         self.counters.connects_refused.add(1);
         self.counters.protocol_errors.of(code as u8).add(1);
         let conn = &self.wire.conns[id.slot];
         let byte = if conn.is_v5() { code as u8 } else { connack_return_code_v3(code) };
-        let properties = ConnAckProperties { reason_string: Some(why), ..ConnAckProperties::default() };
-        self.wire.packet(id.slot, &Packet::ConnAck(ConnAck { session_present: false, code: byte, properties }));
+        let plain = ConnAck { code: byte, ..ConnAck::default() };
+        let properties = ConnAckProperties { reason_string, ..ConnAckProperties::default() };
+        let packets = [ConnAck { properties, ..plain.clone() }, plain].map(Packet::ConnAck);
+        if let Some(packet) = packets.iter().find(|packet| self.wire.fits(id.slot, packet)) {
+            self.wire.packet(id.slot, packet);
+        }
         self.end(id.slot, EndReason::ConnectRefused, None, Leave::Clean);
         Flow::Stop
     }
 
-    /// A CONNECT that cannot be read: answered where the client says which version it speaks and only that is
-    /// wrong; else it is closed without a word [MQTT-3.1.4-1].
-    pub(super) fn refuse_malformed_connect(&mut self, id: ConnId, error: DecodeError) -> Flow {
+    /// A CONNECT that cannot be read. It is answered where only the version is wrong, and where it is one of 5.0,
+    /// which has the words for it (§4.13.1); else the connection is closed without a word, as 3.1.1 wants it
+    /// [MQTT-3.1.4-1].
+    pub(super) fn refuse_malformed_connect(&mut self, id: ConnId, error: DecodeError, body: &[u8]) -> Flow {
+        let conn = &mut self.wire.conns[id.slot];
         match error {
             DecodeError::ProtocolVersion { .. } => {
-                self.wire.conns[id.slot].version = version_of_malformed(error);
+                conn.version = version_of_malformed(error);
                 self.refuse(id, ReasonCode::UnsupportedProtocolVersion, "this protocol version is not spoken here")
+            }
+            _ if connect_version(body) == Some(ProtocolVersion::V5) => {
+                conn.version = ProtocolVersion::V5;
+                // How long a packet the client takes is not known.
+                self.refuse_with(id, error.reason(), error.label(), None)
             }
             _ => self.close_silently(id, error.label()),
         }

@@ -204,7 +204,7 @@ impl Core {
     /// The bytes are no packet, or one that the protocol forbids here.
     fn break_off(&mut self, id: ConnId, error: DecodeError) -> Flow {
         if self.wire.conns[id.slot].phase == Phase::AwaitsConnect {
-            return self.refuse_malformed_connect(id, error);
+            return self.refuse_malformed_connect(id, error, &[]);
         }
         self.end_for(id, error.reason(), error.label())
     }

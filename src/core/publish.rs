@@ -4,6 +4,7 @@ use super::Core;
 use super::inbound::Flow;
 use super::message::{Form, NEVER, Parts, Publication};
 use super::note::Ticket;
+use super::route::Routed;
 use super::session::{Ack, Outcome};
 use crate::codec::{PacketType, Publish, QoS, ReasonCode, topic::level_count};
 use crate::engine::{ConnId, Time};
@@ -25,8 +26,7 @@ impl Core {
         }
         let session = self.wire.conns[id.slot].session;
         if publish.qos == QoS::ExactlyOnce && self.is_repeated(session, publish.packet_id) {
-            self.acknowledge_repeated(session, publish.packet_id);
-            return Flow::Continue;
+            return self.take_repeated(id, publish);
         }
         let plain = publish.properties.forwards_as_is && publish.properties.topic_alias.is_none();
         if plain {
@@ -154,17 +154,12 @@ impl Core {
         let routed = self.route(publication, session, ticket);
         let waiting = self.sessions[session].acks.as_ref().is_some_and(|acks| !acks.waiting.is_empty());
         if routed.waits == 0 && !waiting {
-            self.acknowledge(session, publish.packet_id, publish.qos, routed.outcome);
+            self.acknowledge(session, publish.packet_id, publish.qos, routed.outcome, None);
         } else {
             let acks = self.sessions[session].acks.get_or_insert_default();
-            let ack = Ack {
-                packet_id: publish.packet_id,
-                qos: publish.qos,
-                waits: routed.waits,
-                owed: true,
-                outcome: routed.outcome,
-            };
-            acks.waiting.push_back(ack);
+            let Routed { waits, outcome } = routed;
+            let (packet_id, qos) = (publish.packet_id, publish.qos);
+            acks.waiting.push_back(Ack { packet_id, qos, waits, owed: true, outcome, refusal: None });
         }
         Flow::Continue
     }
@@ -191,14 +186,10 @@ impl Core {
         if self.sessions[session].acks.as_ref().is_some_and(|acks| !acks.waiting.is_empty()) {
             // Earlier acknowledgements wait: this one keeps its place behind them.
             let outcome = Outcome { matched: true, refused: true };
+            let refusal = Some(code);
             let acks = self.sessions[session].acks.get_or_insert_default();
-            acks.waiting.push_back(Ack {
-                packet_id: publish.packet_id,
-                qos: publish.qos,
-                waits: 0,
-                owed: true,
-                outcome,
-            });
+            let (packet_id, qos) = (publish.packet_id, publish.qos);
+            acks.waiting.push_back(Ack { packet_id, qos, waits: 0, owed: true, outcome, refusal });
             if publish.qos == QoS::ExactlyOnce {
                 self.sessions[session].receiving.get_or_insert_default().insert(publish.packet_id);
             }
@@ -234,7 +225,7 @@ impl Core {
             let Some(ack) = acks.waiting.pop_front() else { break };
             acks.first = acks.first.wrapping_add(1);
             if ack.owed {
-                self.acknowledge(slot, ack.packet_id, ack.qos, ack.outcome);
+                self.acknowledge(slot, ack.packet_id, ack.qos, ack.outcome, ack.refusal);
             } else if ack.qos == QoS::ExactlyOnce && ack.outcome.refused {
                 // The publisher will send it again, and then it is a new message.
                 self.sessions[slot].receiving.as_mut().map(|ids| ids.remove(ack.packet_id));
@@ -250,9 +241,9 @@ impl Core {
     }
 
     /// PUBACK [MQTT-4.3.2-4] or PUBREC [MQTT-4.3.3-8]: every session that should get the message has it.
-    fn acknowledge(&mut self, slot: u32, packet_id: u16, qos: QoS, outcome: Outcome) {
+    fn acknowledge(&mut self, slot: u32, packet_id: u16, qos: QoS, outcome: Outcome, refusal: Option<ReasonCode>) {
         let reason = match outcome {
-            Outcome { refused: true, .. } => ReasonCode::QuotaExceeded,
+            Outcome { refused: true, .. } => refusal.unwrap_or(ReasonCode::QuotaExceeded),
             Outcome { matched: false, .. } => ReasonCode::NoMatchingSubscribers,
             _ => ReasonCode::Success,
         };
@@ -269,6 +260,21 @@ impl Core {
     /// The message of this identifier was taken before; its PUBREL has not come.
     fn is_repeated(&self, session: u32, packet_id: u16) -> bool {
         self.sessions[session].receiving.as_ref().is_some_and(|ids| ids.contains(packet_id))
+    }
+
+    /// A QoS 2 message that was taken before. The alias it may set is one of this connection, and counts.
+    fn take_repeated(&mut self, id: ConnId, publish: &Publish<'_>) -> Flow {
+        if publish.properties.topic_alias.is_some() {
+            let mut scratch = std::mem::take(&mut self.scratch.body);
+            scratch.clear();
+            let resolved = self.resolve_topic(id, publish, &mut scratch);
+            self.scratch.body = scratch;
+            if let Err((code, why)) = resolved {
+                return self.protocol_error(id, code, why);
+            }
+        }
+        self.acknowledge_repeated(self.wire.conns[id.slot].session, publish.packet_id);
+        Flow::Continue
     }
 
     /// PUBREC again [MQTT-4.3.3-10], unless the first one has yet to come: then that one serves.

@@ -4,7 +4,7 @@
 //! shared subscriptions, a retained replay in progress) is boxed when it comes up and freed when it is empty.
 
 use super::message::Message;
-use crate::codec::QoS;
+use crate::codec::{QoS, ReasonCode};
 use crate::engine::{Time, TransportEnd};
 use crate::index::{FilterId, ScanCursor};
 use smallvec::SmallVec;
@@ -233,6 +233,8 @@ pub struct Ack {
     pub owed: bool,
     /// What came together so far.
     pub outcome: Outcome,
+    /// Why the message was refused, if it was before anybody got it.
+    pub refusal: Option<ReasonCode>,
 }
 
 /// What became of a publication, put together over all shards.

@@ -145,19 +145,19 @@ impl Wire {
         let conn = &mut self.conns[slot];
         let publication = fan.publication;
         let payload = publication.payload();
-        let (alias, known) = conn.alias_for(publication.topic());
-        let head = PublishHead {
-            topic: if known { "" } else { publication.topic() },
-            topic_alias: alias,
-            ..head(fan, how, self.now)
+        let version = conn.version;
+        let fits = |head: &PublishHead<'_>| {
+            publish_len(version, head, payload.len()) <= conn.maximum_packet_size as usize
         };
-        if publish_len(conn.version, &head, payload.len()) > conn.maximum_packet_size as usize {
-            return Err(TooLarge);
-        }
-        if let (Some(alias), false) = (alias, known) {
+        let named = head(fan, how, self.now);
+        let (alias, known) = conn.alias_for(publication.topic());
+        let topic = if known { "" } else { publication.topic() };
+        let with_alias = PublishHead { topic, topic_alias: alias, ..named };
+        // Giving an alias takes a few bytes: a message that fits without them goes without.
+        let head = [with_alias, named].into_iter().find(fits).ok_or(TooLarge)?;
+        if let (Some(alias), false) = (head.topic_alias, known) {
             conn.give_alias(publication.topic(), alias);
         }
-        let version = conn.version;
         let large = payload.len() >= LARGE_PAYLOAD_MIN;
         self.outgoing.write(slot, conn, |out| {
             encode_publish_head(out, version, &head, payload.len());
