@@ -193,9 +193,11 @@ impl Head {
     }
 
     /// What is left of the message expiry interval, in seconds; `None` when it never expires
-    /// [MQTT-3.3.2-6].
+    /// [MQTT-3.3.2-6]. Only whole seconds of waiting are taken off: a message that another shard passed on a
+    /// moment ago has all of its interval, and none is sent with 0 before it has expired.
     pub fn expiry_left(&self, now: Time) -> Option<u32> {
-        (self.expires != NEVER).then(|| u32::try_from(self.expires.since(now).as_secs()).unwrap_or(u32::MAX))
+        let seconds = || self.expires.since(now).as_nanos().div_ceil(1_000_000_000);
+        (self.expires != NEVER).then(|| u32::try_from(seconds()).unwrap_or(u32::MAX))
     }
 }
 
@@ -270,6 +272,8 @@ mod tests {
         assert!(publication.to_message().payload().is_empty());
         assert!(publication.properties().is_empty());
         assert_eq!(publication.head().expiry_left(Time(500_000_000)), Some(2));
+        assert_eq!(publication.head().expiry_left(Time(500_000_001)), Some(2));
+        assert_eq!(publication.head().expiry_left(Time(1_500_000_000)), Some(1));
         assert!(publication.head().is_expired(Time(2_500_000_000)));
     }
 }
