@@ -110,10 +110,13 @@ impl Core {
     /// The subscription is gone: what it would still be sent is not wanted any more.
     pub(super) fn stop_replay(&mut self, slot: u32, filter: &str) {
         let Some(replays) = &mut self.sessions[slot].replays else { return };
+        let first_goes = replays.waiting.front().is_some_and(|replay| *replay.filter == *filter);
         replays.waiting.retain(|replay| *replay.filter != *filter);
+        if !first_goes {
+            return; // only the first one asks, and it goes on with what it asked for
+        }
         // A batch that is on its way belongs to nobody now.
         replays.number = replays.number.wrapping_add(1);
-        replays.waiting.iter_mut().for_each(|replay| replay.asked = false);
         if replays.waiting.is_empty() {
             self.sessions[slot].replays = None;
         } else {

@@ -233,7 +233,16 @@ impl Core {
         self.counters.subscriptions.sub(1);
         self.lost_interest(filter, removed.hash_gone, removed.last, changes);
         self.stop_replay(slot, filter);
+        self.forget_replay(slot, filter);
         true
+    }
+
+    /// The subscription went before its SUBACK could be sent: no retained message shall follow that.
+    fn forget_replay(&mut self, slot: u32, filter: &str) {
+        let conn = self.sessions[slot].conn;
+        for (_, announcing) in self.announcing.iter_mut().filter(|(_, announcing)| announcing.conn.slot == conn) {
+            announcing.replays.retain(|replay| *replay.filter != *filter);
+        }
     }
 
     fn lost_interest(&self, filter: &str, hash_gone: bool, last: bool, changes: &mut Vec<Interested>) {

@@ -31,6 +31,13 @@ pub fn on_any_shards(test: impl Fn(&Broker)) {
     }
 }
 
+/// Runs a test on one shard and on three, with limits and options of its own.
+pub fn on_any_shards_with(change: impl Fn(&mut Limits, &mut MqttOptions), test: impl Fn(&Broker)) {
+    for shards in [1, 3] {
+        test(&Broker::with(shards, &change));
+    }
+}
+
 /// Runs a test for 3.1.1 and 5.0, on one shard and on three.
 pub fn for_both(test: impl Fn(&Broker, ProtocolVersion)) {
     for version in BOTH {
@@ -47,8 +54,17 @@ impl Broker {
     pub fn with(shards: u16, change: impl Fn(&mut Limits, &mut MqttOptions)) -> Broker {
         let (mut limits, mut mqtt) = (Limits::default(), MqttOptions::default());
         change(&mut limits, &mut mqtt);
+        Broker::made_of(shards, limits, mqtt, None)
+    }
+
+    /// A broker that publishes its `$SYS` topics.
+    pub fn with_sys(shards: u16, interval: Duration) -> Broker {
+        Broker::made_of(shards, Limits::default(), MqttOptions::default(), Some(interval))
+    }
+
+    fn made_of(shards: u16, limits: Limits, mqtt: MqttOptions, sys: Option<Duration>) -> Broker {
         let start = Time(1_000_000_000);
-        let cores = subject::cores(shards, limits, mqtt, None, 1, start);
+        let cores = subject::cores(shards, limits, mqtt, sys, 1, start);
         Broker(Rc::new(RefCell::new(World::new(cores, Conditions::kind(), 1, start))))
     }
 
@@ -81,9 +97,14 @@ impl Broker {
 
     /// Adds up a gauge or counter over the shards.
     pub fn count(&self, name: &str) -> u64 {
+        self.counts(name).iter().sum()
+    }
+
+    /// A gauge or counter of each shard.
+    pub fn counts(&self, name: &str) -> Vec<u64> {
         let world = self.0.borrow();
         let of = |core: &Core| core.counters().named().find(|(other, _)| *other == name).map(|(_, count)| count);
-        world.engines().map(|core| of(core).unwrap_or_else(|| panic!("no counter {name}"))).sum()
+        world.engines().map(|core| of(core).unwrap_or_else(|| panic!("no counter {name}"))).collect()
     }
 
     /// A connection on which nothing has been said.
@@ -196,6 +217,11 @@ impl Client {
         }
     }
 
+    /// The next packet, if one comes before anything but the network has to happen.
+    pub fn next_or_none(&mut self) -> Option<Packet> {
+        self.poll()
+    }
+
     #[track_caller]
     pub fn expect(&mut self, packet: Packet) {
         assert_eq!(self.next(), packet);
@@ -240,6 +266,17 @@ impl Client {
         match self.poll() {
             Some(Packet::ConnAck(ack)) => assert_ne!(ack.code, 0, "CONNACK says yes"),
             Some(other) => panic!("{other:?} instead of a close"),
+            None => {}
+        }
+        self.expect_closed();
+    }
+
+    /// The end, whatever reason a DISCONNECT gives for it.
+    #[track_caller]
+    pub fn expect_ended(&mut self) {
+        match self.poll() {
+            Some(Packet::Disconnect(reasoned)) => assert!(self.version == V5 && reasoned.reason >= 0x80),
+            Some(other) => panic!("{other:?} instead of the end"),
             None => {}
         }
         self.expect_closed();

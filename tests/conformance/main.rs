@@ -4,3 +4,12 @@
 mod broker;
 
 mod connect;
+mod disconnect;
+mod limits;
+mod retained;
+mod shared;
+mod subscribe;
+mod sys;
+mod topics;
+mod unsubscribe;
+mod will;
