@@ -33,8 +33,10 @@ pub struct ServerConfig {
     pub backlog: i32,
     /// How many shards.
     pub shards: u16,
-    /// The CPUs to pin shards to, in turn; empty leaves them to the kernel.
+    /// The CPUs that shards may run on; empty leaves them to the kernel.
     pub cpus: Vec<usize>,
+    /// Whether each shard stays on one of these CPUs, in turn.
+    pub pin: bool,
     /// Where a shard sleeps.
     pub wait: Wait,
     /// The most connections per shard; also bounded by the hard limit on open files and by 1,048,576.
@@ -52,11 +54,21 @@ impl Default for ServerConfig {
             backlog: 4096,
             shards: 1,
             cpus: Vec::new(),
+            pin: true,
             wait: Wait::Ring,
             connections_per_shard: 1 << 20,
             mesh_capacity: 8192,
             driver: DriverConfig::default(),
         }
+    }
+}
+
+impl ServerConfig {
+    fn cpus_of(&self, shard: ShardId) -> Vec<usize> {
+        if !self.pin || self.cpus.is_empty() {
+            return self.cpus.clone();
+        }
+        vec![self.cpus[usize::from(shard.0) % self.cpus.len()]]
     }
 }
 
@@ -139,9 +151,8 @@ where
     let mut starting = Starting::new(config.shards, remote);
     for port in ports {
         let shard = port.me();
-        let cpu = config.cpus.get(usize::from(shard.0) % config.cpus.len().max(1)).copied();
         let stats = Arc::clone(&starting.stats[usize::from(shard.0)]);
-        let setup = Setup { cpu, wait: config.wait, driver, features, port, origin, stats };
+        let setup = Setup { cpus: config.cpus_of(shard), wait: config.wait, driver, features, port, origin, stats };
         let listeners = listeners.remove(0);
         let make_engine = make_engine.clone();
         starting.spawn(shard, setup, listeners, move || make_engine(shard))?;

@@ -1,9 +1,10 @@
 //! The `ringmq` program as an operator meets it: what it prints, and its exit codes.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 fn ringmq(args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_ringmq")).args(args).output().unwrap();
@@ -150,6 +151,69 @@ fn json_logs_are_one_object_a_line() {
     for line in logged {
         let parsed: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(parsed["level"].is_string() && parsed["message"].is_string(), "{line}");
+    }
+}
+
+/// A broker that serves, until dropped.
+struct Served {
+    process: Child,
+    log: BufReader<ChildStderr>,
+    address: String,
+}
+
+impl Served {
+    /// Starts `ringmq` by a shell, after a command that prepares the process.
+    fn after(prepare: &str, arguments: &str) -> Served {
+        let script = format!("{prepare}; exec {} --listen 127.0.0.1:0 {arguments}", env!("CARGO_BIN_EXE_ringmq"));
+        let mut process = Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let mut said = String::new();
+        loop {
+            let start = said.len();
+            assert_ne!(log.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+            if let Some((_, address)) = said[start..].split_once("listening on ") {
+                let address = address.trim().to_owned();
+                return Served { process, log, address };
+            }
+        }
+    }
+
+    /// Stops it in order; returns what it logged since it listened.
+    fn stop(mut self) -> String {
+        let stopped = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        assert!(stopped.success());
+        let mut said = String::new();
+        self.log.read_to_string(&mut said).unwrap();
+        assert!(self.process.wait().unwrap().success(), "{said}");
+        said
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn shards_stay_on_the_cpus_they_were_given_pinned_or_not() {
+    let allowed = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let last = allowed.trim().rsplit([',', '-']).next().unwrap();
+    for shards in 1..=2 {
+        let served = Served::after("true", &format!("--shards {shards} --cpus {last}"));
+        let mut seen = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", served.process.id())).unwrap() {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim();
+            if field("Name:").starts_with("shard ") {
+                assert_eq!(field("Cpus_allowed_list:"), last, "{shards} shards");
+                seen += 1;
+            }
+        }
+        assert!(seen >= shards);
     }
 }
 

@@ -272,11 +272,11 @@ fn an_override_is_blamed_by_the_name_of_its_option() {
 fn shards_fill_the_allowed_cpus_unless_told_otherwise() {
     let placement = |text| read(text).unwrap().1;
     let all = placement("");
-    assert_eq!((all.shards, all.pin, all.cpu_of(3)), (4, true, Some(3)));
+    assert_eq!((all.shards, all.pin, all.cpus.as_slice()), (4, true, &[0, 1, 2, 3][..]));
     let some = placement("[server]\ncpus = \"1,3\"");
-    assert_eq!((some.shards, some.cpu_of(0), some.cpu_of(1)), (2, Some(1), Some(3)));
+    assert_eq!((some.shards, some.pin, some.cpus.as_slice()), (2, true, &[1, 3][..]));
     let more = placement("[server]\nshards = 9");
-    assert_eq!((more.shards, more.pin, more.cpu_of(0)), (9, false, None));
+    assert_eq!((more.shards, more.pin), (9, false));
     let (_, many) = Draft::default().check(&(0..256).collect()).unwrap();
     assert_eq!((many.shards, many.pin), (64, true));
 }

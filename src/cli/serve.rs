@@ -68,7 +68,8 @@ fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
         listeners: listeners.iter().map(|listener| listener.address).collect(),
         backlog: listeners.iter().map(|listener| listener.backlog).max().unwrap_or(0).try_into().unwrap_or(i32::MAX),
         shards: placement.shards,
-        cpus: (0..placement.shards).filter_map(|shard| placement.cpu_of(shard)).collect(),
+        cpus: placement.cpus.as_slice().to_vec(),
+        pin: placement.pin,
         wait: match ring.wait {
             WaitIn::Ring => Wait::Ring,
             WaitIn::Glommio => Wait::Glommio,

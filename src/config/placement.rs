@@ -18,13 +18,6 @@ pub struct Placement {
     pub pin: bool,
 }
 
-impl Placement {
-    /// The CPU that a shard is pinned to.
-    pub fn cpu_of(&self, shard: u16) -> Option<usize> {
-        if self.pin { self.cpus.as_slice().get(usize::from(shard)).copied() } else { None }
-    }
-}
-
 /// Decides what `server` leaves to the host, whose `allowed` CPUs are those the process may use.
 pub(super) fn placement(server: &Server, allowed: &CpuSet) -> Result<Placement, Finding> {
     let cpus = if server.cpus.is_empty() { allowed.clone() } else { server.cpus.clone() };

@@ -10,7 +10,7 @@ mod tasks;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use glommio::{CpuSet, LocalExecutor, LocalExecutorBuilder, Placement};
 
 pub use self::sleep::Wait;
 pub use self::tasks::{delay, spawn};
@@ -42,8 +42,8 @@ fn preempt_timer(wait: Wait) -> Duration {
 
 /// What a shard is made of, apart from its engine.
 pub struct Setup<M> {
-    /// The CPU to pin the thread to; `None` leaves it to the kernel.
-    pub cpu: Option<usize>,
+    /// The CPUs the thread may run on: one pins it, none leaves it to the kernel.
+    pub cpus: Vec<usize>,
     /// Where the thread sleeps.
     pub wait: Wait,
     /// Sizes and times of the driver.
@@ -72,8 +72,8 @@ impl<E: Engine + 'static> Shard<E> {
     /// # Errors
     /// A sentence that says what could not be made, and why.
     pub fn new(setup: Setup<E::Message>, make_engine: impl FnOnce() -> E) -> Result<Shard<E>, String> {
-        let Setup { cpu, wait, driver, features, port, origin, stats } = setup;
-        let (executor, io_rings) = executor(cpu, wait)?;
+        let Setup { cpus, wait, driver, features, port, origin, stats } = setup;
+        let (executor, io_rings) = executor(&cpus, wait)?;
         // On the executor, so that an engine can spawn what it needs.
         let engine = executor.run(async { make_engine() });
         let driver = Driver::new(driver, &features, engine, port, origin, stats)
@@ -97,12 +97,22 @@ impl<E: Engine + 'static> Shard<E> {
     }
 }
 
+fn placement(cpus: &[usize]) -> Result<Placement, String> {
+    Ok(match cpus {
+        [] => Placement::Unbound,
+        [cpu] => Placement::Fixed(*cpu),
+        several => {
+            let online = CpuSet::online().map_err(|error| format!("the CPUs cannot be listed: {error}"))?;
+            Placement::Fenced(online.filter(|location| several.contains(&location.cpu)))
+        }
+    })
+}
+
 /// An executor on the calling thread, with the descriptors of its rings, which glommio does not tell.
-fn executor(cpu: Option<usize>, wait: Wait) -> Result<(LocalExecutor, Vec<i32>), String> {
+fn executor(cpus: &[usize], wait: Wait) -> Result<(LocalExecutor, Vec<i32>), String> {
     let _no_other_ring_is_made = ring::setup_lock();
     let before = sleep::io_uring_descriptors().map_err(|error| format!("/proc/self/fd cannot be read: {error}"))?;
-    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
-    let executor = LocalExecutorBuilder::new(placement)
+    let executor = LocalExecutorBuilder::new(placement(cpus)?)
         .io_memory(IO_MEMORY)
         .ring_depth(IO_RING_DEPTH)
         .preempt_timer(preempt_timer(wait))
