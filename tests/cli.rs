@@ -218,6 +218,13 @@ fn shards_stay_on_the_cpus_they_were_given_pinned_or_not() {
 }
 
 #[test]
+fn the_doctor_names_the_ring_features_that_the_driver_finds() {
+    let (_, out, _) = ringmq(&["doctor"]);
+    let ring = out.lines().find(|line| line[6..].starts_with("io_uring")).unwrap();
+    assert!(ring.starts_with("FAIL") || ring.contains("multishot accept and receive"), "{ring}");
+}
+
+#[test]
 fn the_doctor_says_a_line_for_each_thing_it_looks_at() {
     let (code, out, err) = ringmq(&["doctor"]);
     let levels = ["OK    ", "WARN  ", "FAIL  "];

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use io_uring::{IoUring, cqueue, squeue};
-
 use super::{Finding, proc};
 use crate::config::{Config, Placement, size_text};
+use crate::net::probe::probe;
 
 /// The oldest kernel with everything the network ring is built on.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -50,14 +49,9 @@ pub(super) fn io_uring(root: &Path, ring: Result<String, String>) -> Finding {
     Finding::fail("io_uring", why, remedy)
 }
 
-/// Really sets up a ring as a shard would; tells what it can do, or why there is none.
+/// Really sets up a ring and asks it, as the broker does before it starts; tells what is in use, or why it cannot be.
 pub fn ring() -> Result<String, String> {
-    let mut builder = IoUring::<squeue::Entry, cqueue::Entry>::builder();
-    builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_clamp();
-    match builder.build(8) {
-        Ok(_) => Ok("single issuer, deferred task work".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    probe().map(|features| features.to_string()).map_err(|error| error.to_string())
 }
 
 pub(super) fn memlock(root: &Path) -> Finding {
