@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
@@ -215,6 +215,22 @@ fn shards_stay_on_the_cpus_they_were_given_pinned_or_not() {
         }
         assert!(seen >= shards);
     }
+}
+
+#[test]
+fn a_full_table_of_descriptors_is_told_once_not_for_each_client() {
+    let served = Served::after("ulimit -n 64", "--shards 1");
+    let clients: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&served.address).unwrap()).collect();
+    // What is beyond the table gets closed; some of it only after several pauses.
+    let closed = clients.iter().filter(|client| {
+        client.set_read_timeout(Some(std::time::Duration::from_millis(1))).unwrap();
+        (&**client).read(&mut [0]).is_ok_and(|length| length == 0)
+    });
+    assert!(closed.count() > 0);
+    drop(clients);
+    let said = served.stop();
+    assert_eq!(said.lines().filter(|line| line.contains(" WARN ")).count(), 1, "{said}");
+    assert!(said.contains("ulimit -n"), "{said}");
 }
 
 #[test]

@@ -6,6 +6,9 @@
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use tracing::warn;
 
 use super::conn::{Marks, Phase};
 use super::driver::{Driver, Stopping};
@@ -13,6 +16,9 @@ use super::op::{Kind, Op};
 use super::ring::Completion;
 use crate::engine::{ConnId, Engine, HandOver, ShardId, Time};
 use crate::mesh::Item;
+
+/// How long nothing more is said of clients that are turned away.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A listener of this shard.
 pub struct Listening {
@@ -82,6 +88,22 @@ impl<E: Engine> Driver<E> {
         }
         if !matches!(errno, libc::ECANCELED | libc::ECONNABORTED | libc::EINTR) {
             self.listening[index].paused_until = Some(self.now.after(self.config.accept_pause));
+            self.complain(errno, "a connection cannot be accepted");
+        }
+    }
+
+    /// Tells the operator that clients are turned away, but not of each of them.
+    fn complain(&mut self, errno: i32, what: &str) {
+        if self.quiet_until.is_some_and(|until| self.now < until) {
+            return;
+        }
+        self.quiet_until = Some(self.now.after(COMPLAINT_INTERVAL));
+        let error = std::io::Error::from_raw_os_error(errno);
+        let (shard, table) = (self.port.me().0, self.config.descriptors);
+        if errno == libc::ENFILE {
+            warn!(shard, "{what}: all {table} descriptors of the shard are taken (ulimit -n, limits.connections_max)");
+        } else {
+            warn!(shard, "{what}: {error}");
         }
     }
 
@@ -149,6 +171,7 @@ impl<E: Engine> Driver<E> {
             self.stats.handed_over.add(1);
         } else if let Some((to, token)) = giving {
             self.stats.hand_over_errors.add(1);
+            self.complain(-result, "a connection cannot be handed to another shard");
             self.port.send(to, Item::HandOverFailed(token));
         }
         self.begin_closing(conn);

@@ -116,6 +116,8 @@ pub struct Driver<E: Engine> {
     /// Where the connections that are being given away go, and under which token.
     pub(super) giving: HashMap<ConnId, (ShardId, u32)>,
     pub(super) next_token: u32,
+    /// Until then nothing more is said of clients that were turned away.
+    pub(super) quiet_until: Option<Time>,
     pub(super) stopping: Stopping,
     /// When whoever runs this driver wants it awake.
     alarm: Option<Time>,
@@ -163,6 +165,7 @@ impl<E: Engine> Driver<E> {
             arrivals: HashMap::new(),
             giving: HashMap::new(),
             next_token: 0,
+            quiet_until: None,
             stopping: Stopping::No,
             alarm: None,
         };
