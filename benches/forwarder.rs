@@ -69,7 +69,7 @@ fn main() {
     let shards = if arguments.cross { 2 } else { 1 };
     let (threads, started) = channel();
     let config = ServerConfig {
-        listeners: vec![arguments.serve.unwrap_or_else(|| "127.0.0.1:0".parse().expect("a literal"))],
+        listeners: vec![arguments.serve.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()).into()],
         shards,
         cpus: arguments.cpus.clone(),
         wait: match arguments.wait {

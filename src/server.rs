@@ -28,9 +28,7 @@ const DESCRIPTORS_MAX: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Where to listen; a listener's index is the engine's name for it.
-    pub listeners: Vec<SocketAddr>,
-    /// How many connections may wait to be accepted, per shard and listener.
-    pub backlog: i32,
+    pub listeners: Vec<Listen>,
     /// How many shards.
     pub shards: u16,
     /// The CPUs that shards may run on; empty leaves them to the kernel.
@@ -51,7 +49,6 @@ impl Default for ServerConfig {
     fn default() -> ServerConfig {
         ServerConfig {
             listeners: Vec::new(),
-            backlog: 4096,
             shards: 1,
             cpus: Vec::new(),
             pin: true,
@@ -60,6 +57,21 @@ impl Default for ServerConfig {
             mesh_capacity: 8192,
             driver: DriverConfig::default(),
         }
+    }
+}
+
+/// Where to listen, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address.
+    pub address: SocketAddr,
+    /// How many connections may wait to be accepted, per shard.
+    pub backlog: i32,
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(address: SocketAddr) -> Listen {
+        Listen { address, backlog: 4096 }
     }
 }
 
@@ -286,9 +298,9 @@ impl Running {
 fn bind_all(config: &ServerConfig) -> Result<(Vec<Vec<TcpListener>>, Vec<SocketAddr>), StartError> {
     let mut per_shard: Vec<Vec<TcpListener>> = (0..config.shards).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
-    for &address in &config.listeners {
+    for &Listen { address, backlog } in &config.listeners {
         let failed = |error| StartError::Listen { address, error };
-        let sockets = listen::bind(address, usize::from(config.shards), config.backlog).map_err(failed)?;
+        let sockets = listen::bind(address, usize::from(config.shards), backlog).map_err(failed)?;
         addresses.push(sockets[0].local_addr().map_err(failed)?);
         per_shard.iter_mut().zip(sockets).for_each(|(listeners, socket)| listeners.push(socket));
     }

@@ -10,12 +10,12 @@ use tracing::info;
 
 use super::signals::{self, StopSignal};
 use super::{logging, rlimits, summary};
-use crate::config::{Config, Limits, MqttOptions, Placement, WaitIn, duration_text};
+use crate::config::{Config, Limits, Listener, MqttOptions, Placement, WaitIn, duration_text};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::engine::{ShardId, Time};
 use crate::net::driver::DriverConfig;
 use crate::net::ring::QueueSizes;
-use crate::server::{self, ServerConfig, StartError};
+use crate::server::{self, Listen, ServerConfig, StartError};
 use crate::shard::Wait;
 
 /// Why the broker did not start, or did not end in order.
@@ -65,8 +65,7 @@ fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> R
 fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
     let Config { server, listeners, ring, limits, .. } = config;
     ServerConfig {
-        listeners: listeners.iter().map(|listener| listener.address).collect(),
-        backlog: listeners.iter().map(|listener| listener.backlog).max().unwrap_or(0).try_into().unwrap_or(i32::MAX),
+        listeners: listeners.iter().map(listen).collect(),
         shards: placement.shards,
         cpus: placement.cpus.as_slice().to_vec(),
         pin: placement.pin,
@@ -84,6 +83,11 @@ fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
             ..DriverConfig::default()
         },
     }
+}
+
+fn listen(listener: &Listener) -> Listen {
+    // The kernel cuts it to net.core.somaxconn.
+    Listen { address: listener.address, backlog: listener.backlog.try_into().unwrap_or(i32::MAX) }
 }
 
 /// What the cores of all shards are made from.
@@ -119,5 +123,20 @@ impl Cores {
             seed: self.seed.wrapping_add(u64::from(shard.0)),
             now: Time(0),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Draft;
+
+    #[test]
+    fn each_listener_keeps_its_own_backlog() {
+        let file = "[[listener]]\naddress = \"127.0.0.1:1\"\nbacklog = 7\n[[listener]]\naddress = \"127.0.0.1:2\"\n";
+        let (config, placement) = Draft::from_text("a.toml", file).unwrap().check(&(0..1).collect()).unwrap();
+        let backlogs =
+            server_config(&config, &placement).listeners.iter().map(|listen| listen.backlog).collect::<Vec<_>>();
+        assert_eq!(backlogs, [7, 4096]);
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ringmq::engine::{ConnId, Effect, Engine, HandOver, Large, Output, ShardId, Time, TransportEnd};
 use ringmq::net::driver::DriverConfig;
 use ringmq::net::stats::{Counter, DriverStats};
-use ringmq::server::{Running, ServerConfig, start};
+use ringmq::server::{Listen, Running, ServerConfig, start};
 
 /// What tests see of engines from outside.
 #[derive(Default)]
@@ -369,7 +369,7 @@ impl Drop for Echo {
 /// A configuration for tests: a free port, no pinning, little patience.
 pub fn config() -> ServerConfig {
     ServerConfig {
-        listeners: vec!["127.0.0.1:0".parse().unwrap()],
+        listeners: vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))],
         connections_per_shard: 8192,
         driver: DriverConfig {
             close_timeout: Duration::from_secs(2),
