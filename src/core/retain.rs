@@ -7,7 +7,7 @@ use super::Core;
 use super::message::Message;
 use super::note::{Note, ReplayId, Ticket};
 use super::route::{Routed, granted};
-use super::session::{Outcome, Replay};
+use super::session::{Outcome, Replay, Session};
 use super::wire::{Fan, How};
 use crate::codec::QoS;
 use crate::index::{ScanCursor, ScanEnd};
@@ -178,7 +178,7 @@ impl Core {
         let Some(replay) = replays.waiting.front_mut() else { return };
         replay.asked = true;
         let id = ReplayId { session: slot, generation, number: replays.number };
-        let (shard, filter, cursor) = (replay.shard, replay.filter.clone(), std::mem::take(&mut replay.cursor));
+        let (shard, filter, cursor) = (replay.shard, replay.filter.clone(), replay.cursor.clone());
         if shard == self.shard {
             let (messages, more) = self.scan_retained(&filter, cursor);
             self.take_batch(id, messages, more);
@@ -222,7 +222,10 @@ impl Core {
         replay.batch.extend(messages);
         match more {
             Some(cursor) => replay.cursor = cursor,
-            None => replay.shard += 1,
+            None => {
+                replay.shard += 1;
+                replay.cursor = ScanCursor::default();
+            }
         }
         true
     }
@@ -233,6 +236,32 @@ impl Core {
             && replays.live.len() < LIVE_TOPICS_MAX
         {
             replays.live.insert(topic_hash);
+        }
+    }
+
+    /// A message was dropped for its receiver: if it is retained, a replay that runs sends it instead of what it
+    /// was going to send of that topic; if it clears the topic, nothing.
+    pub(super) fn missed_live(&mut self, slot: u32, fan: &mut Fan<'_>) {
+        let head = *fan.publication.head();
+        let Some(replays) = self.sessions[slot].replays.as_mut().filter(|_| head.retain) else { return };
+        replays.live.remove(&head.topic_hash);
+        let clears = fan.publication.payload().is_empty();
+        for replay in &mut replays.waiting {
+            replay.batch.retain(|message| !clears || message.head().topic_hash != head.topic_hash);
+            for message in replay.batch.iter_mut().filter(|message| message.head().topic_hash == head.topic_hash) {
+                *message = fan.message().clone();
+            }
+        }
+    }
+}
+
+impl Session {
+    /// The connection is gone. What was still to be sent of retained messages is sent to the next one; whatever
+    /// was asked for is asked for again.
+    pub(super) fn pause_replays(&mut self) {
+        if let Some(replays) = &mut self.replays {
+            replays.number = replays.number.wrapping_add(1);
+            replays.waiting.iter_mut().for_each(|replay| replay.asked = false);
         }
     }
 }
