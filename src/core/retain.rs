@@ -94,7 +94,6 @@ impl Core {
             shard: if exact { home } else { 0 },
             shard_end: if exact { home + 1 } else { self.shards },
             cursor: ScanCursor::default(),
-            asked: false,
             batch: VecDeque::new(),
         }
     }
@@ -115,8 +114,7 @@ impl Core {
         if !first_goes {
             return; // only the first one asks, and it goes on with what it asked for
         }
-        // A batch that is on its way belongs to nobody now.
-        replays.number = replays.number.wrapping_add(1);
+        replays.awaited = 0; // a batch that is on its way belongs to nobody now
         if replays.waiting.is_empty() {
             self.sessions[slot].replays = None;
         } else {
@@ -140,7 +138,7 @@ impl Core {
                     return;
                 }
                 self.replay_next(slot);
-            } else if replay.asked {
+            } else if replays.awaited != 0 {
                 return;
             } else if replay.shard >= replay.shard_end {
                 replays.waiting.pop_front();
@@ -174,10 +172,11 @@ impl Core {
 
     fn ask_retained(&mut self, slot: u32) {
         let generation = self.session_key(slot).generation;
+        self.asked = self.asked.wrapping_add(1).max(1);
         let Some(replays) = &mut self.sessions[slot].replays else { return };
         let Some(replay) = replays.waiting.front_mut() else { return };
-        replay.asked = true;
-        let id = ReplayId { session: slot, generation, number: replays.number };
+        replays.awaited = self.asked;
+        let id = ReplayId { session: slot, generation, number: self.asked };
         let (shard, filter, cursor) = (replay.shard, replay.filter.clone(), replay.cursor.clone());
         if shard == self.shard {
             let (messages, more) = self.scan_retained(&filter, cursor);
@@ -213,12 +212,11 @@ impl Core {
         let Some(session) = self.sessions.get_key_mut(key).filter(|session| session.is_connected()) else {
             return false;
         };
-        let Some(replays) = session.replays.as_mut().filter(|replays| replays.number == id.number) else {
+        let Some(replays) = session.replays.as_mut().filter(|replays| replays.awaited == id.number) else {
             return false;
         };
-        replays.number = replays.number.wrapping_add(1);
+        replays.awaited = 0;
         let Some(replay) = replays.waiting.front_mut() else { return false };
-        replay.asked = false;
         replay.batch.extend(messages);
         match more {
             Some(cursor) => replay.cursor = cursor,
@@ -260,8 +258,7 @@ impl Session {
     /// was asked for is asked for again.
     pub(super) fn pause_replays(&mut self) {
         if let Some(replays) = &mut self.replays {
-            replays.number = replays.number.wrapping_add(1);
-            replays.waiting.iter_mut().for_each(|replay| replay.asked = false);
+            replays.awaited = 0;
         }
     }
 }
