@@ -60,8 +60,10 @@ impl Core {
                 return self.enqueue(slot, delivery);
             }
             self.counters.drop_delivery(DropReason::OfflineQos0);
+            self.missed_live(slot, fan);
         } else if !self.wire.has_room(conn) {
             self.counters.drop_delivery(DropReason::SlowReader);
+            self.missed_live(slot, fan);
         } else if self.wire.publish(conn, fan, how).is_err() {
             self.counters.drop_delivery(DropReason::PacketTooLarge);
         } else {

@@ -14,7 +14,7 @@ impl Core {
     pub(super) fn leave(&mut self, slot: u32, leave: Leave) {
         let session = &mut self.sessions[slot];
         session.conn = NO_SLOT;
-        session.replays = None;
+        session.pause_replays();
         session.forget_acks();
         session.trim();
         let ends = session.expiry_interval == 0 || matches!(leave, Leave::TakenOver { clean_start: true });

@@ -147,6 +147,9 @@ pub struct Core {
     stalled: Vec<ConnId>,
     /// SUBACKs that wait for the owners of their filters.
     announcing: Slab<subscribe::Announcing>,
+    /// Number of the batch of retained messages that was asked for last, by any replay: a late answer to one that
+    /// is over is told from what is awaited.
+    asked: u32,
     /// Where the turn stands in each shared subscription that is published to from here.
     turns: HashMap<u64, shared::Turn>,
     random: fastrand::Rng,
@@ -189,6 +192,7 @@ impl Core {
             noted: Vec::new(),
             stalled: Vec::new(),
             announcing: Slab::new(),
+            asked: 0,
             turns: HashMap::new(),
             random: fastrand::Rng::with_seed(seed),
             stopping: false,

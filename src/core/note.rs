@@ -139,6 +139,6 @@ pub struct ReplayId {
     pub session: u32,
     /// Generation of that slot.
     pub generation: u32,
-    /// Number of the replay.
+    /// Number of the batch.
     pub number: u32,
 }

@@ -7,7 +7,7 @@ use super::Core;
 use super::message::Message;
 use super::note::{Note, ReplayId, Ticket};
 use super::route::{Routed, granted};
-use super::session::{Outcome, Replay};
+use super::session::{Outcome, Replay, Session};
 use super::wire::{Fan, How};
 use crate::codec::QoS;
 use crate::index::{ScanCursor, ScanEnd};
@@ -94,7 +94,6 @@ impl Core {
             shard: if exact { home } else { 0 },
             shard_end: if exact { home + 1 } else { self.shards },
             cursor: ScanCursor::default(),
-            asked: false,
             batch: VecDeque::new(),
         }
     }
@@ -115,8 +114,7 @@ impl Core {
         if !first_goes {
             return; // only the first one asks, and it goes on with what it asked for
         }
-        // A batch that is on its way belongs to nobody now.
-        replays.number = replays.number.wrapping_add(1);
+        replays.awaited = 0; // a batch that is on its way belongs to nobody now
         if replays.waiting.is_empty() {
             self.sessions[slot].replays = None;
         } else {
@@ -140,7 +138,7 @@ impl Core {
                     return;
                 }
                 self.replay_next(slot);
-            } else if replay.asked {
+            } else if replays.awaited != 0 {
                 return;
             } else if replay.shard >= replay.shard_end {
                 replays.waiting.pop_front();
@@ -174,11 +172,12 @@ impl Core {
 
     fn ask_retained(&mut self, slot: u32) {
         let generation = self.session_key(slot).generation;
+        self.asked = self.asked.wrapping_add(1).max(1);
         let Some(replays) = &mut self.sessions[slot].replays else { return };
         let Some(replay) = replays.waiting.front_mut() else { return };
-        replay.asked = true;
-        let id = ReplayId { session: slot, generation, number: replays.number };
-        let (shard, filter, cursor) = (replay.shard, replay.filter.clone(), std::mem::take(&mut replay.cursor));
+        replays.awaited = self.asked;
+        let id = ReplayId { session: slot, generation, number: self.asked };
+        let (shard, filter, cursor) = (replay.shard, replay.filter.clone(), replay.cursor.clone());
         if shard == self.shard {
             let (messages, more) = self.scan_retained(&filter, cursor);
             self.take_batch(id, messages, more);
@@ -213,16 +212,18 @@ impl Core {
         let Some(session) = self.sessions.get_key_mut(key).filter(|session| session.is_connected()) else {
             return false;
         };
-        let Some(replays) = session.replays.as_mut().filter(|replays| replays.number == id.number) else {
+        let Some(replays) = session.replays.as_mut().filter(|replays| replays.awaited == id.number) else {
             return false;
         };
-        replays.number = replays.number.wrapping_add(1);
+        replays.awaited = 0;
         let Some(replay) = replays.waiting.front_mut() else { return false };
-        replay.asked = false;
         replay.batch.extend(messages);
         match more {
             Some(cursor) => replay.cursor = cursor,
-            None => replay.shard += 1,
+            None => {
+                replay.shard += 1;
+                replay.cursor = ScanCursor::default();
+            }
         }
         true
     }
@@ -233,6 +234,31 @@ impl Core {
             && replays.live.len() < LIVE_TOPICS_MAX
         {
             replays.live.insert(topic_hash);
+        }
+    }
+
+    /// A message was dropped for its receiver: if it is retained, a replay that runs sends it instead of what it
+    /// was going to send of that topic; if it clears the topic, nothing.
+    pub(super) fn missed_live(&mut self, slot: u32, fan: &mut Fan<'_>) {
+        let head = *fan.publication.head();
+        let Some(replays) = self.sessions[slot].replays.as_mut().filter(|_| head.retain) else { return };
+        replays.live.remove(&head.topic_hash);
+        let clears = fan.publication.payload().is_empty();
+        for replay in &mut replays.waiting {
+            replay.batch.retain(|message| !clears || message.head().topic_hash != head.topic_hash);
+            for message in replay.batch.iter_mut().filter(|message| message.head().topic_hash == head.topic_hash) {
+                *message = fan.message().clone();
+            }
+        }
+    }
+}
+
+impl Session {
+    /// The connection is gone. What was still to be sent of retained messages is sent to the next one; whatever
+    /// was asked for is asked for again.
+    pub(super) fn pause_replays(&mut self) {
+        if let Some(replays) = &mut self.replays {
+            replays.awaited = 0;
         }
     }
 }

@@ -273,8 +273,8 @@ pub struct Replays {
     pub waiting: VecDeque<Replay>,
     /// Retained messages that were also delivered live meanwhile: what the store still sends of those topics is old.
     pub live: HashSet<u64>,
-    /// Tells a late answer of an earlier replay from the one that is awaited.
-    pub number: u32,
+    /// Number of the batch that was asked for and has not come; 0 for none.
+    pub awaited: u32,
 }
 
 /// The replay of one subscription: asks one shard after the other, a batch at a time.
@@ -292,8 +292,6 @@ pub struct Replay {
     pub shard_end: u16,
     /// Where that shard goes on.
     pub cursor: ScanCursor,
-    /// A batch is on its way.
-    pub asked: bool,
     /// What arrived and waits for room.
     pub batch: VecDeque<Message>,
 }

@@ -1,6 +1,7 @@
 //! Retained messages and what subscription options say about them (§3.3.1.3, §3.8.3.1, §3.8.4).
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use ringmq::sim::wire::{Connect, Packet, Publish};
 
@@ -288,7 +289,7 @@ fn a_retained_message_is_sent_with_its_properties_and_what_is_left_of_its_expiry
         };
         publisher.send(Packet::Publish(Publish { properties: properties(100), ..retained("t", "x") }));
         broker.rest();
-        broker.advance(std::time::Duration::from_millis(9_500));
+        broker.advance(Duration::from_millis(9_500));
         let mut client = broker.client(V5, "c");
         client.subscribe("t", AtMostOnce);
         client.expect(publish(Publish { properties: properties(91), ..retained("t", "x") }));
@@ -380,6 +381,131 @@ fn a_replay_never_ends_with_an_older_message_than_was_delivered_live() {
             assert_eq!(payload, b"1", "{topic}");
         }
     });
+}
+
+#[test]
+fn the_newest_retained_message_is_the_last_one_for_whoever_subscribed_before_it() {
+    for_both(|broker, version| {
+        let mut publisher = broker.client(version, "p");
+        for moment in 0..60 {
+            let old = format!("{moment} old");
+            (0..20).for_each(|topic| publisher.retain(&format!("r/{topic}"), &old));
+            let mut client = broker.client(version, &format!("c{}", moment % 5));
+            let new = format!("{moment} new");
+            client.send(subscribe(1, &[("r/+", at(AtMostOnce))]));
+            client.expect(suback(1, &[0]));
+            broker.advance(Duration::from_micros(moment));
+            (0..20).for_each(|topic| publisher.send(Packet::Publish(retained(&format!("r/{topic}"), &new))));
+            let mut last = BTreeMap::new();
+            while let Some(packet) = client.next_or_none() {
+                if let Packet::Publish(publish) = packet {
+                    last.insert(publish.topic, publish.payload);
+                }
+            }
+            assert_eq!(last.len(), 20);
+            for (topic, payload) in last {
+                assert_eq!(payload, new.as_bytes(), "{topic}");
+            }
+        }
+    });
+}
+
+#[test]
+fn retained_messages_that_could_not_be_sent_yet_wait_with_the_session() {
+    for_both(|broker, version| {
+        let mut publisher = broker.client(version, "p");
+        for topic in 0..300 {
+            publisher.retain(&format!("r/{topic}"), "kept");
+        }
+        let mut got = HashSet::new();
+        let (mut client, _) = broker.resume(version, "c");
+        client.send(subscribe(1, &[("r/#", at(AtLeastOnce))]));
+        client.expect(suback(1, &[1]));
+        for _ in 0..3 {
+            for _ in 0..50 {
+                let publish = client.next_publish();
+                assert!(publish.retain);
+                client.send(puback(publish.packet_id));
+                got.insert(publish.topic);
+            }
+            client.reset();
+            (client, _) = broker.resume(version, "c");
+        }
+        while let Some(packet) = client.next_or_none() {
+            let Packet::Publish(publish) = packet else { panic!("{packet:?}") };
+            client.send(puback(publish.packet_id));
+            got.insert(publish.topic);
+        }
+        assert_eq!(got.len(), 300);
+    });
+}
+
+#[test]
+fn a_reader_that_stops_is_sent_what_fits_and_everything_later() {
+    on_any_shards_with(
+        |limits, _| limits.output_bytes_max = 16 * 1024,
+        |broker| {
+            let mut publisher = broker.client(V5, "p");
+            let payload = "x".repeat(1000);
+            for topic in 0..500 {
+                publisher.retain(&format!("r/{topic}"), &payload);
+            }
+            let mut client = broker.client(V5, "c");
+            client.subscribe("live", AtMostOnce);
+            client.stall(true);
+            let sent = broker.count("publish_sent");
+            client.send(subscribe(1, &[("r/#", at(AtMostOnce))]));
+            broker.rest();
+            assert!((10..40).contains(&(broker.count("publish_sent") - sent)), "unsent output is bounded");
+            publisher.publish("live", "QoS 0 is not kept for it");
+            broker.rest();
+            client.stall(false);
+            client.expect(suback(1, &[0]));
+            let got: HashSet<_> = (0..500).map(|_| client.next_publish().topic).collect();
+            assert_eq!(got.len(), 500);
+            client.expect_nothing();
+        },
+    );
+}
+
+#[test]
+fn what_a_slow_reader_misses_live_is_what_its_replay_sends() {
+    on_any_shards_with(
+        |limits, _| limits.output_bytes_max = 16 * 1024,
+        |broker| {
+            let mut publisher = broker.client(V5, "p");
+            let filler = "x".repeat(1000);
+            for topic in 0..500 {
+                publisher.retain(&format!("r/{topic}"), &filler);
+            }
+            let mut client = broker.client(V5, "c");
+            client.subscribe("other", AtMostOnce);
+            client.stall(true);
+            client.send(subscribe(1, &[("r/#", at(AtMostOnce))]));
+            broker.rest();
+            // It takes nothing now: these QoS 0 messages are dropped for it, and retained.
+            (0..400).for_each(|topic| publisher.retain(&format!("r/{topic}"), "new"));
+            (400..500).for_each(|topic| publisher.retain(&format!("r/{topic}"), ""));
+            client.stall(false);
+            client.expect(suback(1, &[0]));
+            let mut last = BTreeMap::new();
+            let mut old = 0;
+            while let Some(packet) = client.next_or_none() {
+                let Packet::Publish(publish) = packet else { panic!("{packet:?}") };
+                old += usize::from(publish.payload.len() == 1000);
+                last.insert(publish.topic, publish.payload);
+            }
+            // What was on its way before stays old, as QoS 0 may; nothing else does.
+            assert!(old < 40, "{old} old ones");
+            for topic in 0..500 {
+                match last.get(&format!("r/{topic}")).map(Vec::len) {
+                    None => assert!(topic >= 400, "{topic} is missing"),
+                    Some(3) => assert!(topic < 400, "{topic} was cleared"),
+                    Some(length) => assert_eq!(length, 1000),
+                }
+            }
+        },
+    );
 }
 
 #[test]

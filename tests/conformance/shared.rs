@@ -316,6 +316,26 @@ fn what_an_ended_member_had_not_acknowledged_at_qos_1_goes_to_another() {
 }
 
 #[test]
+fn what_a_member_that_is_away_had_not_acknowledged_waits_for_it() {
+    on_any_shards(|broker| {
+        let (mut member, _) = broker.resume(V5, "m");
+        member.subscribe("$share/g/t", AtLeastOnce);
+        broker.client(V5, "p").publish_acknowledged("t", "x");
+        member.expect(publish(Publish { qos: AtLeastOnce, packet_id: 1, ..message("t", "x") }));
+        let mut other = broker.client(V5, "o");
+        other.subscribe("$share/g/t", AtLeastOnce);
+        member.reset();
+        other.expect_nothing();
+        let (mut member, _) = broker.resume(V5, "m");
+        member.expect(publish(Publish { dup: true, qos: AtLeastOnce, packet_id: 1, ..message("t", "x") }));
+        member.send(puback(1));
+        member.disconnect();
+        broker.client(V5, "m").disconnect();
+        other.expect_nothing();
+    });
+}
+
+#[test]
 fn what_waited_for_an_ended_member_goes_to_another() {
     on_any_shards(|broker| {
         let (mut away, _) = broker.connect({

@@ -154,6 +154,34 @@ fn a_message_published_after_suback_reaches_the_subscriber_wherever_it_is_publis
 }
 
 #[test]
+fn suback_waits_until_every_shard_knows_and_nothing_else_waits_for_it() {
+    for version in BOTH {
+        let broker = Broker::new(3);
+        let mut client = broker.client(version, "c");
+        broker.hold_mesh(true);
+        for number in 0..12 {
+            client.send(subscribe(number + 1, &[(&format!("f/{number}"), at(AtMostOnce))]));
+        }
+        client.send(unsubscribe(20, &["f/3"]));
+        client.send(Packet::PingReq);
+        let mut early = Vec::new();
+        while let Some(packet) = client.next_or_none() {
+            early.push(packet);
+        }
+        assert!(early.contains(&Packet::PingResp) && early.contains(&unsuback(version, 20, &[0])));
+        assert!(early.len() < 10, "not even the owner of a filter can have heard of it");
+        broker.hold_mesh(false);
+        let late = std::iter::from_fn(|| client.next_or_none()).count();
+        assert_eq!(early.len() + late, 14);
+        for number in 0..12 {
+            broker.client(version, &format!("p{number}")).publish(&format!("f/{number}"), "x");
+        }
+        let got = std::iter::from_fn(|| client.next_or_none()).count();
+        assert_eq!(got, 11);
+    }
+}
+
+#[test]
 fn subscribing_again_replaces_the_subscription() {
     for_both(|broker, version| {
         let mut subscriber = broker.client(version, "s");

@@ -192,6 +192,37 @@ fn unsubscribing_from_one_filter_leaves_the_retained_messages_of_another_on_thei
 }
 
 #[test]
+fn what_was_asked_for_one_filter_is_not_sent_for_the_next() {
+    let broker = Broker::new(3);
+    let mut publisher = broker.client(V5, "p");
+    for topic in 0..30 {
+        publisher.retain(&format!("a/{topic}"), "x");
+        publisher.retain(&format!("b/{topic}"), "x");
+    }
+    for name in 0..6 {
+        let mut client = broker.client(V5, &format!("c{name}"));
+        let not_yet = SubscriptionOptions { retain_handling: RetainHandling::DoNotSend, ..at(AtMostOnce) };
+        client.send(subscribe(1, &[("a/#", not_yet), ("b/#", not_yet)]));
+        client.expect(suback(1, &[0, 0]));
+        // All in one piece: the answers to the first come when the second has been asked for.
+        let packets =
+            [subscribe(2, &[("a/#", at(AtMostOnce))]), unsubscribe(3, &["a/#"]), identified("b/#", at(AtMostOnce), 9)];
+        let bytes: Vec<u8> = packets.iter().flat_map(|packet| ringmq::sim::wire::encode(packet, V5)).collect();
+        client.send_bytes(&bytes);
+        let mut got = std::collections::BTreeSet::new();
+        while let Some(packet) = client.next_or_none() {
+            if let Packet::Publish(publish) = packet
+                && identifiers(&publish) == [9]
+            {
+                assert!(publish.topic.starts_with("b/"), "{}", publish.topic);
+                assert!(got.insert(publish.topic), "twice");
+            }
+        }
+        assert_eq!(got.len(), 30);
+    }
+}
+
+#[test]
 fn a_subscription_made_after_unsubscribing_is_a_new_one() {
     on_any_shards(|broker| {
         broker.client(V5, "p").retain("r", "kept");
