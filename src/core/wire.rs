@@ -146,9 +146,8 @@ impl Wire {
         let publication = fan.publication;
         let payload = publication.payload();
         let version = conn.version;
-        let fits = |head: &PublishHead<'_>| {
-            publish_len(version, head, payload.len()) <= conn.maximum_packet_size as usize
-        };
+        let fits =
+            |head: &PublishHead<'_>| publish_len(version, head, payload.len()) <= conn.maximum_packet_size as usize;
         let named = head(fan, how, self.now);
         let (alias, known) = conn.alias_for(publication.topic());
         let topic = if known { "" } else { publication.topic() };
