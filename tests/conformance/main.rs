@@ -3,9 +3,16 @@
 
 mod broker;
 
+mod connack;
 mod connect;
 mod disconnect;
+mod flow;
+mod flow_size;
+mod format;
 mod limits;
+mod publish;
+mod publish_properties;
+mod publish_retained;
 mod retained;
 mod shared;
 mod subscribe;
