@@ -424,7 +424,8 @@ fn auth_without_an_authentication_method_is_a_protocol_error() {
     on_any_shards(|broker| {
         let (mut client, ack) = broker.connect(Connect::new(V5, "c"));
         assert_eq!(ack.properties.find(id::AUTHENTICATION_METHOD), None);
-        client.send(Packet::Auth(Reasoned { reason: 0x19, properties: Properties::new() }));
+        let properties = Properties::new().text(id::AUTHENTICATION_METHOD, "SCRAM-SHA-1");
+        client.send(Packet::Auth(Reasoned { reason: 0x19, properties }));
         client.expect_dismissal(0x82);
     });
 }

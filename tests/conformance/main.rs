@@ -3,10 +3,21 @@
 
 mod broker;
 
+mod connack;
 mod connect;
 mod disconnect;
+mod flow;
+mod flow_size;
+mod format;
 mod limits;
+mod publish;
+mod publish_properties;
+mod publish_retained;
+mod qos;
+mod qos_redelivery;
 mod retained;
+mod session;
+mod session_will;
 mod shared;
 mod subscribe;
 mod sys;
