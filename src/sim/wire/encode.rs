@@ -48,7 +48,14 @@ pub fn encode(packet: &Packet, version: ProtocolVersion) -> Vec<u8> {
         Packet::PingReq => 0xC0,
         Packet::PingResp => 0xD0,
         Packet::Disconnect(reasoned) => put_reasoned(&mut body, reasoned, v5, 0xE0),
-        Packet::Auth(reasoned) => put_reasoned(&mut body, reasoned, v5, 0xF0),
+        Packet::Auth(reasoned) => {
+            // Unlike the others, its property length may be left out only together with the reason.
+            if reasoned.reason != 0 || !reasoned.properties.0.is_empty() {
+                body.push(reasoned.reason);
+                put_properties(&mut body, &reasoned.properties, v5);
+            }
+            0xF0
+        }
     };
     frame(first, &body)
 }
