@@ -104,9 +104,9 @@ step_fuzz() {
     local target passed=0 failed=0
     for target in $(cargo_fuzz list --fuzz-dir tests/fuzz); do
         # What a run finds goes to the first directory, so that the committed corpus stays as it is.
-        mkdir -p "target/fuzz-corpus/$target" "tests/fuzz/corpus/$target"
+        mkdir -p "target/fuzz-corpus/$target"
         if cargo_fuzz run --fuzz-dir tests/fuzz --sanitizer "$sanitizer" "$target" \
-            "target/fuzz-corpus/$target" "tests/fuzz/corpus/$target" -- \
+            "target/fuzz-corpus/$target" tests/fuzz/seeds -- \
             -max_total_time="$fuzz_seconds" -timeout=5 -rss_limit_mb=1024 -print_final_stats=1; then
             passed=$((passed + 1))
             echo "ok fuzz/$target"
