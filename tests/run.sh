@@ -79,11 +79,12 @@ step_unit() {
 }
 
 step_build() {
-    cargo build --release --locked
+    cargo build --release --locked --bin ringmq
 }
 
 step_simulator() {
-    cargo run --release --locked --bin ringmq-sim -- --fixed --seconds "$simulator_seconds"
+    # The development build: a failure unwinds, so that it is told with its seed, and assertions are on.
+    cargo run --locked --bin ringmq-sim -- --fixed --seconds "$simulator_seconds"
 }
 
 has_fuzz_targets() { [ -f tests/fuzz/Cargo.toml ]; }
