@@ -11,11 +11,11 @@ use ringmq::sim::subject;
 use ringmq::sim::wire::{self, Ack, Codes, ConnAck, Connect, Packet, Publish, Reasoned, Subscribe};
 use ringmq::sim::world::{Chunks, Conditions, LinkId, World};
 
+pub use ringmq::sim::wire::QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 pub use ringmq::sim::wire::{
     Properties, ProtocolVersion, QoS, RetainHandling, SubscriptionOptions, Unsubscribe, Value, Will, id,
 };
 pub use ringmq::sim::wire::{ProtocolVersion::V5, ProtocolVersion::V31, ProtocolVersion::V311};
-pub use ringmq::sim::wire::QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 
 /// Every version that most statements bind.
 pub const BOTH: [ProtocolVersion; 2] = [V311, V5];
