@@ -25,8 +25,7 @@ impl Core {
         }
         let session = self.wire.conns[id.slot].session;
         if publish.qos == QoS::ExactlyOnce && self.is_repeated(session, publish.packet_id) {
-            self.acknowledge_repeated(session, publish.packet_id);
-            return Flow::Continue;
+            return self.take_repeated(id, publish);
         }
         let plain = publish.properties.forwards_as_is && publish.properties.topic_alias.is_none();
         if plain {
@@ -269,6 +268,17 @@ impl Core {
     /// The message of this identifier was taken before; its PUBREL has not come.
     fn is_repeated(&self, session: u32, packet_id: u16) -> bool {
         self.sessions[session].receiving.as_ref().is_some_and(|ids| ids.contains(packet_id))
+    }
+
+    /// A PUBLISH that came before. On a new connection it may be what sets a topic alias.
+    fn take_repeated(&mut self, id: ConnId, publish: &Publish<'_>) -> Flow {
+        if publish.properties.topic_alias.is_some()
+            && let Err((code, why)) = self.resolve_topic(id, publish, &mut Vec::new())
+        {
+            return self.protocol_error(id, code, why);
+        }
+        self.acknowledge_repeated(self.wire.conns[id.slot].session, publish.packet_id);
+        Flow::Continue
     }
 
     /// PUBREC again [MQTT-4.3.3-10], unless the first one has yet to come: then that one serves.
