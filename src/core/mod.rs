@@ -147,6 +147,8 @@ pub struct Core {
     stalled: Vec<ConnId>,
     /// SUBACKs that wait for the owners of their filters.
     announcing: Slab<subscribe::Announcing>,
+    /// Number of the question for retained messages that was asked last.
+    asked_last: u32,
     /// Where the turn stands in each shared subscription that is published to from here.
     turns: HashMap<u64, shared::Turn>,
     random: fastrand::Rng,
@@ -189,6 +191,7 @@ impl Core {
             noted: Vec::new(),
             stalled: Vec::new(),
             announcing: Slab::new(),
+            asked_last: 0,
             turns: HashMap::new(),
             random: fastrand::Rng::with_seed(seed),
             stopping: false,

@@ -139,6 +139,6 @@ pub struct ReplayId {
     pub session: u32,
     /// Generation of that slot.
     pub generation: u32,
-    /// Number of the replay.
+    /// Number of the question, another for each that the shard asks.
     pub number: u32,
 }

@@ -171,10 +171,13 @@ impl Core {
 
     fn ask_retained(&mut self, slot: u32) {
         let generation = self.session_key(slot).generation;
+        self.asked_last = self.asked_last.wrapping_add(1);
+        let number = self.asked_last;
         let Some(replays) = &mut self.sessions[slot].replays else { return };
         let Some(replay) = replays.waiting.front_mut() else { return };
         replay.asked = true;
-        let id = ReplayId { session: slot, generation, number: replays.number };
+        replays.number = number;
+        let id = ReplayId { session: slot, generation, number };
         let (shard, filter, cursor) = (replay.shard, replay.filter.clone(), std::mem::take(&mut replay.cursor));
         if shard == self.shard {
             let (messages, more) = self.scan_retained(&filter, cursor);
@@ -213,8 +216,7 @@ impl Core {
         let Some(replays) = session.replays.as_mut().filter(|replays| replays.number == id.number) else {
             return false;
         };
-        replays.number = replays.number.wrapping_add(1);
-        let Some(replay) = replays.waiting.front_mut() else { return false };
+        let Some(replay) = replays.waiting.front_mut().filter(|replay| replay.asked) else { return false };
         replay.asked = false;
         replay.batch.extend(messages);
         match more {

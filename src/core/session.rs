@@ -271,7 +271,7 @@ pub struct Replays {
     pub waiting: VecDeque<Replay>,
     /// Retained messages that were also delivered live meanwhile: what the store still sends of those topics is old.
     pub live: HashSet<u64>,
-    /// Tells a late answer of an earlier replay from the one that is awaited.
+    /// Number of the question asked last: tells a late answer to an earlier one from that which is awaited.
     pub number: u32,
 }
 

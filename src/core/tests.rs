@@ -9,6 +9,7 @@ use crate::codec::{
 };
 
 mod input;
+mod replays;
 
 struct Broker {
     cores: Vec<Core>,

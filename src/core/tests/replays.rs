@@ -1,0 +1,44 @@
+//! Replays of retained messages: what they answer, how often, and at whose cost.
+
+use super::*;
+
+fn retain(broker: &mut Broker, publisher: Client, topic: &str) {
+    broker.publish_head(publisher, PublishHead { topic, retain: true, ..PublishHead::default() }, b"x");
+}
+
+/// Topics `{name}/0`, `{name}/1` … whose retained messages live on one shard.
+fn topics_on(broker: &Broker, shard: u16, name: &str) -> impl Iterator<Item = String> {
+    let shared = broker.cores[0].shared.clone();
+    let shards = broker.cores.len() as u64;
+    (0..)
+        .map(move |number| format!("{name}/{number}"))
+        .filter(move |topic| (crate::index::topic_hash(&shared.seed, topic) >> 32) % shards == u64::from(shard))
+}
+
+#[test]
+fn an_answer_to_the_replay_of_an_earlier_connection_is_not_taken_for_that_of_a_later_one() {
+    let mut broker = Broker::new(2);
+    let publisher = broker.connect("p", ProtocolVersion::V311);
+    let (old, new) = (topics_on(&broker, 1, "old").next().unwrap(), topics_on(&broker, 1, "new").next().unwrap());
+    retain(&mut broker, publisher, &old);
+    retain(&mut broker, publisher, &new);
+    let id = client_on(&broker, 0, "s");
+    let options = SubscriptionOptions::default();
+    let version = ProtocolVersion::V5;
+    // Filters that exist already need no announcement: only the replays' notes are under way below.
+    let other = broker.connect(&client_on(&broker, 0, "o"), version);
+    broker.subscribe(other, &old, QoS::AtMostOnce);
+    broker.subscribe(other, &new, QoS::AtMostOnce);
+    let first = broker.connect(&id, version);
+    broker.cores[0].receive(broker.now, first.conn, &subscribe_bytes(version, &old, options, None));
+    broker.cores[0].disconnected(broker.now, first.conn, TransportEnd::EndOfStream);
+    let second = broker.cores[0].open(broker.now, 0).expect("accepted");
+    let mut bytes = Vec::new();
+    encode(&Packet::Connect(Box::new(connect_packet(&id, version))), version, &mut bytes);
+    bytes.extend(subscribe_bytes(version, &new, options, None));
+    broker.cores[0].receive(broker.now, second, &bytes);
+    broker.settle();
+    let received = broker.read(Client { shard: 0, conn: second, version });
+    let expected = ["CONNACK 0 true".to_string(), "SUBACK [0]".into(), format!("PUBLISH {new} q0 id0 dup0 r1 x")];
+    assert_eq!(received, expected);
+}
