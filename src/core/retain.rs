@@ -110,10 +110,8 @@ impl Core {
     /// The subscription is gone: what it would still be sent is not wanted any more.
     pub(super) fn stop_replay(&mut self, slot: u32, filter: &str) {
         let Some(replays) = &mut self.sessions[slot].replays else { return };
+        // If one was under way, its batch finds none that asked; another that is goes on where it stands.
         replays.waiting.retain(|replay| *replay.filter != *filter);
-        // A batch that is on its way belongs to nobody now.
-        replays.number = replays.number.wrapping_add(1);
-        replays.waiting.iter_mut().for_each(|replay| replay.asked = false);
         if replays.waiting.is_empty() {
             self.sessions[slot].replays = None;
         } else {

@@ -42,3 +42,38 @@ fn an_answer_to_the_replay_of_an_earlier_connection_is_not_taken_for_that_of_a_l
     let expected = ["CONNACK 0 true".to_string(), "SUBACK [0]".into(), format!("PUBLISH {new} q0 id0 dup0 r1 x")];
     assert_eq!(received, expected);
 }
+
+#[test]
+fn unsubscribing_from_something_else_does_not_start_a_replay_anew() {
+    let mut broker = Broker::new(2);
+    let publisher = broker.connect("p", ProtocolVersion::V311);
+    let topics: Vec<String> = topics_on(&broker, 1, "r").take(300).collect();
+    topics.iter().for_each(|topic| retain(&mut broker, publisher, topic));
+    let client = broker.connect(&client_on(&broker, 0, "s"), ProtocolVersion::V5);
+    broker.subscribe(client, "other", QoS::AtMostOnce);
+    let version = client.version;
+    broker.cores[0].receive(broker.now, client.conn, &subscribe_bytes(version, "r/+", Default::default(), None));
+    let payload = filter_payload("other");
+    let mut unsubscribe = Vec::new();
+    encode(&unsubscribe_packet(&payload), version, &mut unsubscribe);
+    // One note at a time, so that the UNSUBSCRIBE finds the replay in its midst, a batch under way.
+    for step in 0.. {
+        if step == 6 {
+            broker.cores[0].receive(broker.now, client.conn, &unsubscribe);
+        }
+        let mut moved = false;
+        for (from, to) in [(0, 1), (1, 0)] {
+            if let Some(note) = broker.cores[from].outbox(ShardId(to)).pop_front() {
+                moved = true;
+                broker.cores[usize::from(to)].mesh(broker.now, ShardId(from as u16), note);
+            }
+        }
+        if !moved {
+            assert!(step > 6, "the replay takes longer than this");
+            break;
+        }
+    }
+    let received = broker.read(client);
+    let retained: Vec<&String> = received.iter().filter(|packet| packet.starts_with("PUBLISH")).collect();
+    assert_eq!(retained.len(), 300, "each once");
+}
