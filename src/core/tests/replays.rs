@@ -77,3 +77,26 @@ fn unsubscribing_from_something_else_does_not_start_a_replay_anew() {
     let retained: Vec<&String> = received.iter().filter(|packet| packet.starts_with("PUBLISH")).collect();
     assert_eq!(retained.len(), 300, "each once");
 }
+
+#[test]
+fn subscribing_again_and_again_does_not_pile_up_replays() {
+    let limits = Limits { output_bytes_max: 10, ..Limits::default() };
+    let mut broker = Broker::with(1, limits);
+    let publisher = broker.connect("p", ProtocolVersion::V311);
+    retain(&mut broker, publisher, "r/1");
+    retain(&mut broker, publisher, "r/2");
+    let client = broker.connect("s", ProtocolVersion::V5);
+    // It reads nothing; its packets are handled as they would be with room in the sockets.
+    for _ in 0..1000 {
+        broker.subscribe(client, "r/+", QoS::AtMostOnce);
+        broker.cores[0].wire.conns[client.conn.slot].stalled = false;
+    }
+    let session = broker.cores[0].wire.conns[client.conn.slot].session;
+    let waiting = broker.cores[0].sessions[session].replays.as_ref().map_or(0, |replays| replays.waiting.len());
+    assert!(waiting <= 4, "{waiting} replays wait");
+    let received: Vec<String> =
+        std::iter::repeat_with(|| broker.read(client)).take_while(|r| !r.is_empty()).flatten().collect();
+    let last_suback = received.iter().rposition(|packet| packet.starts_with("SUBACK"));
+    let after = &received[last_suback.expect("each is answered")..];
+    assert_eq!(after.iter().filter(|packet| packet.contains("r/2")).count(), 1, "the last one is replayed in full");
+}
