@@ -149,6 +149,8 @@ pub struct Core {
     announcing: Slab<subscribe::Announcing>,
     /// Number of the question for retained messages that was asked last.
     asked_last: u32,
+    /// Sessions whose replays search this shard, one after the other, a piece in each turn.
+    scans: VecDeque<Key>,
     /// Where the turn stands in each shared subscription that is published to from here.
     turns: HashMap<u64, shared::Turn>,
     random: fastrand::Rng,
@@ -192,6 +194,7 @@ impl Core {
             stalled: Vec::new(),
             announcing: Slab::new(),
             asked_last: 0,
+            scans: VecDeque::new(),
             turns: HashMap::new(),
             random: fastrand::Rng::with_seed(seed),
             stopping: false,
@@ -390,10 +393,11 @@ impl Engine for Core {
             self.fire(timer);
         }
         self.scratch.due = due;
+        self.scan_on();
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        self.wheel.next_deadline()
+        if self.scans.is_empty() { self.wheel.next_deadline() } else { Some(self.wire.now) }
     }
 
     fn poll_dirty(&mut self) -> Option<ConnId> {

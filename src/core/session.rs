@@ -273,6 +273,8 @@ pub struct Replays {
     pub live: HashSet<u64>,
     /// Number of the question asked last: tells a late answer to an earlier one from that which is awaited.
     pub number: u32,
+    /// It waits for its turn to search this shard.
+    pub scans_later: bool,
 }
 
 /// The replay of one subscription: asks one shard after the other, a batch at a time.
