@@ -9,6 +9,7 @@ use crate::codec::{
 };
 
 mod input;
+mod lives;
 mod replays;
 
 struct Broker {
