@@ -11,6 +11,7 @@ use crate::codec::{
 mod input;
 mod lives;
 mod replays;
+mod sharing;
 
 struct Broker {
     cores: Vec<Core>,
