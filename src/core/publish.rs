@@ -153,7 +153,7 @@ impl Core {
         let routed = self.route(publication, session, ticket);
         let waiting = self.sessions[session].acks.as_ref().is_some_and(|acks| !acks.waiting.is_empty());
         if routed.waits == 0 && !waiting {
-            self.acknowledge(session, publish.packet_id, publish.qos, routed.outcome);
+            self.acknowledge(session, publish.packet_id, publish.qos, routed.outcome, None);
         } else {
             let acks = self.sessions[session].acks.get_or_insert_default();
             let ack = Ack {
@@ -161,6 +161,7 @@ impl Core {
                 qos: publish.qos,
                 waits: routed.waits,
                 owed: true,
+                refused_for: None,
                 outcome: routed.outcome,
             };
             acks.waiting.push_back(ack);
@@ -190,12 +191,14 @@ impl Core {
         if self.sessions[session].acks.as_ref().is_some_and(|acks| !acks.waiting.is_empty()) {
             // Earlier acknowledgements wait: this one keeps its place behind them.
             let outcome = Outcome { matched: true, refused: true };
+            let refused_for = Some(code);
             let acks = self.sessions[session].acks.get_or_insert_default();
             acks.waiting.push_back(Ack {
                 packet_id: publish.packet_id,
                 qos: publish.qos,
                 waits: 0,
                 owed: true,
+                refused_for,
                 outcome,
             });
             if publish.qos == QoS::ExactlyOnce {
@@ -233,7 +236,7 @@ impl Core {
             let Some(ack) = acks.waiting.pop_front() else { break };
             acks.first = acks.first.wrapping_add(1);
             if ack.owed {
-                self.acknowledge(slot, ack.packet_id, ack.qos, ack.outcome);
+                self.acknowledge(slot, ack.packet_id, ack.qos, ack.outcome, ack.refused_for);
             } else if ack.qos == QoS::ExactlyOnce && ack.outcome.refused {
                 // The publisher will send it again, and then it is a new message.
                 self.sessions[slot].receiving.as_mut().map(|ids| ids.remove(ack.packet_id));
@@ -249,9 +252,9 @@ impl Core {
     }
 
     /// PUBACK [MQTT-4.3.2-4] or PUBREC [MQTT-4.3.3-8]: every session that should get the message has it.
-    fn acknowledge(&mut self, slot: u32, packet_id: u16, qos: QoS, outcome: Outcome) {
+    fn acknowledge(&mut self, slot: u32, packet_id: u16, qos: QoS, outcome: Outcome, refused_for: Option<ReasonCode>) {
         let reason = match outcome {
-            Outcome { refused: true, .. } => ReasonCode::QuotaExceeded,
+            Outcome { refused: true, .. } => refused_for.unwrap_or(ReasonCode::QuotaExceeded),
             Outcome { matched: false, .. } => ReasonCode::NoMatchingSubscribers,
             _ => ReasonCode::Success,
         };

@@ -4,7 +4,7 @@
 //! shared subscriptions, a retained replay in progress) is boxed when it comes up and freed when it is empty.
 
 use super::message::Message;
-use crate::codec::QoS;
+use crate::codec::{QoS, ReasonCode};
 use crate::engine::{Time, TransportEnd};
 use crate::index::{FilterId, ScanCursor};
 use smallvec::SmallVec;
@@ -233,6 +233,8 @@ pub struct Ack {
     pub waits: u32,
     /// The PUBLISH came, or came again, on the present connection: only then is it answered there.
     pub owed: bool,
+    /// Why the PUBLISH itself was refused, if it was.
+    pub refused_for: Option<ReasonCode>,
     /// What came together so far.
     pub outcome: Outcome,
 }

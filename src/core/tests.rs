@@ -9,6 +9,7 @@ use crate::codec::{
 };
 
 mod input;
+mod limits;
 mod lives;
 mod replays;
 mod sharing;

@@ -1,0 +1,27 @@
+//! Limits, ours and the clients', and what is said when they are met.
+
+use super::*;
+use crate::config::QueueFull;
+
+#[test]
+fn a_refusal_keeps_its_reason_behind_acknowledgements_that_wait() {
+    let mut broker = Broker::new(2);
+    let subscriber = broker.connect(&client_on(&broker, 1, "s"), ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    let publisher = broker.connect(&client_on(&broker, 0, "p"), ProtocolVersion::V5);
+    broker.read(publisher);
+    let mut bytes = Vec::new();
+    for (topic, packet_id, qos) in [("t", 1, 1), ("$SYS/x", 2, 1), ("$SYS/x", 3, 2)] {
+        let qos = QoS::from_bits(qos).unwrap();
+        bytes.extend(publish_bytes(
+            ProtocolVersion::V5,
+            PublishHead { topic, packet_id, qos, ..Default::default() },
+            b"",
+        ));
+    }
+    broker.cores[0].receive(broker.now, publisher.conn, &bytes);
+    broker.settle();
+    assert_eq!(broker.read(publisher), ["PUBACK 1 0", "PUBACK 2 135", "PUBREC 3 135"]);
+    broker.publish(publisher, "t", QoS::ExactlyOnce, 3, b"");
+    assert_eq!(broker.read(publisher), ["PUBREC 3 0"], "the refused identifier is free again");
+}
