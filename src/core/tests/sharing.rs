@@ -5,31 +5,26 @@ use crate::config::SharedStrategy;
 
 #[test]
 fn a_message_may_match_more_shared_subscriptions_than_fit_a_small_number() {
-    let limits = Limits { subscriptions_per_client_max: 100_000, ..Limits::default() };
+    let limits = Limits { subscriptions_per_client_max: 100_000, packet_bytes_max: 10_000_000, ..Limits::default() };
     let mut broker = Broker::with(2, limits);
     let member = broker.connect(&client_on(&broker, 1, "m"), ProtocolVersion::V5);
     let mut payload = Vec::new();
+    let levels = |wildcards: u32| (0..16).map(move |level| if wildcards >> level & 1 == 1 { "/+" } else { "/a" });
     for number in 0..65_536 {
-        let filter = format!("$share/g{number}/t");
+        let filter = format!("$share/g/t{}", levels(number).collect::<String>());
         crate::codec::FilterRequest { filter: &filter, options: SubscriptionOptions::default() }.put(&mut payload);
     }
-    for payload in payload.chunks(payload.len()) {
-        let subscribe = crate::codec::Subscribe {
-            packet_id: 1,
-            subscription_identifier: None,
-            user_properties: Default::default(),
-            filters: crate::codec::Filters { payload, with_options: true },
-        };
-        let mut bytes = Vec::new();
-        encode(&Packet::Subscribe(subscribe), ProtocolVersion::V5, &mut bytes);
-        let limits = Limits { packet_bytes_max: 10_000_000, ..(*broker.cores[1].limits).clone() };
-        broker.cores[1].limits = Arc::new(limits);
-        broker.cores[1].receive(broker.now, member.conn, &bytes);
-        broker.settle();
-    }
+    let subscribe = crate::codec::Subscribe {
+        packet_id: 1,
+        subscription_identifier: None,
+        user_properties: Default::default(),
+        filters: crate::codec::Filters { payload: &payload, with_options: true },
+    };
+    broker.send(member, &Packet::Subscribe(subscribe));
     let publisher = broker.connect(&client_on(&broker, 0, "p"), ProtocolVersion::V5);
     broker.read(publisher);
-    let head = PublishHead { topic: "t", qos: QoS::AtLeastOnce, packet_id: 1, ..PublishHead::default() };
+    let topic = format!("t{}", levels(0).collect::<String>());
+    let head = PublishHead { topic: &topic, qos: QoS::AtLeastOnce, packet_id: 1, ..PublishHead::default() };
     let bytes = publish_bytes(ProtocolVersion::V5, head, b"");
     broker.cores[0].receive(broker.now, publisher.conn, &bytes);
     assert!(broker.read(publisher).is_empty(), "no member has it yet");
