@@ -25,3 +25,20 @@ fn a_refusal_keeps_its_reason_behind_acknowledgements_that_wait() {
     broker.publish(publisher, "t", QoS::ExactlyOnce, 3, b"");
     assert_eq!(broker.read(publisher), ["PUBREC 3 0"], "the refused identifier is free again");
 }
+
+#[test]
+fn a_message_that_no_queue_could_hold_empties_none() {
+    let limits = Limits { queue_bytes_max: 1000, ..Limits::default() };
+    let mut broker =
+        Broker::built(1, limits, MqttOptions { queue_full: QueueFull::DropOldest, ..MqttOptions::default() });
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    broker.hang_up(subscriber);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 1, b"kept");
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 2, &[0; 2000]);
+    assert_eq!(broker.read(publisher)[1..], ["PUBACK 1 0", "PUBACK 2 151"]);
+    assert_eq!(broker.cores[0].counters().queued.load(), 1);
+    assert_eq!(broker.cores[0].counters().dropped[counters::DropReason::QueueBytes as usize].load(), 1);
+    broker.check();
+}
