@@ -146,15 +146,19 @@ impl Wire {
         let publication = fan.publication;
         let payload = publication.payload();
         let (alias, known) = conn.alias_for(publication.topic());
-        let head = PublishHead {
+        let mut head = PublishHead {
             topic: if known { "" } else { publication.topic() },
             topic_alias: alias,
             ..head(fan, how, self.now)
         };
-        if publish_len(conn.version, &head, payload.len()) > conn.maximum_packet_size as usize {
+        let fits = |head: &_| publish_len(conn.version, head, payload.len()) <= conn.maximum_packet_size as usize;
+        if !known && !fits(&head) {
+            head.topic_alias = None;
+        }
+        if !fits(&head) {
             return Err(TooLarge);
         }
-        if let (Some(alias), false) = (alias, known) {
+        if let (Some(alias), false) = (head.topic_alias, known) {
             conn.give_alias(publication.topic(), alias);
         }
         let version = conn.version;

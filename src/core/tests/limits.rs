@@ -42,3 +42,24 @@ fn a_message_that_no_queue_could_hold_empties_none() {
     assert_eq!(broker.cores[0].counters().dropped[counters::DropReason::QueueBytes as usize].load(), 1);
     broker.check();
 }
+
+#[test]
+fn a_packet_that_only_its_new_alias_makes_too_large_is_sent_without() {
+    let mut broker = Broker::new(1);
+    // 2 bytes of fixed header, 2 + 1 of topic, 1 of property length, 94 of payload.
+    let properties = ConnectProperties {
+        maximum_packet_size: Some(100),
+        topic_alias_maximum: Some(10),
+        ..ConnectProperties::default()
+    };
+    let subscriber = broker.connect_as(Connect { properties, ..connect_packet("s", ProtocolVersion::V5) });
+    broker.subscribe(subscriber, "t", QoS::AtMostOnce);
+    broker.read(subscriber);
+    let publisher = broker.connect("p", ProtocolVersion::V311);
+    for len in [94, 95, 91] {
+        broker.publish(publisher, "t", QoS::AtMostOnce, 0, &[b'x'; 95][..len]);
+    }
+    assert_eq!(broker.read(subscriber).len(), 2);
+    let dropped = &broker.cores[0].counters().dropped[counters::DropReason::PacketTooLarge as usize];
+    assert_eq!(dropped.load(), 1);
+}
