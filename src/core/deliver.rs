@@ -99,8 +99,13 @@ impl Core {
     fn enqueue(&mut self, slot: u32, delivery: Delivery) -> Outcome {
         let total = self.queued_bytes_of_all_shards();
         let limits = &self.limits;
-        let queue = self.sessions[slot].queue.get_or_insert_default();
         let size = delivery.message.size();
+        if size > limits.queue_bytes_max {
+            // No room can be made for it.
+            self.counters.drop_delivery(DropReason::QueueBytes);
+            return REFUSED;
+        }
+        let queue = self.sessions[slot].queue.get_or_insert_default();
         loop {
             let reason = if queue.deliveries.len() >= limits.queue_messages_max as usize {
                 DropReason::QueueMessages
@@ -113,10 +118,12 @@ impl Core {
             } else {
                 break;
             };
-            self.counters.drop_delivery(reason);
+            // What has expired at the front was in nobody's way before [MQTT-3.3.2-5].
+            let expired = queue.deliveries.front().is_some_and(|oldest| oldest.message.is_expired(self.wire.now));
+            self.counters.drop_delivery(if expired { DropReason::Expired } else { reason });
             let oldest = match self.mqtt.queue_full {
-                QueueFull::DropOldest => queue.deliveries.pop_front(),
-                QueueFull::Refuse => None,
+                QueueFull::Refuse if !expired => None,
+                _ => queue.deliveries.pop_front(),
             };
             let Some(oldest) = oldest else { return REFUSED };
             queue.bytes -= oldest.message.size();

@@ -76,7 +76,10 @@ impl Core {
         }
         self.counters.reassembly_bytes.sub(held as u64);
         if incomplete {
-            return self.keep_tail(id.slot, &tail);
+            // Put back as it is: to copy it with each piece would make a large packet cost the square of its size.
+            self.counters.reassembly_bytes.add(tail.len() as u64);
+            self.wire.conns[id.slot].tail = tail;
+            return;
         }
         let before_connect = self.wire.conns[id.slot].phase == Phase::AwaitsConnect;
         if before_connect {
@@ -120,6 +123,12 @@ impl Core {
                     }
                 }
                 Ok(Framed::Incomplete { .. }) => {
+                    let begun = bytes[at] >> 4;
+                    if begun != packet_type::CONNECT && self.wire.conns[id.slot].phase == Phase::AwaitsConnect {
+                        // Not to be waited for, nor kept: nobody has said who he is.
+                        self.close_silently(id, "the first packet is not a CONNECT");
+                        return bytes.len();
+                    }
                     if unchecked > 0 {
                         self.stall_if_behind(id);
                     }
@@ -267,6 +276,8 @@ impl Core {
         }
         let conn = &mut self.wire.conns[id.slot];
         conn.stalled = false;
+        // While nobody listened it could not be heard.
+        conn.last_seen = self.wire.now;
         let tail = std::mem::take(&mut conn.tail);
         self.counters.reassembly_bytes.sub(tail.len() as u64);
         let used = self.handle_packets(id, &tail);

@@ -7,16 +7,19 @@ use super::Core;
 use super::message::Message;
 use super::note::{Note, ReplayId, Ticket};
 use super::route::{Routed, granted};
-use super::session::{Outcome, Replay, Session};
+use super::session::{Outcome, Replay, Replays, Session};
 use super::wire::{Fan, How};
 use crate::codec::QoS;
 use crate::index::{ScanCursor, ScanEnd};
 use crate::slab::Key;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// How many retained topics are looked at for one batch of a replay.
 const BATCH_TOPICS: usize = 64;
+
+/// How many batches of its own messages a shard looks for before it does something else.
+const SCANS_MAX: usize = 16;
 
 /// Behind how many topics delivered live during a replay it stops telling old from new.
 const LIVE_TOPICS_MAX: usize = 4096;
@@ -31,7 +34,7 @@ impl Core {
         } else {
             let message = fan.message().clone();
             self.note(home, Note::Retain { message, ticket });
-            routed.waits += u16::from(ticket.is_some());
+            routed.waits += u32::from(ticket.is_some());
         }
     }
 
@@ -102,7 +105,12 @@ impl Core {
         if replays.is_empty() {
             return;
         }
-        self.sessions[slot].replays.get_or_insert_default().waiting.extend(replays);
+        let session = &mut self.sessions[slot];
+        let present = session.replays.get_or_insert_default();
+        present.waiting.extend(replays);
+        if present.waiting.len() > 2 * session.filters.len() {
+            present.drop_repeated();
+        }
         self.replay(slot);
     }
 
@@ -124,6 +132,7 @@ impl Core {
 
     /// Goes on with a session's replays as far as its window and its connection allow.
     pub(super) fn replay(&mut self, slot: u32) {
+        let mut scans = 0;
         loop {
             let session = &mut self.sessions[slot];
             let Some(replays) = &mut session.replays else { return };
@@ -142,9 +151,27 @@ impl Core {
                 return;
             } else if replay.shard >= replay.shard_end {
                 replays.waiting.pop_front();
+            } else if replays.scans_later {
+                return;
+            } else if scans == SCANS_MAX && replay.shard == self.shard {
+                // A filter may match little of very much.
+                replays.scans_later = true;
+                self.scans.push_back(self.session_key(slot));
+                return;
             } else {
+                scans += 1;
                 self.ask_retained(slot);
             }
+        }
+    }
+
+    /// Goes on with the replay that has waited longest for its turn to search this shard.
+    pub(super) fn scan_on(&mut self) {
+        let Some(key) = self.scans.pop_front() else { return };
+        let session = self.sessions.get_key_mut(key).filter(|session| session.is_connected());
+        if let Some(replays) = session.and_then(|session| session.replays.as_mut()) {
+            replays.scans_later = false;
+            self.replay(key.slot);
         }
     }
 
@@ -259,6 +286,24 @@ impl Session {
     pub(super) fn pause_replays(&mut self) {
         if let Some(replays) = &mut self.replays {
             replays.awaited = 0;
+            replays.scans_later = false;
         }
+    }
+}
+
+impl Replays {
+    /// A client may subscribe to the same again and again without reading what it gets: of the replays that have
+    /// not begun, the last of each filter does for all.
+    fn drop_repeated(&mut self) {
+        let first = self.waiting.pop_front();
+        let mut filters = HashSet::new();
+        let mut kept = VecDeque::new();
+        for replay in std::mem::take(&mut self.waiting).into_iter().rev() {
+            if filters.insert(replay.filter.clone()) {
+                kept.push_front(replay);
+            }
+        }
+        first.into_iter().for_each(|first| kept.push_front(first));
+        self.waiting = kept;
     }
 }

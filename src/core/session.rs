@@ -37,6 +37,8 @@ pub struct Session {
     pub mark: Mark,
     /// When an offline session ends; meaningless while connected.
     pub expires: Time,
+    /// When the timer that counts for this session fires; `u64::MAX` when there is none.
+    pub looked_at: Time,
     /// Exact and wildcard subscriptions.
     pub filters: Vec<FilterId>,
     /// Deliveries sent and not finished, in the order they were sent.
@@ -227,8 +229,8 @@ pub struct Ack {
     pub packet_id: u16,
     /// QoS of the PUBLISH.
     pub qos: QoS,
-    /// How many shards have not answered.
-    pub waits: u16,
+    /// How many answers of other shards are to come: one for each, and one for each shared subscription.
+    pub waits: u32,
     /// The PUBLISH came, or came again, on the present connection: only then is it answered there.
     pub owed: bool,
     /// What came together so far.
@@ -275,6 +277,8 @@ pub struct Replays {
     pub live: HashSet<u64>,
     /// Number of the batch that was asked for and has not come; 0 for none.
     pub awaited: u32,
+    /// It waits for its turn to search this shard.
+    pub scans_later: bool,
 }
 
 /// The replay of one subscription: asks one shard after the other, a batch at a time.
@@ -331,6 +335,7 @@ impl Session {
             last_packet_id: 0,
             mark: Mark::default(),
             expires: Time(0),
+            looked_at: Time(u64::MAX),
             filters: Vec::new(),
             inflight: VecDeque::new(),
             queue: None,

@@ -1,0 +1,85 @@
+//! How long things live: timers, sessions, wills, messages that expire.
+
+use super::*;
+use crate::codec::{PublishProperties, Will};
+
+#[test]
+fn a_client_that_comes_and_goes_leaves_no_pile_of_timers() {
+    let mut broker = Broker::new(1);
+    let long = ConnectProperties { session_expiry_interval: Some(1_000_000), ..ConnectProperties::default() };
+    let will = Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "w",
+        payload: b"",
+        delay_interval: 500_000,
+        properties: PublishProperties::EMPTY,
+    };
+    for _ in 0..10_000 {
+        let packet = Connect {
+            keep_alive: 65_535,
+            will: Some(will.clone()),
+            properties: long.clone(),
+            ..connect_packet("c", ProtocolVersion::V5)
+        };
+        let client = broker.connect_as(packet);
+        broker.hang_up(client);
+        broker.pass(Duration::from_secs(1));
+    }
+    let timers = broker.cores[0].wheel.len();
+    assert!(timers < 1000, "{timers} timers of one client");
+    broker.pass(Duration::from_secs(499_998));
+    assert_eq!(broker.cores[0].counters().wills_published.load(), 0);
+    broker.pass(Duration::from_secs(3));
+    assert_eq!(broker.cores[0].counters().wills_published.load(), 1);
+    assert_eq!(broker.cores[0].counters().sessions.load(), 1);
+    broker.pass(Duration::from_secs(500_000));
+    assert_eq!(broker.cores[0].counters().sessions.load(), 0);
+    assert_eq!(broker.cores[0].wheel.len(), 0);
+}
+
+#[test]
+fn a_session_ends_on_time_though_its_expiry_was_longer_before() {
+    let mut broker = Broker::new(1);
+    for (seconds, sessions) in [(1000, 1), (10, 0)] {
+        let properties = ConnectProperties { session_expiry_interval: Some(seconds), ..ConnectProperties::default() };
+        let client = broker.connect_as(Connect { properties, ..connect_packet("c", ProtocolVersion::V5) });
+        broker.hang_up(client);
+        broker.pass(Duration::from_secs(11));
+        assert_eq!(broker.cores[0].counters().sessions.load(), sessions);
+    }
+    assert_eq!(broker.cores[0].shared.offline_sessions.load(Relaxed), 0);
+}
+
+#[test]
+fn only_clients_that_can_be_told_get_the_servers_keep_alive() {
+    let limits = Limits { keep_alive_max: 10, ..Limits::default() };
+    let mut broker = Broker::with(1, limits);
+    for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        broker.connect_as(Connect { keep_alive: 100, ..connect_packet(&format!("{version:?}"), version) });
+    }
+    broker.pass(Duration::from_secs(20));
+    assert_eq!(broker.cores[0].counters().connected.load(), 1);
+    broker.pass(Duration::from_secs(140));
+    assert_eq!(broker.cores[0].counters().connected.load(), 0);
+}
+
+#[test]
+fn queued_messages_that_expired_make_room_for_new_ones() {
+    let limits = Limits { queue_messages_max: 3, ..Limits::default() };
+    let mut broker = Broker::with(1, limits);
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    broker.hang_up(subscriber);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    let head = PublishHead { topic: "t", qos: QoS::AtLeastOnce, packet_id: 1, ..PublishHead::default() };
+    for _ in 0..3 {
+        broker.publish_head(publisher, PublishHead { message_expiry_interval: Some(5), ..head }, b"old");
+    }
+    broker.pass(Duration::from_secs(6));
+    broker.publish_head(publisher, head, b"new");
+    assert_eq!(broker.read(publisher).last().unwrap(), "PUBACK 1 0");
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    assert_eq!(broker.read(subscriber), ["CONNACK 0 true", "PUBLISH t q1 id1 dup0 r0 new"]);
+    broker.check();
+}
