@@ -76,7 +76,10 @@ impl Core {
         }
         self.counters.reassembly_bytes.sub(held as u64);
         if incomplete {
-            return self.keep_tail(id.slot, &tail);
+            // Put back as it is: to copy it with each piece would make a large packet cost the square of its size.
+            self.counters.reassembly_bytes.add(tail.len() as u64);
+            self.wire.conns[id.slot].tail = tail;
+            return;
         }
         let before_connect = self.wire.conns[id.slot].phase == Phase::AwaitsConnect;
         if before_connect {

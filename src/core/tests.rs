@@ -8,6 +8,8 @@ use crate::codec::{
     encode_publish_head, frame,
 };
 
+mod input;
+
 struct Broker {
     cores: Vec<Core>,
     now: Time,
@@ -26,8 +28,12 @@ impl Broker {
     }
 
     fn with(shards: u16, limits: Limits) -> Broker {
+        Self::built(shards, limits, MqttOptions::default())
+    }
+
+    fn built(shards: u16, limits: Limits, mqtt: MqttOptions) -> Broker {
         let shared = Arc::new(Shared::new(shards, 7));
-        let (limits, mqtt) = (Arc::new(limits), Arc::default());
+        let (limits, mqtt) = (Arc::new(limits), Arc::new(mqtt));
         let cores = (0..shards)
             .map(|shard| {
                 Core::new(CoreConfig {
@@ -46,23 +52,13 @@ impl Broker {
 
     /// Connects with session expiry 100 s and without clean start.
     fn connect(&mut self, client_id: &str, version: ProtocolVersion) -> Client {
-        let packet = Packet::Connect(Box::new(Connect {
-            version,
-            bridge: false,
-            clean_start: false,
-            keep_alive: 0,
-            client_id,
-            will: None,
-            user_name: None,
-            password: None,
-            properties: ConnectProperties {
-                session_expiry_interval: (version == ProtocolVersion::V5).then_some(100),
-                ..ConnectProperties::default()
-            },
-        }));
+        self.connect_as(connect_packet(client_id, version))
+    }
+
+    fn connect_as(&mut self, packet: Connect<'_>) -> Client {
         let conn = self.cores[0].open(self.now, 0).expect("accepted");
-        let mut client = Client { shard: 0, conn, version };
-        self.send(client, &packet);
+        let mut client = Client { shard: 0, conn, version: packet.version };
+        self.send(client, &Packet::Connect(Box::new(packet)));
         while let Some(effect) = self.cores[client.shard].poll_effect() {
             if let Effect::HandOver { to, hand_over, conn } = effect {
                 self.cores[client.shard].release(conn);
@@ -81,25 +77,46 @@ impl Broker {
     }
 
     fn publish(&mut self, client: Client, topic: &str, qos: QoS, packet_id: u16, payload: &[u8]) {
-        let mut bytes = Vec::new();
-        let head = PublishHead { topic, qos, packet_id, ..PublishHead::default() };
-        encode_publish_head(&mut bytes, client.version, &head, payload.len());
-        bytes.extend_from_slice(payload);
+        self.publish_head(client, PublishHead { topic, qos, packet_id, ..PublishHead::default() }, payload);
+    }
+
+    fn publish_head(&mut self, client: Client, head: PublishHead<'_>, payload: &[u8]) {
+        let bytes = publish_bytes(client.version, head, payload);
         self.cores[client.shard].receive(self.now, client.conn, &bytes);
         self.settle();
     }
 
     fn subscribe(&mut self, client: Client, filter: &str, qos: QoS) {
-        let mut payload = Vec::new();
-        let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
-        crate::codec::FilterRequest { filter, options }.put(&mut payload);
-        let subscribe = crate::codec::Subscribe {
-            packet_id: 1,
-            subscription_identifier: None,
-            user_properties: Default::default(),
-            filters: crate::codec::Filters { payload: &payload, with_options: true },
-        };
-        self.send(client, &Packet::Subscribe(subscribe));
+        self.subscribe_as(client, filter, SubscriptionOptions { qos, ..SubscriptionOptions::default() }, None);
+    }
+
+    fn subscribe_as(&mut self, client: Client, filter: &str, options: SubscriptionOptions, identifier: Option<u32>) {
+        let bytes = subscribe_bytes(client.version, filter, options, identifier);
+        self.cores[client.shard].receive(self.now, client.conn, &bytes);
+        self.settle();
+    }
+
+    fn unsubscribe(&mut self, client: Client, filter: &str) {
+        self.send(client, &unsubscribe_packet(&filter_payload(filter)));
+    }
+
+    /// The client's transport ends, and the driver lets go of it.
+    fn hang_up(&mut self, client: Client) {
+        let core = &mut self.cores[client.shard];
+        core.disconnected(self.now, client.conn, TransportEnd::EndOfStream);
+        core.release(client.conn);
+        self.settle();
+    }
+
+    /// Lets time pass: every shard does what is due, when it is due.
+    fn pass(&mut self, duration: Duration) {
+        let end = self.now.after(duration);
+        while let Some(next) = self.cores.iter().filter_map(Core::next_deadline).min().filter(|&next| next <= end) {
+            self.now = next.max(self.now);
+            self.cores.iter_mut().for_each(|core| core.tick(self.now));
+            self.settle();
+        }
+        self.now = end;
     }
 
     /// Carries notes between the shards until all is quiet.
@@ -146,6 +163,63 @@ impl Broker {
     fn check(&self) {
         self.cores.iter().for_each(|core| core.conservation().expect("conserved"));
     }
+}
+
+/// A CONNECT with session expiry 100 s and without clean start.
+fn connect_packet(client_id: &str, version: ProtocolVersion) -> Connect<'_> {
+    Connect {
+        version,
+        bridge: false,
+        clean_start: false,
+        keep_alive: 0,
+        client_id,
+        will: None,
+        user_name: None,
+        password: None,
+        properties: ConnectProperties {
+            session_expiry_interval: (version == ProtocolVersion::V5).then_some(100),
+            ..ConnectProperties::default()
+        },
+    }
+}
+
+fn publish_bytes(version: ProtocolVersion, head: PublishHead<'_>, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_publish_head(&mut bytes, version, &head, payload.len());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+fn subscribe_bytes(version: ProtocolVersion, filter: &str, options: SubscriptionOptions, id: Option<u32>) -> Vec<u8> {
+    let (mut payload, mut bytes) = (Vec::new(), Vec::new());
+    crate::codec::FilterRequest { filter, options }.put(&mut payload);
+    let subscribe = crate::codec::Subscribe {
+        packet_id: 1,
+        subscription_identifier: id,
+        user_properties: Default::default(),
+        filters: crate::codec::Filters { payload: &payload, with_options: true },
+    };
+    encode(&Packet::Subscribe(subscribe), version, &mut bytes);
+    bytes
+}
+
+/// One topic filter as UNSUBSCRIBE has it.
+fn filter_payload(filter: &str) -> Vec<u8> {
+    [&(filter.len() as u16).to_be_bytes(), filter.as_bytes()].concat()
+}
+
+fn unsubscribe_packet(payload: &[u8]) -> Packet<'_> {
+    Packet::Unsubscribe(crate::codec::Unsubscribe {
+        packet_id: 1,
+        user_properties: Default::default(),
+        filters: crate::codec::Filters { payload, with_options: false },
+    })
+}
+
+/// A client identifier that lives on a shard.
+fn client_on(broker: &Broker, shard: u16, name: &str) -> String {
+    let shared = &broker.cores[0].shared;
+    (0..).map(|number| format!("{name}-{number}")).find(|id| shared.home(id).0 == shard).expect("one in few does")
 }
 
 fn describe(packet: &Packet<'_>) -> String {

@@ -1,0 +1,19 @@
+//! What comes in: packets in pieces, connections that had to wait, aliases.
+
+use super::*;
+
+#[test]
+fn a_packet_in_many_pieces_is_not_copied_again_with_each() {
+    let mut broker = Broker::new(1);
+    let client = broker.connect("c", ProtocolVersion::V311);
+    let bytes = publish_bytes(client.version, PublishHead { topic: "t", ..PublishHead::default() }, &[7; 10_000]);
+    let mut places = std::collections::HashSet::new();
+    for piece in bytes[..9_000].chunks(10) {
+        broker.cores[0].receive(broker.now, client.conn, piece);
+        places.insert(broker.cores[0].wire.conns[client.conn.slot].tail.as_ptr());
+    }
+    assert!(places.len() < 20, "900 pieces lay at {} places", places.len());
+    broker.cores[0].receive(broker.now, client.conn, &bytes[9_000..]);
+    assert_eq!(broker.cores[0].counters().publish_received.load(), 1);
+    assert_eq!(broker.cores[0].counters().reassembly_bytes.load(), 0);
+}
