@@ -123,6 +123,12 @@ impl Core {
                     }
                 }
                 Ok(Framed::Incomplete { .. }) => {
+                    let begun = bytes[at] >> 4;
+                    if begun != packet_type::CONNECT && self.wire.conns[id.slot].phase == Phase::AwaitsConnect {
+                        // Not to be waited for, nor kept: nobody has said who he is.
+                        self.close_silently(id, "the first packet is not a CONNECT");
+                        return bytes.len();
+                    }
                     if unchecked > 0 {
                         self.stall_if_behind(id);
                     }
