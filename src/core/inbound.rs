@@ -276,6 +276,8 @@ impl Core {
         }
         let conn = &mut self.wire.conns[id.slot];
         conn.stalled = false;
+        // While nobody listened it could not be heard.
+        conn.last_seen = self.wire.now;
         let tail = std::mem::take(&mut conn.tail);
         self.counters.reassembly_bytes.sub(tail.len() as u64);
         let used = self.handle_packets(id, &tail);

@@ -27,3 +27,23 @@ fn what_does_not_begin_like_a_connect_is_not_waited_for() {
     assert_eq!(broker.cores[0].poll_effect(), Some(Effect::Close(conn)));
     assert_eq!(broker.cores[0].counters().reassembly_bytes.load(), 0);
 }
+
+#[test]
+fn a_client_that_was_not_listened_to_has_its_keep_alive_counted_anew() {
+    let limits = Limits { output_bytes_max: 1000, ..Limits::default() };
+    let mut broker = Broker::with(1, limits);
+    let client = broker.connect_as(Connect { keep_alive: 10, ..connect_packet("c", ProtocolVersion::V311) });
+    // Answers that it does not read: it is read no further.
+    for _ in 0..40 {
+        let pings: Vec<u8> = [0xC0, 0].repeat(32);
+        broker.cores[0].receive(broker.now, client.conn, &pings);
+    }
+    assert!(broker.cores[0].wire.conns[client.conn.slot].stalled);
+    broker.pass(Duration::from_secs(50));
+    while !broker.read(client).is_empty() {}
+    assert!(!broker.cores[0].wire.conns[client.conn.slot].stalled);
+    broker.pass(Duration::from_secs(14));
+    assert_eq!(broker.cores[0].counters().ended[EndReason::KeepAliveTimeout as usize].load(), 0);
+    broker.pass(Duration::from_secs(2));
+    assert_eq!(broker.cores[0].counters().ended[EndReason::KeepAliveTimeout as usize].load(), 1);
+}
