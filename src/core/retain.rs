@@ -7,12 +7,12 @@ use super::Core;
 use super::message::Message;
 use super::note::{Note, ReplayId, Ticket};
 use super::route::{Routed, granted};
-use super::session::{Outcome, Replay, Session};
+use super::session::{Outcome, Replay, Replays, Session};
 use super::wire::{Fan, How};
 use crate::codec::QoS;
 use crate::index::{ScanCursor, ScanEnd};
 use crate::slab::Key;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// How many retained topics are looked at for one batch of a replay.
@@ -102,7 +102,12 @@ impl Core {
         if replays.is_empty() {
             return;
         }
-        self.sessions[slot].replays.get_or_insert_default().waiting.extend(replays);
+        let session = &mut self.sessions[slot];
+        let present = session.replays.get_or_insert_default();
+        present.waiting.extend(replays);
+        if present.waiting.len() > 2 * session.filters.len() {
+            present.drop_repeated();
+        }
         self.replay(slot);
     }
 
@@ -260,5 +265,22 @@ impl Session {
         if let Some(replays) = &mut self.replays {
             replays.awaited = 0;
         }
+    }
+}
+
+impl Replays {
+    /// A client may subscribe to the same again and again without reading what it gets: of the replays that have
+    /// not begun, the last of each filter does for all.
+    fn drop_repeated(&mut self) {
+        let first = self.waiting.pop_front();
+        let mut filters = HashSet::new();
+        let mut kept = VecDeque::new();
+        for replay in std::mem::take(&mut self.waiting).into_iter().rev() {
+            if filters.insert(replay.filter.clone()) {
+                kept.push_front(replay);
+            }
+        }
+        first.into_iter().for_each(|first| kept.push_front(first));
+        self.waiting = kept;
     }
 }

@@ -9,6 +9,8 @@ use crate::codec::{
 };
 
 mod input;
+mod limits;
+mod replays;
 
 struct Broker {
     cores: Vec<Core>,

@@ -47,3 +47,22 @@ fn a_client_that_was_not_listened_to_has_its_keep_alive_counted_anew() {
     broker.pass(Duration::from_secs(2));
     assert_eq!(broker.cores[0].counters().ended[EndReason::KeepAliveTimeout as usize].load(), 1);
 }
+
+#[test]
+fn a_repeated_publish_sets_its_topic_alias_all_the_same() {
+    let mut broker = Broker::new(1);
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::AtMostOnce);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    let first =
+        PublishHead { topic: "t", qos: QoS::ExactlyOnce, packet_id: 1, topic_alias: Some(3), ..PublishHead::default() };
+    broker.publish_head(publisher, first, b"a");
+    broker.hang_up(publisher);
+    // The PUBREC was lost, so it comes again, on a connection that knows no alias yet.
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    broker.publish_head(publisher, PublishHead { dup: true, ..first }, b"a");
+    broker.publish_head(publisher, PublishHead { topic_alias: Some(3), ..PublishHead::default() }, b"b");
+    assert_eq!(broker.read(publisher), ["CONNACK 0 true", "PUBREC 1 0"]);
+    broker.read(subscriber);
+    assert_eq!(broker.cores[0].counters().delivered.load(), 2);
+}

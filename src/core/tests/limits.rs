@@ -1,0 +1,48 @@
+//! Limits, ours and the clients', and what is said when they are met.
+
+use super::*;
+use crate::config::QueueFull;
+
+#[test]
+fn a_refusal_keeps_its_reason_behind_acknowledgements_that_wait() {
+    let mut broker = Broker::new(2);
+    let subscriber = broker.connect(&client_on(&broker, 1, "s"), ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    let publisher = broker.connect(&client_on(&broker, 0, "p"), ProtocolVersion::V5);
+    broker.read(publisher);
+    let mut bytes = Vec::new();
+    for (topic, packet_id, qos) in [("t", 1, 1), ("$SYS/x", 2, 1), ("$SYS/x", 3, 2)] {
+        let qos = QoS::from_bits(qos).unwrap();
+        bytes.extend(publish_bytes(
+            ProtocolVersion::V5,
+            PublishHead { topic, packet_id, qos, ..Default::default() },
+            b"",
+        ));
+    }
+    broker.cores[0].receive(broker.now, publisher.conn, &bytes);
+    broker.settle();
+    assert_eq!(broker.read(publisher), ["PUBACK 1 0", "PUBACK 2 135", "PUBREC 3 135"]);
+    broker.publish(publisher, "t", QoS::ExactlyOnce, 3, b"");
+    assert_eq!(broker.read(publisher), ["PUBREC 3 0"], "the refused identifier is free again");
+}
+
+#[test]
+fn a_packet_that_only_its_new_alias_makes_too_large_is_sent_without() {
+    let mut broker = Broker::new(1);
+    // 2 bytes of fixed header, 2 + 1 of topic, 1 of property length, 94 of payload.
+    let properties = ConnectProperties {
+        maximum_packet_size: Some(100),
+        topic_alias_maximum: Some(10),
+        ..ConnectProperties::default()
+    };
+    let subscriber = broker.connect_as(Connect { properties, ..connect_packet("s", ProtocolVersion::V5) });
+    broker.subscribe(subscriber, "t", QoS::AtMostOnce);
+    broker.read(subscriber);
+    let publisher = broker.connect("p", ProtocolVersion::V311);
+    for len in [94, 95, 91] {
+        broker.publish(publisher, "t", QoS::AtMostOnce, 0, &[b'x'; 95][..len]);
+    }
+    assert_eq!(broker.read(subscriber).len(), 2);
+    let dropped = &broker.cores[0].counters().dropped[counters::DropReason::PacketTooLarge as usize];
+    assert_eq!(dropped.load(), 1);
+}
