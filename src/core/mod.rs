@@ -150,6 +150,8 @@ pub struct Core {
     /// Number of the batch of retained messages that was asked for last, by any replay: a late answer to one that
     /// is over is told from what is awaited.
     asked: u32,
+    /// Sessions whose replays search this shard, one after the other, a piece in each turn.
+    scans: VecDeque<Key>,
     /// Where the turn stands in each shared subscription that is published to from here.
     turns: HashMap<u64, shared::Turn>,
     random: fastrand::Rng,
@@ -193,6 +195,7 @@ impl Core {
             stalled: Vec::new(),
             announcing: Slab::new(),
             asked: 0,
+            scans: VecDeque::new(),
             turns: HashMap::new(),
             random: fastrand::Rng::with_seed(seed),
             stopping: false,
@@ -397,10 +400,11 @@ impl Engine for Core {
             self.fire(timer);
         }
         self.scratch.due = due;
+        self.scan_on();
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        self.wheel.next_deadline()
+        if self.scans.is_empty() { self.wheel.next_deadline() } else { Some(self.wire.now) }
     }
 
     fn poll_dirty(&mut self) -> Option<ConnId> {

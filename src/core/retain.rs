@@ -18,6 +18,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// How many retained topics are looked at for one batch of a replay.
 const BATCH_TOPICS: usize = 64;
 
+/// How many batches of its own messages a shard looks for before it does something else.
+const SCANS_MAX: usize = 16;
+
 /// Behind how many topics delivered live during a replay it stops telling old from new.
 const LIVE_TOPICS_MAX: usize = 4096;
 
@@ -129,6 +132,7 @@ impl Core {
 
     /// Goes on with a session's replays as far as its window and its connection allow.
     pub(super) fn replay(&mut self, slot: u32) {
+        let mut scans = 0;
         loop {
             let session = &mut self.sessions[slot];
             let Some(replays) = &mut session.replays else { return };
@@ -147,9 +151,28 @@ impl Core {
                 return;
             } else if replay.shard >= replay.shard_end {
                 replays.waiting.pop_front();
+            } else if replays.scans_later {
+                return;
+            } else if scans == SCANS_MAX && replay.shard == self.shard {
+                // A filter may match little of very much.
+                replays.scans_later = true;
+                self.scans.push_back(self.session_key(slot));
+                return;
             } else {
+                scans += 1;
                 self.ask_retained(slot);
             }
+        }
+    }
+
+    /// Goes on with the replay that has waited longest for its turn to search this shard.
+    pub(super) fn scan_on(&mut self) {
+        let Some(key) = self.scans.pop_front() else { return };
+        let Some(session) = self.sessions.get_key_mut(key) else { return };
+        let Some(replays) = &mut session.replays else { return };
+        replays.scans_later = false;
+        if session.is_connected() {
+            self.replay(key.slot);
         }
     }
 

@@ -275,6 +275,8 @@ pub struct Replays {
     pub live: HashSet<u64>,
     /// Number of the batch that was asked for and has not come; 0 for none.
     pub awaited: u32,
+    /// It waits for its turn to search this shard.
+    pub scans_later: bool,
 }
 
 /// The replay of one subscription: asks one shard after the other, a batch at a time.

@@ -100,3 +100,18 @@ fn subscribing_again_and_again_does_not_pile_up_replays() {
     let after = &received[last_suback.expect("each is answered")..];
     assert!(after.iter().any(|packet| packet.contains("r/2")), "the last one is replayed in full");
 }
+
+#[test]
+fn a_replay_that_finds_little_does_not_hold_up_its_shard() {
+    let mut broker = Broker::new(1);
+    let publisher = broker.connect("p", ProtocolVersion::V311);
+    (0..20_000).for_each(|number| retain(&mut broker, publisher, &format!("r/{number}/a")));
+    retain(&mut broker, publisher, "r/zzz/b");
+    let client = broker.connect("s", ProtocolVersion::V5);
+    broker.subscribe(client, "r/+/b", QoS::AtMostOnce);
+    assert_eq!(broker.read(client), ["CONNACK 0 false", "SUBACK [0]"], "not all topics are looked at in one go");
+    assert_eq!(broker.cores[0].next_deadline(), Some(broker.now), "it goes on at once");
+    broker.pass(Duration::ZERO);
+    assert_eq!(broker.read(client), ["PUBLISH r/zzz/b q0 id0 dup0 r1 x"]);
+    assert_ne!(broker.cores[0].next_deadline(), Some(broker.now));
+}
