@@ -4,7 +4,7 @@ use super::conn::{Aliases, Phase};
 use super::counters::EndReason;
 use super::inbound::{Flow, version_of_malformed};
 use super::session::{Leave, NO_SLOT, Session};
-use super::timers::{Timer, silence_allowed};
+use super::timers::silence_allowed;
 use super::{Core, Time};
 use crate::codec::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Frame, Packet, ProtocolVersion, QoS, ReasonCode,
@@ -218,7 +218,7 @@ impl Core {
         session.conn = id.slot;
         session.window = properties.receive_maximum.unwrap_or(u16::MAX).min(self.limits.inflight_max);
         if keep_alive > 0 {
-            self.wheel.insert(self.wire.now.after(silence_allowed(keep_alive)), Timer::keep_alive(id));
+            self.schedule_keep_alive(id, self.wire.now.after(silence_allowed(keep_alive)));
         }
     }
 

@@ -3,7 +3,6 @@
 use super::counters::DropReason;
 use super::message::{Form, NEVER, Parts, Publication};
 use super::session::{EXPIRES_NEVER, InflightState, Leave, NO_SLOT, Will};
-use super::timers::Timer;
 use super::{Core, Time};
 use crate::codec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,7 +26,12 @@ impl Core {
         }
         self.shared.offline_sessions.fetch_add(1, Relaxed);
         self.set_group_members_online(slot, false);
-        self.schedule_expiry(slot);
+        let session = &mut self.sessions[slot];
+        session.expires = match session.expiry_interval {
+            EXPIRES_NEVER => Time(u64::MAX),
+            seconds => self.wire.now.after(Duration::from_secs(seconds.into())),
+        };
+        self.schedule_session(slot);
     }
 
     /// The will is published when its delay has passed or the session ends, whichever is first
@@ -42,21 +46,7 @@ impl Core {
             self.sessions[slot].will = None;
             return;
         }
-        let due = self.wire.now.after(Duration::from_secs(will.delay.into()));
-        will.due = Some(due);
-        let generation = self.session_key(slot).generation;
-        self.wheel.insert(due, Timer::will(slot, generation));
-    }
-
-    fn schedule_expiry(&mut self, slot: u32) {
-        let generation = self.session_key(slot).generation;
-        let session = &mut self.sessions[slot];
-        if session.expiry_interval == EXPIRES_NEVER {
-            session.expires = Time(u64::MAX);
-            return;
-        }
-        session.expires = self.wire.now.after(Duration::from_secs(session.expiry_interval.into()));
-        self.wheel.insert(session.expires, Timer::session_expiry(slot, generation));
+        will.due = Some(self.wire.now.after(Duration::from_secs(will.delay.into())));
     }
 
     pub(super) fn publish_will(&mut self, slot: u32) {

@@ -37,6 +37,8 @@ pub struct Session {
     pub mark: Mark,
     /// When an offline session ends; meaningless while connected.
     pub expires: Time,
+    /// When the timer that counts for this session fires; `u64::MAX` when there is none.
+    pub looked_at: Time,
     /// Exact and wildcard subscriptions.
     pub filters: Vec<FilterId>,
     /// Deliveries sent and not finished, in the order they were sent.
@@ -333,6 +335,7 @@ impl Session {
             last_packet_id: 0,
             mark: Mark::default(),
             expires: Time(0),
+            looked_at: Time(u64::MAX),
             filters: Vec::new(),
             inflight: VecDeque::new(),
             queue: None,

@@ -10,6 +10,7 @@ use crate::codec::{
 
 mod input;
 mod limits;
+mod lives;
 mod replays;
 
 struct Broker {

@@ -1,7 +1,9 @@
 //! Timeouts: a wheel of small entries that are looked at again when they are due.
 //!
 //! An entry is never cancelled. It says which connection or session to look at; whether anything is due is
-//! decided from the record itself, and packets only write when something was last heard.
+//! decided from the record itself, and packets only write when something was last heard. So that what clients
+//! leave behind who come and go does not pile up, no entry lies further ahead than [`AHEAD_MAX`], and a session
+//! has one entry that counts.
 
 use super::conn::Phase;
 use super::counters::EndReason;
@@ -11,6 +13,9 @@ use crate::codec::ReasonCode;
 use crate::engine::ConnId;
 use crate::slab::Key;
 use std::time::Duration;
+
+/// How far ahead an entry may lie; what is due later is looked at again then.
+const AHEAD_MAX: Duration = Duration::from_secs(300);
 
 /// An entry of the wheel.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +31,8 @@ enum Kind {
     Connect,
     /// The connection must have been heard of.
     KeepAlive,
-    /// The session's will may be due.
-    Will,
-    /// The session may have expired.
-    SessionExpiry,
+    /// The session's will may be due, or the session itself may have expired.
+    Session,
     /// The `$SYS` topics.
     Sys,
 }
@@ -43,12 +46,8 @@ impl Timer {
         Timer { kind: Kind::KeepAlive, slot: id.slot, generation: id.generation }
     }
 
-    pub(super) fn will(slot: u32, generation: u32) -> Timer {
-        Timer { kind: Kind::Will, slot, generation }
-    }
-
-    pub(super) fn session_expiry(slot: u32, generation: u32) -> Timer {
-        Timer { kind: Kind::SessionExpiry, slot, generation }
+    pub(super) fn session(key: Key) -> Timer {
+        Timer { kind: Kind::Session, slot: key.slot, generation: key.generation }
     }
 
     pub(super) fn sys() -> Timer {
@@ -68,11 +67,14 @@ impl Core {
         match kind {
             Kind::Connect => self.check_connect(ConnId { slot, generation }),
             Kind::KeepAlive => self.check_keep_alive(ConnId { slot, generation }),
-            Kind::Will | Kind::SessionExpiry if self.sessions.get_key(Key { slot, generation }).is_none() => {}
-            Kind::Will => self.check_will(slot),
-            Kind::SessionExpiry => self.check_session_expiry(slot),
+            Kind::Session => self.check_session(Key { slot, generation }),
             Kind::Sys => self.publish_sys(),
         }
+    }
+
+    /// Has a connection looked at when its silence would be too long.
+    pub(super) fn schedule_keep_alive(&mut self, id: ConnId, due: Time) {
+        self.wheel.insert(due.min(self.wire.now.after(AHEAD_MAX)), Timer::keep_alive(id));
     }
 
     fn check_connect(&mut self, id: ConnId) {
@@ -90,27 +92,40 @@ impl Core {
         if due <= self.wire.now {
             self.end(id.slot, EndReason::KeepAliveTimeout, Some(ReasonCode::KeepAliveTimeout), Leave::WithWill);
         } else {
-            self.wheel.insert(due, Timer::keep_alive(id));
+            self.schedule_keep_alive(id, due);
             self.sessions[session].trim();
         }
     }
 
-    fn check_will(&mut self, slot: u32) {
+    /// Has a session looked at when its will or its own end is due, unless that is done before anyway.
+    pub(super) fn schedule_session(&mut self, slot: u32) {
+        let key = self.session_key(slot);
         let session = &mut self.sessions[slot];
-        let due = |will: &super::session::Will| will.due.is_some_and(|due| due <= self.wire.now);
-        if !session.is_connected() && session.will.as_deref().is_some_and(due) {
-            self.publish_will(slot);
-        }
-    }
-
-    fn check_session_expiry(&mut self, slot: u32) {
-        let session = &self.sessions[slot];
-        if session.is_connected() || session.expires == Time(u64::MAX) {
+        let will = session.will.as_ref().and_then(|will| will.due);
+        let due = will.map_or(session.expires, |due| due.min(session.expires));
+        let due = due.min(self.wire.now.after(AHEAD_MAX));
+        if session.expires == Time(u64::MAX) && will.is_none() || session.looked_at <= due {
             return;
         }
-        if session.expires <= self.wire.now {
-            self.counters.sessions_expired.add(1);
-            self.end_session(slot);
+        session.looked_at = due;
+        self.wheel.insert(due, Timer::session(key));
+    }
+
+    fn check_session(&mut self, key: Key) {
+        let now = self.wire.now;
+        // An entry that came to lie behind a later one is not the one that counts.
+        let Some(session) = self.sessions.get_key_mut(key).filter(|session| session.looked_at <= now) else { return };
+        session.looked_at = Time(u64::MAX);
+        if session.is_connected() {
+            return;
         }
+        if session.expires <= now {
+            self.counters.sessions_expired.add(1);
+            return self.end_session(key.slot);
+        }
+        if session.will.as_ref().and_then(|will| will.due).is_some_and(|due| due <= now) {
+            self.publish_will(key.slot);
+        }
+        self.schedule_session(key.slot);
     }
 }

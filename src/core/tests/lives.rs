@@ -1,0 +1,52 @@
+//! How long things live: timers, sessions, wills, messages that expire.
+
+use super::*;
+use crate::codec::{PublishProperties, Will};
+
+#[test]
+fn a_client_that_comes_and_goes_leaves_no_pile_of_timers() {
+    let mut broker = Broker::new(1);
+    let long = ConnectProperties { session_expiry_interval: Some(1_000_000), ..ConnectProperties::default() };
+    let will = Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "w",
+        payload: b"",
+        delay_interval: 500_000,
+        properties: PublishProperties::EMPTY,
+    };
+    for _ in 0..10_000 {
+        let packet = Connect {
+            keep_alive: 65_535,
+            will: Some(will.clone()),
+            properties: long.clone(),
+            ..connect_packet("c", ProtocolVersion::V5)
+        };
+        let client = broker.connect_as(packet);
+        broker.hang_up(client);
+        broker.pass(Duration::from_secs(1));
+    }
+    let timers = broker.cores[0].wheel.len();
+    assert!(timers < 1000, "{timers} timers of one client");
+    broker.pass(Duration::from_secs(499_998));
+    assert_eq!(broker.cores[0].counters().wills_published.load(), 0);
+    broker.pass(Duration::from_secs(3));
+    assert_eq!(broker.cores[0].counters().wills_published.load(), 1);
+    assert_eq!(broker.cores[0].counters().sessions.load(), 1);
+    broker.pass(Duration::from_secs(500_000));
+    assert_eq!(broker.cores[0].counters().sessions.load(), 0);
+    assert_eq!(broker.cores[0].wheel.len(), 0);
+}
+
+#[test]
+fn a_session_ends_on_time_though_its_expiry_was_longer_before() {
+    let mut broker = Broker::new(1);
+    for (seconds, sessions) in [(1000, 1), (10, 0)] {
+        let properties = ConnectProperties { session_expiry_interval: Some(seconds), ..ConnectProperties::default() };
+        let client = broker.connect_as(Connect { properties, ..connect_packet("c", ProtocolVersion::V5) });
+        broker.hang_up(client);
+        broker.pass(Duration::from_secs(11));
+        assert_eq!(broker.cores[0].counters().sessions.load(), sessions);
+    }
+    assert_eq!(broker.cores[0].shared.offline_sessions.load(Relaxed), 0);
+}
