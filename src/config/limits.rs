@@ -65,8 +65,8 @@ pub struct Limits {
     /// The longest session expiry interval granted, in seconds; `u32::MAX` is never, as on the wire.
     #[serde(with = "units::seconds_or_never")]
     pub session_expiry_max: u32,
-    /// The longest keep alive granted, in seconds: a client that asks for more, or for none, is told this as the
-    /// server keep alive. 0 leaves the client its own.
+    /// The longest keep alive granted to 5.0 clients, in seconds: one that asks for more, or for none, is told this
+    /// as the server keep alive. 0 leaves the client its own. (3.x clients cannot be told and keep their own.)
     #[serde(with = "units::seconds")]
     pub keep_alive_max: u16,
     /// Sessions without a connection of the whole process.

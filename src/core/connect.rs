@@ -206,7 +206,7 @@ impl Core {
     /// Ties connection and session together.
     fn attach(&mut self, id: ConnId, slot: u32, connect: &Connect<'_>) {
         let properties = &connect.properties;
-        let keep_alive = self.granted_keep_alive(connect.keep_alive);
+        let keep_alive = self.granted_keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
         let outgoing_max = properties.topic_alias_maximum.unwrap_or(0).min(self.limits.topic_alias_max);
         let conn = &mut self.wire.conns[id.slot];
         conn.phase = Phase::Connected;
@@ -222,9 +222,11 @@ impl Core {
         }
     }
 
-    /// The keep alive that holds: the client's, or the server's where that is shorter [MQTT-3.1.2-21].
-    fn granted_keep_alive(&self, asked: u16) -> u16 {
+    /// The keep alive that holds: the client's, or the server's where that is shorter [MQTT-3.1.2-21]. Only 5.0
+    /// clients can be told that; others would be cut off for keeping to what they asked for.
+    fn granted_keep_alive(&self, asked: u16, v5: bool) -> u16 {
         match self.limits.keep_alive_max {
+            _ if !v5 => asked,
             0 => asked,
             max if asked == 0 => max,
             max => asked.min(max),
@@ -246,7 +248,7 @@ impl Core {
         granted: u32,
         assigned: Option<&'a str>,
     ) -> ConnAck<'a> {
-        let keep_alive = self.granted_keep_alive(connect.keep_alive);
+        let keep_alive = self.granted_keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
         let unless = |available: bool| (!available).then_some(false);
         let wants_information = connect.properties.request_response_information == Some(true);
         let properties = ConnAckProperties {

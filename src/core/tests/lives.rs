@@ -50,3 +50,16 @@ fn a_session_ends_on_time_though_its_expiry_was_longer_before() {
     }
     assert_eq!(broker.cores[0].shared.offline_sessions.load(Relaxed), 0);
 }
+
+#[test]
+fn only_clients_that_can_be_told_get_the_servers_keep_alive() {
+    let limits = Limits { keep_alive_max: 10, ..Limits::default() };
+    let mut broker = Broker::with(1, limits);
+    for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        broker.connect_as(Connect { keep_alive: 100, ..connect_packet(&format!("{version:?}"), version) });
+    }
+    broker.pass(Duration::from_secs(20));
+    assert_eq!(broker.cores[0].counters().connected.load(), 1);
+    broker.pass(Duration::from_secs(140));
+    assert_eq!(broker.cores[0].counters().connected.load(), 0);
+}
