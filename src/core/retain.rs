@@ -34,7 +34,7 @@ impl Core {
         } else {
             let message = fan.message().clone();
             self.note(home, Note::Retain { message, ticket });
-            routed.waits += u16::from(ticket.is_some());
+            routed.waits += u32::from(ticket.is_some());
         }
     }
 

@@ -15,8 +15,8 @@ use crate::index::{Route, Subscriber};
 pub struct Routed {
     /// What became of it on this shard.
     pub outcome: Outcome,
-    /// How many shards will answer.
-    pub waits: u16,
+    /// How many answers of other shards will come.
+    pub waits: u32,
 }
 
 impl Core {
@@ -63,7 +63,7 @@ impl Core {
             shards &= shards - 1;
             let message = fan.message().clone();
             self.note(to, Note::Publish { message, ticket });
-            routed.waits += u16::from(ticket.is_some());
+            routed.waits += u32::from(ticket.is_some());
         }
     }
 

@@ -229,8 +229,8 @@ pub struct Ack {
     pub packet_id: u16,
     /// QoS of the PUBLISH.
     pub qos: QoS,
-    /// How many shards have not answered.
-    pub waits: u16,
+    /// How many answers of other shards are to come: one for each, and one for each shared subscription.
+    pub waits: u32,
     /// The PUBLISH came, or came again, on the present connection: only then is it answered there.
     pub owed: bool,
     /// What came together so far.

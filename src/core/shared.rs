@@ -39,12 +39,12 @@ impl Core {
         publisher: u32,
         ticket: Option<Ticket>,
         hops: u8,
-    ) -> Option<(Outcome, u16)> {
+    ) -> Option<(Outcome, u32)> {
         let (shard, pick) = self.choose_shard(fan, group, publisher)?;
         if shard != self.shard {
             let message = fan.message().clone();
             self.note(shard, Note::PublishShared { message, group: group.clone(), pick, ticket, hops });
-            return Some((Outcome::default(), u16::from(ticket.is_some())));
+            return Some((Outcome::default(), u32::from(ticket.is_some())));
         }
         Some((self.deliver_to_member(fan, group, pick)?, 0))
     }

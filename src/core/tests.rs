@@ -12,6 +12,7 @@ mod input;
 mod limits;
 mod lives;
 mod replays;
+mod sharing;
 
 struct Broker {
     cores: Vec<Core>,

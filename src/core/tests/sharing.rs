@@ -1,0 +1,33 @@
+//! Many subscriptions for one message: overlapping ones, shared ones.
+
+use super::*;
+use crate::config::SharedStrategy;
+
+#[test]
+fn a_message_may_match_more_shared_subscriptions_than_fit_a_small_number() {
+    let limits = Limits { subscriptions_per_client_max: 100_000, packet_bytes_max: 10_000_000, ..Limits::default() };
+    let mut broker = Broker::with(2, limits);
+    let member = broker.connect(&client_on(&broker, 1, "m"), ProtocolVersion::V5);
+    let mut payload = Vec::new();
+    let levels = |wildcards: u32| (0..16).map(move |level| if wildcards >> level & 1 == 1 { "/+" } else { "/a" });
+    for number in 0..65_536 {
+        let filter = format!("$share/g/t{}", levels(number).collect::<String>());
+        crate::codec::FilterRequest { filter: &filter, options: SubscriptionOptions::default() }.put(&mut payload);
+    }
+    let subscribe = crate::codec::Subscribe {
+        packet_id: 1,
+        subscription_identifier: None,
+        user_properties: Default::default(),
+        filters: crate::codec::Filters { payload: &payload, with_options: true },
+    };
+    broker.send(member, &Packet::Subscribe(subscribe));
+    let publisher = broker.connect(&client_on(&broker, 0, "p"), ProtocolVersion::V5);
+    broker.read(publisher);
+    let topic = format!("t{}", levels(0).collect::<String>());
+    let head = PublishHead { topic: &topic, qos: QoS::AtLeastOnce, packet_id: 1, ..PublishHead::default() };
+    let bytes = publish_bytes(ProtocolVersion::V5, head, b"");
+    broker.cores[0].receive(broker.now, publisher.conn, &bytes);
+    assert!(broker.read(publisher).is_empty(), "no member has it yet");
+    broker.settle();
+    assert_eq!(broker.read(publisher), ["PUBACK 1 0"]);
+}
