@@ -142,6 +142,9 @@ impl Core {
 
     /// A session ended with this delivery unfinished: another member of its group gets it, if it had one.
     pub(super) fn redispatch(&mut self, delivery: Delivery) {
+        if delivery.message.is_expired(self.wire.now) {
+            return self.counters.drop_delivery(DropReason::Expired); // [MQTT-3.3.2-5]
+        }
         let group = delivery.group().and_then(|id| self.find_group(&delivery.message, id));
         let mut fan = Fan::of(&delivery.message, self.next_round());
         match group.and_then(|group| self.route_group(&mut fan, &group, NO_SLOT, None, 0)) {

@@ -31,3 +31,27 @@ fn a_message_may_match_more_shared_subscriptions_than_fit_a_small_number() {
     broker.settle();
     assert_eq!(broker.read(publisher), ["PUBACK 1 0"]);
 }
+
+#[test]
+fn what_expired_meanwhile_is_not_given_to_another_member() {
+    let mut broker = Broker::new(1);
+    let members = ["a", "b"].map(|id| broker.connect(id, ProtocolVersion::V5));
+    members.iter().for_each(|&member| broker.subscribe(member, "$share/g/t", QoS::AtLeastOnce));
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    let head = PublishHead {
+        topic: "t",
+        qos: QoS::AtLeastOnce,
+        packet_id: 1,
+        message_expiry_interval: Some(5),
+        ..PublishHead::default()
+    };
+    broker.publish_head(publisher, head, b"x");
+    let received = members.map(|member| broker.read(member).len());
+    let (has, other) = if received[0] > received[1] { (members[0], members[1]) } else { (members[1], members[0]) };
+    broker.pass(Duration::from_secs(6));
+    let disconnect = crate::codec::Disconnect { session_expiry_interval: Some(0), ..Default::default() };
+    broker.send(has, &Packet::Disconnect(disconnect));
+    assert!(broker.read(other).is_empty());
+    assert_eq!(broker.cores[0].counters().dropped[counters::DropReason::Expired as usize].load(), 1);
+    broker.check();
+}
