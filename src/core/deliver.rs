@@ -99,8 +99,13 @@ impl Core {
     fn enqueue(&mut self, slot: u32, delivery: Delivery) -> Outcome {
         let total = self.queued_bytes_of_all_shards();
         let limits = &self.limits;
-        let queue = self.sessions[slot].queue.get_or_insert_default();
         let size = delivery.message.size();
+        if size > limits.queue_bytes_max {
+            // No room can be made for it.
+            self.counters.drop_delivery(DropReason::QueueBytes);
+            return REFUSED;
+        }
+        let queue = self.sessions[slot].queue.get_or_insert_default();
         loop {
             let reason = if queue.deliveries.len() >= limits.queue_messages_max as usize {
                 DropReason::QueueMessages

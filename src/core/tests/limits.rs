@@ -27,6 +27,23 @@ fn a_refusal_keeps_its_reason_behind_acknowledgements_that_wait() {
 }
 
 #[test]
+fn a_message_that_no_queue_could_hold_empties_none() {
+    let limits = Limits { queue_bytes_max: 1000, ..Limits::default() };
+    let mut broker =
+        Broker::built(1, limits, MqttOptions { queue_full: QueueFull::DropOldest, ..MqttOptions::default() });
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    broker.hang_up(subscriber);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 1, b"kept");
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 2, &[0; 2000]);
+    assert_eq!(broker.read(publisher)[1..], ["PUBACK 1 0", "PUBACK 2 151"]);
+    assert_eq!(broker.cores[0].counters().queued.load(), 1);
+    assert_eq!(broker.cores[0].counters().dropped[counters::DropReason::QueueBytes as usize].load(), 1);
+    broker.check();
+}
+
+#[test]
 fn a_packet_that_only_its_new_alias_makes_too_large_is_sent_without() {
     let mut broker = Broker::new(1);
     // 2 bytes of fixed header, 2 + 1 of topic, 1 of property length, 94 of payload.
