@@ -118,10 +118,12 @@ impl Core {
             } else {
                 break;
             };
-            self.counters.drop_delivery(reason);
+            // What has expired at the front was in nobody's way before [MQTT-3.3.2-5].
+            let expired = queue.deliveries.front().is_some_and(|oldest| oldest.message.is_expired(self.wire.now));
+            self.counters.drop_delivery(if expired { DropReason::Expired } else { reason });
             let oldest = match self.mqtt.queue_full {
-                QueueFull::DropOldest => queue.deliveries.pop_front(),
-                QueueFull::Refuse => None,
+                QueueFull::Refuse if !expired => None,
+                _ => queue.deliveries.pop_front(),
             };
             let Some(oldest) = oldest else { return REFUSED };
             queue.bytes -= oldest.message.size();

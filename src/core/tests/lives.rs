@@ -63,3 +63,23 @@ fn only_clients_that_can_be_told_get_the_servers_keep_alive() {
     broker.pass(Duration::from_secs(140));
     assert_eq!(broker.cores[0].counters().connected.load(), 0);
 }
+
+#[test]
+fn queued_messages_that_expired_make_room_for_new_ones() {
+    let limits = Limits { queue_messages_max: 3, ..Limits::default() };
+    let mut broker = Broker::with(1, limits);
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    broker.hang_up(subscriber);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    let head = PublishHead { topic: "t", qos: QoS::AtLeastOnce, packet_id: 1, ..PublishHead::default() };
+    for _ in 0..3 {
+        broker.publish_head(publisher, PublishHead { message_expiry_interval: Some(5), ..head }, b"old");
+    }
+    broker.pass(Duration::from_secs(6));
+    broker.publish_head(publisher, head, b"new");
+    assert_eq!(broker.read(publisher).last().unwrap(), "PUBACK 1 0");
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    assert_eq!(broker.read(subscriber), ["CONNACK 0 true", "PUBLISH t q1 id1 dup0 r0 new"]);
+    broker.check();
+}
