@@ -63,3 +63,45 @@ fn a_packet_that_only_its_new_alias_makes_too_large_is_sent_without() {
     let dropped = &broker.cores[0].counters().dropped[counters::DropReason::PacketTooLarge as usize];
     assert_eq!(dropped.load(), 1);
 }
+
+#[test]
+fn a_client_gets_no_packet_larger_than_it_takes() {
+    let mut broker = Broker::new(1);
+    let small = |maximum| ConnectProperties { maximum_packet_size: Some(maximum), ..ConnectProperties::default() };
+    // The reason string of a refusal is left out where it does not fit [MQTT-3.2.2-19].
+    let properties = ConnectProperties { authentication_method: Some("x"), ..small(8) };
+    let conn = broker.cores[0].open(broker.now, 0).expect("accepted");
+    let refused = Client { shard: 0, conn, version: ProtocolVersion::V5 };
+    let packet = Connect { properties, ..connect_packet("c", ProtocolVersion::V5) };
+    broker.send(refused, &Packet::Connect(Box::new(packet)));
+    let output = broker.cores[0].take_output(conn);
+    assert_eq!(output.bytes, [0x20, 3, 0, 0x8C, 0]);
+    // Nor is a SUBACK sent that it would have to refuse [MQTT-3.1.2-24].
+    let packet = Connect { properties: small(40), ..connect_packet("s", ProtocolVersion::V5) };
+    let client = broker.connect_as(packet);
+    let mut payload = Vec::new();
+    for number in 0..100 {
+        let filter = format!("f/{number}");
+        crate::codec::FilterRequest { filter: &filter, options: SubscriptionOptions::default() }.put(&mut payload);
+    }
+    let subscribe = crate::codec::Subscribe {
+        packet_id: 1,
+        subscription_identifier: None,
+        user_properties: Default::default(),
+        filters: crate::codec::Filters { payload: &payload, with_options: true },
+    };
+    broker.send(client, &Packet::Subscribe(subscribe));
+    broker.subscribe(client, "f", QoS::AtMostOnce);
+    assert_eq!(broker.read(client), ["CONNACK 0 false", "SUBACK [0]"]);
+}
+
+#[test]
+fn no_client_is_taken_to_read_more_than_a_packet_can_hold() {
+    let mut broker = Broker::new(1);
+    for maximum_packet_size in [None, Some(u32::MAX)] {
+        let properties = ConnectProperties { maximum_packet_size, ..ConnectProperties::default() };
+        let client = broker.connect_as(Connect { properties, ..connect_packet("c", ProtocolVersion::V5) });
+        // 0xFF_FF_FF_7F after the first byte (§1.5.5): what properties push a message beyond is not encoded.
+        assert_eq!(broker.cores[0].wire.conns[client.conn.slot].maximum_packet_size, 268_435_460);
+    }
+}
