@@ -105,3 +105,24 @@ fn no_client_is_taken_to_read_more_than_a_packet_can_hold() {
         assert_eq!(broker.cores[0].wire.conns[client.conn.slot].maximum_packet_size, 268_435_460);
     }
 }
+
+#[test]
+fn messages_of_qos_0_that_waited_come_before_later_ones() {
+    let mqtt = MqttOptions { queue_qos0_offline: true, ..MqttOptions::default() };
+    let mut broker = Broker::built(1, Limits { inflight_max: 1, ..Limits::default() }, mqtt);
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    broker.hang_up(subscriber);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 1, b"1");
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 2, b"2");
+    broker.publish(publisher, "t", QoS::AtMostOnce, 0, b"3");
+    let subscriber = broker.connect("s", ProtocolVersion::V5);
+    broker.publish(publisher, "t", QoS::AtMostOnce, 0, b"4");
+    assert_eq!(broker.read(subscriber), ["CONNACK 0 true", "PUBLISH t q1 id1 dup0 r0 1"]);
+    let ack = |packet_id| Packet::PubAck(crate::codec::Ack { packet_id, ..Default::default() });
+    broker.send(subscriber, &ack(1));
+    let expected = ["PUBLISH t q1 id2 dup0 r0 2", "PUBLISH t q0 id0 dup0 r0 3", "PUBLISH t q0 id0 dup0 r0 4"];
+    assert_eq!(broker.read(subscriber), expected);
+    broker.check();
+}
