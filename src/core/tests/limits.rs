@@ -126,3 +126,20 @@ fn messages_of_qos_0_that_waited_come_before_later_ones() {
     assert_eq!(broker.read(subscriber), expected);
     broker.check();
 }
+
+#[test]
+fn what_waited_for_other_shards_leaves_no_memory_behind() {
+    let mut broker = Broker::new(2);
+    let subscriber = broker.connect(&client_on(&broker, 1, "s"), ProtocolVersion::V5);
+    broker.subscribe(subscriber, "t", QoS::AtMostOnce);
+    let id = client_on(&broker, 0, "p");
+    let publisher = broker.connect_as(Connect { keep_alive: 10, ..connect_packet(&id, ProtocolVersion::V5) });
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 1, b"");
+    broker.pass(Duration::from_secs(10));
+    broker.send(publisher, &Packet::PingReq);
+    broker.pass(Duration::from_secs(10));
+    let session = broker.cores[0].wire.conns[publisher.conn.slot].session;
+    assert!(broker.cores[0].sessions[session].acks.is_none());
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 2, b"");
+    assert_eq!(broker.read(publisher).last().unwrap(), "PUBACK 2 0");
+}
