@@ -84,3 +84,32 @@ fn each_receiver_gets_the_identifiers_of_its_own_overlapping_subscriptions() {
         assert_eq!(ids, [1, 2, 3].map(|id| client.conn.slot * 10 + id));
     }
 }
+
+#[test]
+fn sticky_members_are_the_same_from_whichever_shard_the_message_comes() {
+    let mqtt = MqttOptions { shared_strategy: SharedStrategy::Sticky, ..MqttOptions::default() };
+    let mut broker = Broker::built(4, Limits::default(), mqtt);
+    let members: Vec<Client> = (0..4)
+        .map(|shard| {
+            let member = broker.connect(&client_on(&broker, shard, "m"), ProtocolVersion::V5);
+            broker.subscribe(member, "$share/g/t", QoS::AtMostOnce);
+            broker.read(member);
+            member
+        })
+        .collect();
+    let publishers: Vec<Client> =
+        (0..4).map(|shard| broker.connect(&client_on(&broker, shard, "p"), ProtocolVersion::V5)).collect();
+    let mut gone = None;
+    for _ in 0..3 {
+        for (number, &publisher) in publishers.iter().enumerate() {
+            // Not all publish as much: that is no reason to choose another.
+            (0..=number).for_each(|_| broker.publish(publisher, "t", QoS::AtMostOnce, 0, b""));
+        }
+        let received: Vec<usize> = members.iter().map(|&member| broker.read(member).len()).collect();
+        let chosen: Vec<usize> = (0..4).filter(|&member| received[member] > 0).collect();
+        assert!(chosen.len() == 1 && chosen.first() != gone.as_ref(), "{received:?}");
+        gone = chosen.first().copied();
+        broker.unsubscribe(members[chosen[0]], "$share/g/t");
+        broker.read(members[chosen[0]]);
+    }
+}
