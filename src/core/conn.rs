@@ -11,6 +11,9 @@ use std::collections::HashMap;
 /// Payloads from this size on are referenced, not copied, in bytes.
 pub const LARGE_PAYLOAD_MIN: usize = 16 * 1024;
 
+/// The largest packet there is, in bytes: a first byte and a remaining length of 0xFF_FF_FF_7F (§1.5.5).
+pub const PACKET_BYTES_MAX: u32 = 268_435_460;
+
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -88,7 +91,7 @@ impl Conn {
             keep_alive: 0,
             generation: 0,
             session: NO_SLOT,
-            maximum_packet_size: u32::MAX,
+            maximum_packet_size: PACKET_BYTES_MAX,
             unsent: 0,
             accepted,
             last_seen: now,

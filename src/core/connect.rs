@@ -1,6 +1,6 @@
 //! CONNECT: where the client lives, which session it gets, what was agreed (MQTT 5.0 §3.1, §3.2).
 
-use super::conn::{Aliases, Phase};
+use super::conn::{Aliases, PACKET_BYTES_MAX, Phase};
 use super::counters::EndReason;
 use super::inbound::{Flow, version_of_malformed};
 use super::session::{Leave, NO_SLOT, Session};
@@ -28,7 +28,7 @@ impl Core {
         };
         let conn = &mut self.wire.conns[id.slot];
         conn.version = connect.version;
-        conn.maximum_packet_size = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+        conn.maximum_packet_size = connect.properties.maximum_packet_size.unwrap_or(u32::MAX).min(PACKET_BYTES_MAX);
         if let Err((code, why)) = self.check_connect_packet(&connect) {
             return self.refuse(id, code, why);
         }

@@ -53,12 +53,14 @@ impl Core {
 
     /// QoS 0: now or never, unless the configuration keeps it for sessions that are away.
     fn deliver_qos0(&mut self, fan: &mut Fan<'_>, slot: u32, how: How<'_>) -> Outcome {
-        let conn = self.sessions[slot].conn;
+        let session = &self.sessions[slot];
+        let conn = session.conn;
+        // What was queued while the client was away goes first [MQTT-4.6.0-6].
+        if (conn == NO_SLOT || session.has_queue()) && self.mqtt.queue_qos0_offline {
+            let delivery = delivery(fan, how, None);
+            return self.enqueue(slot, delivery);
+        }
         if conn == NO_SLOT {
-            if self.mqtt.queue_qos0_offline {
-                let delivery = delivery(fan, how, None);
-                return self.enqueue(slot, delivery);
-            }
             self.counters.drop_delivery(DropReason::OfflineQos0);
             self.missed_live(slot, fan);
         } else if !self.wire.has_room(conn) {

@@ -56,7 +56,7 @@ impl Core {
         self.counters.wills_published.add(1);
         // The interval is counted from the publication, not from CONNECT.
         let publication = message.publication().expiring(expires);
-        self.route(publication, NO_SLOT, None);
+        self.route(publication, slot, None);
     }
 
     /// Forgets a session that no connection is attached to. What it still held is passed on to other members

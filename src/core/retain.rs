@@ -168,9 +168,10 @@ impl Core {
     /// Goes on with the replay that has waited longest for its turn to search this shard.
     pub(super) fn scan_on(&mut self) {
         let Some(key) = self.scans.pop_front() else { return };
-        let session = self.sessions.get_key_mut(key).filter(|session| session.is_connected());
-        if let Some(replays) = session.and_then(|session| session.replays.as_mut()) {
-            replays.scans_later = false;
+        let Some(session) = self.sessions.get_key_mut(key) else { return };
+        let Some(replays) = &mut session.replays else { return };
+        replays.scans_later = false;
+        if session.is_connected() {
             self.replay(key.slot);
         }
     }
@@ -286,7 +287,6 @@ impl Session {
     pub(super) fn pause_replays(&mut self) {
         if let Some(replays) = &mut self.replays {
             replays.awaited = 0;
-            replays.scans_later = false;
         }
     }
 }

@@ -104,7 +104,9 @@ impl Core {
                 continue;
             }
             let session = &mut self.sessions[receiver.session()];
-            if session.mark.round == round {
+            // Rounds are counted anew after 2^32: an old mark may name anything.
+            let marked = Some(session.mark.at).filter(|&at| session.mark.round == round && at < kept);
+            if marked.is_some_and(|at| receivers[at as usize].session() == receiver.session()) {
                 let first = &mut receivers[session.mark.at as usize];
                 *first = merged(*first, receiver);
                 if receiver.identifier() != 0 {
@@ -117,13 +119,17 @@ impl Core {
             }
         }
         receivers.truncate(kept as usize);
+        // Each receiver finds its own together.
+        self.scratch.identifiers.sort_unstable();
     }
 
     fn deliver_with_identifiers(&mut self, fan: &mut Fan<'_>, receiver: Subscriber, at: u32) -> Outcome {
         let mut identifiers = std::mem::take(&mut self.scratch.one_receiver_identifiers);
         identifiers.clear();
         identifiers.extend((receiver.identifier() != 0).then_some(receiver.identifier()));
-        identifiers.extend(self.scratch.identifiers.iter().filter(|&&(of, _)| of == at).map(|&(_, id)| id));
+        let first = self.scratch.identifiers.partition_point(|&(of, _)| of < at);
+        let others = self.scratch.identifiers[first..].iter().take_while(|&&(of, _)| of == at);
+        identifiers.extend(others.map(|&(_, id)| id));
         let outcome = self.deliver_identified(fan, receiver, &identifiers, None);
         self.scratch.one_receiver_identifiers = identifiers;
         outcome

@@ -409,6 +409,10 @@ impl Session {
         if self.inflight.is_empty() {
             self.inflight.shrink_to_fit();
         }
+        // Nobody who is still to answer knows a number, so that the numbers may begin anew.
+        if self.acks.as_ref().is_some_and(|acks| acks.waiting.is_empty()) {
+            self.acks = None;
+        }
         if self.receiving.as_ref().is_some_and(|ids| ids.is_empty()) {
             self.receiving = None;
         }

@@ -76,7 +76,8 @@ impl Core {
             SharedStrategy::Local if has_members(self.shard) => return Some((self.shard, turn.count)),
             SharedStrategy::Sticky => match turn.shard.filter(|&shard| has_members(shard)) {
                 Some(shard) => return Some((shard, 0)),
-                None => turn.count,
+                // Every publishing shard chooses the same, each group another.
+                None => group.id,
             },
             SharedStrategy::RoundRobin | SharedStrategy::Local => turn.count,
             SharedStrategy::Random => self.random.u64(..),

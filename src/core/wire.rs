@@ -3,7 +3,7 @@
 //! A publication that goes to many receivers is encoded once for each form it takes and copied, with its
 //! packet identifier patched in.
 
-use super::conn::{Conn, LARGE_PAYLOAD_MIN, Outgoing};
+use super::conn::{Conn, LARGE_PAYLOAD_MIN, Outgoing, PACKET_BYTES_MAX};
 use super::counters::Counters;
 use super::message::{Message, Publication};
 use crate::codec::{
@@ -206,18 +206,24 @@ impl Wire {
         }
     }
 
-    /// Writes any packet.
+    /// Writes any packet, or nothing if it is larger than the client takes [MQTT-3.1.2-24].
     pub fn packet(&mut self, slot: u32, packet: &Packet<'_>) {
         let conn = &mut self.conns[slot];
-        let version = conn.version;
-        self.outgoing.write(slot, conn, |out| encode(packet, version, out));
-        self.counters.packets_sent.add(1);
+        let (version, maximum) = (conn.version, conn.maximum_packet_size as usize);
+        let written = self.outgoing.write(slot, conn, |out| {
+            let start = out.len();
+            encode(packet, version, out);
+            if out.len() - start > maximum {
+                out.truncate(start);
+            }
+        });
+        self.counters.packets_sent.add(u64::from(written > 0));
     }
 
     /// True if the client takes a packet of this size.
     pub fn fits(&self, slot: u32, packet: &Packet<'_>) -> bool {
         let conn = &self.conns[slot];
-        if conn.maximum_packet_size == u32::MAX {
+        if conn.maximum_packet_size == PACKET_BYTES_MAX {
             return true;
         }
         let mut bytes = Vec::new();

@@ -65,6 +65,26 @@ fn only_clients_that_can_be_told_get_the_servers_keep_alive() {
 }
 
 #[test]
+fn a_clients_own_will_does_not_come_to_it_against_no_local() {
+    let mut broker = Broker::new(1);
+    let will = Will {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: "w",
+        payload: b"gone",
+        delay_interval: 0,
+        properties: PublishProperties::EMPTY,
+    };
+    let client = broker.connect_as(Connect { will: Some(will), ..connect_packet("c", ProtocolVersion::V5) });
+    let options = SubscriptionOptions { qos: QoS::AtLeastOnce, no_local: true, ..SubscriptionOptions::default() };
+    broker.subscribe_as(client, "w", options, None);
+    broker.hang_up(client);
+    assert_eq!(broker.cores[0].counters().wills_published.load(), 1);
+    let client = broker.connect("c", ProtocolVersion::V5);
+    assert_eq!(broker.read(client), ["CONNACK 0 true"]);
+}
+
+#[test]
 fn queued_messages_that_expired_make_room_for_new_ones() {
     let limits = Limits { queue_messages_max: 3, ..Limits::default() };
     let mut broker = Broker::with(1, limits);
