@@ -96,7 +96,7 @@ fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
 /// A shard's share, and what it may have more than that by chance: the kernel keeps a table of this size for each.
 fn connections_per_shard(config: &Config, placement: &Placement) -> u32 {
     let share = doctor::descriptors_needed(config, placement);
-    u32::try_from(share).unwrap_or(u32::MAX).min(config.limits.connections_max)
+    u32::try_from(share).unwrap_or(u32::MAX)
 }
 
 fn listen(listener: &Listener) -> Listen {
@@ -152,9 +152,8 @@ mod tests {
             let (config, placement) = Draft::from_text("a.toml", &file).unwrap().check(&(0..64).collect()).unwrap();
             server_config(&config, &placement).connections_per_shard
         };
-        assert_eq!(per_shard(5_000, 1), 5_000);
-        // By chance, all of a few may meet on one shard.
-        assert_eq!(per_shard(100, 4), 100);
+        assert!(per_shard(5_000, 1) > 5_000, "beyond the limit the engine refuses, before the kernel does");
+        assert!(per_shard(100, 4) > 100, "by chance, all of a few may meet on one shard");
         assert!((16_000..18_000).contains(&per_shard(1_000_000, 64)));
     }
 
