@@ -140,6 +140,7 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     stats: Vec<Arc<DriverStats>>,
     features: Features,
+    connections_per_shard: u32,
 }
 
 /// Starts all shards; returns when all of them accept. `make_engine` is called on each shard's thread.
@@ -152,7 +153,7 @@ where
     F: Fn(ShardId) -> E + Send + Sync + Clone + 'static,
 {
     let features = probe()?;
-    let nofile = raise_open_files()?;
+    let nofile = raise_open_files();
     check_cpus(&config.cpus)?;
     let (mut listeners, addresses) = bind_all(&config)?;
     let (ports, remote) = mesh::build(config.shards, config.mesh_capacity)
@@ -169,7 +170,7 @@ where
         let make_engine = make_engine.clone();
         starting.spawn(shard, setup, listeners, move || make_engine(shard))?;
     }
-    starting.finish(addresses, features)
+    starting.finish(addresses, features, driver.descriptors)
 }
 
 /// A shard was set up, or why not.
@@ -221,7 +222,12 @@ impl Starting {
         Ok(())
     }
 
-    fn finish(mut self, addresses: Vec<SocketAddr>, features: Features) -> Result<Running, StartError> {
+    fn finish(
+        mut self,
+        addresses: Vec<SocketAddr>,
+        features: Features,
+        connections_per_shard: u32,
+    ) -> Result<Running, StartError> {
         for _ in 0..self.threads.len() {
             let (shard, outcome) = self.ready.1.recv().expect("this struct holds a sender too");
             if let Err(reason) = outcome {
@@ -239,6 +245,7 @@ impl Starting {
             addresses,
             stats: std::mem::take(&mut self.stats),
             features,
+            connections_per_shard,
         })
     }
 }
@@ -272,6 +279,11 @@ impl Running {
     /// What the kernel can do.
     pub fn features(&self) -> &Features {
         &self.features
+    }
+
+    /// How many connections each shard can hold: what was asked for, or what the limit on open files leaves of it.
+    pub fn connections_per_shard(&self) -> u32 {
+        self.connections_per_shard
     }
 
     /// Each shard's driver counters.
@@ -318,13 +330,12 @@ fn check_cpus(cpus: &[usize]) -> Result<(), StartError> {
     }
 }
 
-/// Raises the soft limit on open files to the hard one, and returns it.
-fn raise_open_files() -> Result<u64, StartError> {
+/// Raises the soft limit on open files to the hard one; returns the limit that holds now, which also bounds the table
+/// of descriptors of each ring.
+fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).map_err(|error| StartError::Process {
-        what: "the limit on open files cannot be raised",
-        error: error.into(),
-    })?;
-    Ok(limit.maximum.unwrap_or(u64::MAX))
+    // Refused where the hard limit is above a fs.nr_open that was lowered since: then the soft one has to do.
+    let reached = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    reached.unwrap_or(u64::MAX)
 }

@@ -1,25 +1,18 @@
-//! Takes what the system's limits leave: the soft limits are raised to what is needed, as far as the hard ones allow.
+//! Takes what the system's limits leave: the soft limit on locked memory is raised as far as the hard one allows. (That
+//! on open files is the server's business: it sizes the shards' tables of descriptors.)
 
 use rlimit::Resource;
 
-use crate::config::{Config, Placement};
-use crate::doctor;
+use crate::doctor::MEMLOCK_MIN;
 
-/// Raises what can be raised, and says where less is left than the configuration asks for. Neither an error nor a
-/// warning: the default configuration asks for a million connections, and `ringmq doctor` tells beforehand.
-pub(super) fn raise(config: &Config, placement: &Placement) {
-    let descriptors = doctor::descriptors_needed(config, placement);
-    raise_one(Resource::NOFILE, "open files of a shard (ulimit -n, LimitNOFILE=)", descriptors);
-    raise_one(Resource::MEMLOCK, "locked memory (ulimit -l, LimitMEMLOCK=)", doctor::MEMLOCK_MIN);
-}
-
-fn raise_one(resource: Resource, name: &str, needed: u64) {
-    let Ok((soft, hard)) = resource.get() else { return };
-    if soft >= needed {
+/// Raises the limit on locked memory if it is too low, and says if that is not enough: `ringmq doctor` tells beforehand.
+pub(super) fn raise_locked_memory() {
+    let Ok((soft, hard)) = Resource::MEMLOCK.get() else { return };
+    if soft >= MEMLOCK_MIN {
         return;
     }
-    let reached = if resource.set(hard, hard).is_ok() { hard } else { soft };
-    if reached < needed {
-        tracing::info!("{name}: {reached} allowed, {needed} would be needed at the configured limits");
+    let reached = if Resource::MEMLOCK.set(hard, hard).is_ok() { hard } else { soft };
+    if reached < MEMLOCK_MIN {
+        tracing::warn!("locked memory (ulimit -l, LimitMEMLOCK=): {reached} bytes allowed, {MEMLOCK_MIN} needed");
     }
 }

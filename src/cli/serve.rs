@@ -12,6 +12,7 @@ use super::signals::{self, StopSignal};
 use super::{logging, rlimits, summary};
 use crate::config::{Config, Limits, Listener, MqttOptions, Placement, WaitIn, duration_text};
 use crate::core::{Core, CoreConfig, Shared};
+use crate::doctor;
 use crate::engine::{ShardId, Time};
 use crate::net::driver::DriverConfig;
 use crate::net::ring::QueueSizes;
@@ -40,15 +41,22 @@ pub fn serve(config: Config, placement: Placement) -> Result<(), ServeError> {
     for (name, text) in summary::summary(&config, &placement) {
         info!("{name}: {text}");
     }
-    rlimits::raise(&config, &placement);
+    rlimits::raise_locked_memory();
     run(&config, &placement, &stop)
 }
 
 /// Starts the shards and waits until a signal has stopped them.
 fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> Result<(), ServeError> {
     let cores = Cores::new(config, placement.shards);
-    let running = server::start(server_config(config, placement), move |shard| cores.make(shard))?;
+    let server = server_config(config, placement);
+    let wanted = server.connections_per_shard;
+    let running = server::start(server, move |shard| cores.make(shard))?;
     info!("ring features: {}", running.features());
+    let held = running.connections_per_shard();
+    if held < wanted {
+        // Not a warning: the default configuration asks for a million connections, and `ringmq doctor` tells beforehand.
+        info!("a shard can hold {held} connections (ulimit -n, LimitNOFILE=), the configured limits ask for {wanted}");
+    }
     for address in running.local_addrs() {
         info!("listening on {address}");
     }
@@ -63,7 +71,7 @@ fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> R
 }
 
 fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
-    let Config { server, listeners, ring, limits, .. } = config;
+    let Config { server, listeners, ring, .. } = config;
     ServerConfig {
         listeners: listeners.iter().map(listen).collect(),
         shards: placement.shards,
@@ -73,7 +81,7 @@ fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
             WaitIn::Ring => Wait::Ring,
             WaitIn::Glommio => Wait::Glommio,
         },
-        connections_per_shard: limits.connections_max,
+        connections_per_shard: connections_per_shard(config, placement),
         mesh_capacity: ring.mesh_capacity as usize,
         driver: DriverConfig {
             queues: QueueSizes { submission: ring.entries, completion: ring.completion_entries },
@@ -83,6 +91,12 @@ fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
             ..DriverConfig::default()
         },
     }
+}
+
+/// A shard's share, and what it may have more than that by chance: the kernel keeps a table of this size for each.
+fn connections_per_shard(config: &Config, placement: &Placement) -> u32 {
+    let share = doctor::descriptors_needed(config, placement);
+    u32::try_from(share).unwrap_or(u32::MAX)
 }
 
 fn listen(listener: &Listener) -> Listen {
@@ -130,6 +144,18 @@ impl Cores {
 mod tests {
     use super::*;
     use crate::config::Draft;
+
+    #[test]
+    fn the_tables_of_many_shards_are_not_each_as_large_as_the_whole_process_needs() {
+        let per_shard = |connections_max, shards| {
+            let file = format!("[server]\nshards = {shards}\n[limits]\nconnections_max = {connections_max}\n");
+            let (config, placement) = Draft::from_text("a.toml", &file).unwrap().check(&(0..64).collect()).unwrap();
+            server_config(&config, &placement).connections_per_shard
+        };
+        assert!(per_shard(5_000, 1) > 5_000, "beyond the limit the engine refuses, before the kernel does");
+        assert!(per_shard(100, 4) > 100, "by chance, all of a few may meet on one shard");
+        assert!((16_000..18_000).contains(&per_shard(1_000_000, 64)));
+    }
 
     #[test]
     fn each_listener_keeps_its_own_backlog() {

@@ -128,7 +128,9 @@ impl<E: Engine> Driver<E> {
     pub(super) fn pause_receive(&mut self, conn: ConnId) {
         if let Some(record) = self.records.of(conn) {
             record.marks.set(Marks::PAUSED);
-            self.cancel_receive(conn);
+            if !record.marks.has(Marks::CANCELLING) {
+                self.cancel_receive(conn);
+            }
         }
     }
 
@@ -142,7 +144,7 @@ impl<E: Engine> Driver<E> {
 
     pub(super) fn cancel_receive(&mut self, conn: ConnId) {
         let record = self.record(conn);
-        if record.marks.has(Marks::RECEIVING) && !record.marks.has(Marks::CANCELLING) {
+        if record.marks.has(Marks::RECEIVING) {
             record.marks.set(Marks::CANCELLING);
             self.ring.cancel(Op::of(Kind::Receive, conn), Op::of(Kind::Cancel, conn));
             self.begin_op(conn);
