@@ -12,7 +12,6 @@ mod format;
 mod limits;
 mod publish;
 mod publish_properties;
-mod publish_retained;
 mod qos;
 mod qos_redelivery;
 mod retained;
