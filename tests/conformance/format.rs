@@ -54,6 +54,18 @@ fn user_properties_obey_the_rules_of_strings_in_both_halves() {
 }
 
 #[test]
+fn content_type_and_response_topic_obey_the_rules_of_strings() {
+    on_any_shards(|broker| {
+        for identifier in [id::CONTENT_TYPE, id::RESPONSE_TOPIC] {
+            for bad in [b'\xFF', b'\0'] {
+                let body = [0, 1, b't', 4, identifier, 0, 1, bad];
+                assert_dismissed(broker, V5, &frame(0x30, &body), 0x81);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_zero_width_no_break_space_is_a_character_like_any_other() {
     for_both(|broker, version| {
         let mut client = broker.client(version, "c");

@@ -10,6 +10,7 @@ mod flow;
 mod flow_size;
 mod format;
 mod limits;
+mod named;
 mod publish;
 mod publish_properties;
 mod qos;
