@@ -182,10 +182,9 @@ fn a_packet_that_ends_too_soon_or_too_late_is_malformed() {
             assert_dismissed(broker, version, &frame(whole[0], &body[..1]), 0x81);
             let mut client = broker.client(version, "c");
             client.send_bytes(&frame(whole[0], &[body, &[0x26]].concat()));
-            match client.version {
-                // What follows the identifier of an acknowledgement is a reason code in 5.0, and this is none.
-                V5 => assert!(matches!(client.next(), Packet::Disconnect(Reasoned { reason: 0x81 | 0x82, .. }))),
-                _ => {}
+            if version == V5 {
+                // What follows the identifier of an acknowledgement is a reason code, and this is none.
+                assert!(matches!(client.next(), Packet::Disconnect(Reasoned { reason: 0x81 | 0x82, .. })));
             }
             client.expect_closed();
         }
