@@ -1,6 +1,7 @@
-//! The will (§3.1.2.5, §3.1.3.2): when it is published, how, and what takes it back.
+//! The will beside the session (§3.1.3.2.2): every combination of delay, expiry, takeover and clean start.
+//! What else there is to say of wills is in `will`.
 
-use ringmq::sim::wire::{Connect, Packet, Publish, Reasoned};
+use ringmq::sim::wire::{Connect, Packet};
 
 use crate::broker::*;
 
@@ -27,116 +28,6 @@ fn watcher(broker: &Broker) -> Client {
     let mut watcher = broker.client(V5, "watcher");
     watcher.subscribe("w", ExactlyOnce);
     watcher
-}
-
-#[test]
-fn a_will_is_published_when_the_connection_ends_without_disconnect() {
-    for_both(|broker, version| {
-        let mut watcher = watcher(broker);
-        let ends: [fn(Client); 3] = [
-            |client| client.close(),
-            |client| client.reset(),
-            |mut client| {
-                client.send_bytes(&[0, 0]);
-                client.expect_dismissal(0x81);
-            },
-        ];
-        for end in ends {
-            let (client, _) = broker.connect(mourned(version, will("gone")));
-            watcher.expect_nothing();
-            end(client);
-            watcher.expect(publish(Publish { properties: Properties::new(), ..message("w", "gone") }));
-            watcher.expect_nothing();
-        }
-        let (client, _) = broker.connect(Connect { keep_alive: 10, ..mourned(version, will("silent")) });
-        broker.seconds(16);
-        drop(client);
-        watcher.expect_message("w", "silent");
-    });
-}
-
-#[test]
-fn disconnect_takes_the_will_back() {
-    for_both(|broker, version| {
-        let mut watcher = watcher(broker);
-        broker.connect(mourned(version, will("never"))).0.disconnect();
-        watcher.expect_nothing();
-        // Nor does it come back with the next connection of the same session.
-        let (client, _) = broker.connect(Connect { clean_start: false, ..mourned(version, will("never")) });
-        client.disconnect();
-        broker.resume(version, "c").0.close();
-        watcher.expect_nothing();
-    });
-}
-
-#[test]
-fn a_disconnect_that_asks_for_the_will_gets_it() {
-    on_any_shards(|broker| {
-        let mut watcher = watcher(broker);
-        for reason in [0x04, 0x80, 0x97] {
-            let (mut client, _) = broker.connect(mourned(V5, will("asked for")));
-            client.send(Packet::Disconnect(Reasoned { reason, properties: Properties::new() }));
-            client.expect_closed();
-            watcher.expect_message("w", "asked for");
-        }
-    });
-}
-
-#[test]
-fn without_a_will_nothing_is_published() {
-    for_both(|broker, version| {
-        let mut watcher = watcher(broker);
-        broker.client(version, "c").reset();
-        watcher.expect_nothing();
-        assert_eq!(broker.count("wills_published"), 0);
-    });
-}
-
-#[test]
-fn a_will_has_its_qos_and_retain_flag() {
-    for_both(|broker, version| {
-        for (at, qos) in [AtMostOnce, AtLeastOnce, ExactlyOnce].into_iter().enumerate() {
-            for retain in [false, true] {
-                let topic = format!("w/{at}/{retain}");
-                let mut watcher = broker.client(V5, "w");
-                watcher.subscribe(&topic, ExactlyOnce);
-                let one = Will { qos, retain, topic: topic.clone(), ..will("x") };
-                broker.connect(mourned(version, one)).0.close();
-                let expected = Publish { qos, packet_id: u16::from(qos != AtMostOnce), ..message(&topic, "x") };
-                watcher.expect(publish(expected.clone()));
-                let mut late = broker.client(V5, "late");
-                late.subscribe(&topic, ExactlyOnce);
-                if retain {
-                    late.expect(publish(Publish { retain, ..expected }));
-                }
-                late.expect_nothing();
-            }
-        }
-    });
-}
-
-#[test]
-fn a_will_without_payload_is_a_message_without_payload() {
-    for_both(|broker, version| {
-        let mut watcher = watcher(broker);
-        broker.connect(mourned(version, will(""))).0.close();
-        watcher.expect(publish(message("w", "")));
-    });
-}
-
-#[test]
-fn a_will_is_published_once_and_is_that_of_the_last_connect() {
-    for_both(|broker, version| {
-        let mut watcher = watcher(broker);
-        let connect = |payload| Connect { will: Some(will(payload)), ..lasting(version, "c") };
-        broker.connect(connect("first")).0.close();
-        watcher.expect_message("w", "first");
-        broker.resume(version, "c").0.close();
-        watcher.expect_nothing();
-        broker.connect(connect("second")).0.close();
-        watcher.expect_message("w", "second");
-        watcher.expect_nothing();
-    });
 }
 
 #[test]
@@ -171,19 +62,6 @@ fn a_will_that_waits_is_taken_back_when_the_client_resumes_its_session() {
         watcher.expect_nothing();
         // The will of the connection before last is not that of the last.
         client.close();
-        broker.seconds(60);
-        watcher.expect_nothing();
-    });
-}
-
-#[test]
-fn a_will_that_waits_is_published_when_a_clean_start_ends_the_session() {
-    on_any_shards(|broker| {
-        let mut watcher = watcher(broker);
-        broker.connect(lasting_with(delayed(10), 100)).0.close();
-        broker.seconds(5);
-        let _new = broker.client(V5, "c");
-        watcher.expect_message("w", "delayed");
         broker.seconds(60);
         watcher.expect_nothing();
     });
@@ -265,31 +143,5 @@ fn the_will_of_a_takeover_finds_the_new_connection_subscribed() {
         let (mut new, present) = broker.resume(version, "c");
         assert!(present);
         new.expect_message("w", "mine");
-    });
-}
-
-#[test]
-fn the_expiry_of_a_will_counts_from_its_publication() {
-    on_any_shards(|broker| {
-        let mut watcher = watcher(broker);
-        let properties = Properties::new().four(id::WILL_DELAY_INTERVAL, 20).four(id::MESSAGE_EXPIRY_INTERVAL, 10);
-        broker.connect(lasting_with(Will { properties, ..will("x") }, 100)).0.close();
-        broker.seconds(21);
-        let expected = Properties::new().four(id::MESSAGE_EXPIRY_INTERVAL, 10);
-        watcher.expect(publish(Publish { properties: expected, ..message("w", "x") }));
-    });
-}
-
-#[test]
-fn a_refused_connect_leaves_no_will() {
-    on_any_shards(|broker| {
-        let mut watcher = watcher(broker);
-        let mut connect = mourned(V5, will("never"));
-        connect.properties = Properties::new().text(id::AUTHENTICATION_METHOD, "unheard of");
-        let mut client = broker.dial(V5);
-        client.send(Packet::Connect(connect));
-        assert_eq!(client.next_connack().code, 0x8C);
-        client.expect_closed();
-        watcher.expect_nothing();
     });
 }
