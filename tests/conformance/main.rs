@@ -16,6 +16,7 @@ mod publish_properties;
 mod qos;
 mod qos_redelivery;
 mod retained;
+mod retained_replay;
 mod session;
 mod session_will;
 mod shared;
