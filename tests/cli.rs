@@ -166,16 +166,18 @@ impl Served {
     fn after(prepare: &str, arguments: &str) -> Served {
         let script = format!("{prepare}; exec {} --listen 127.0.0.1:0 {arguments}", env!("CARGO_BIN_EXE_ringmq"));
         let mut process = Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let log = BufReader::new(process.stderr.take().unwrap());
+        // Whole from here on, so that it is ended and waited for whatever comes.
+        let mut served = Served { process, log, address: String::new() };
         let mut said = String::new();
-        loop {
+        while served.address.is_empty() {
             let start = said.len();
-            assert_ne!(log.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+            assert_ne!(served.log.read_line(&mut said).unwrap(), 0, "it ended: {said}");
             if let Some((_, address)) = said[start..].split_once("listening on ") {
-                let address = address.trim().to_owned();
-                return Served { process, log, address };
+                served.address = address.trim().to_owned();
             }
         }
+        served
     }
 
     /// Stops it in order; returns what it logged since it listened.

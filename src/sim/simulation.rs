@@ -228,7 +228,7 @@ impl<E: Audit> Simulation<E> {
             self.notice(notice);
         }
         self.steps += 1;
-        if self.steps % 64 == 0 {
+        if self.steps.is_multiple_of(64) {
             self.audit();
         }
         more

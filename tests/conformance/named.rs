@@ -81,7 +81,7 @@ fn every_test_that_a_table_names_exists() {
 
 #[test]
 fn each_statement_has_one_row_and_each_row_a_test() {
-    let text = read(&root().join("tests/conformance/part1.md"));
+    let text = read(&root().join("tests/conformance/packets.md"));
     for version in text.split("\n## ").skip(1) {
         let mut seen = HashSet::new();
         for columns in rows(version).filter(|columns| columns[0].starts_with("MQTT-")) {
