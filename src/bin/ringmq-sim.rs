@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         let mut seeds = Rng::new(now);
         while Instant::now() < end {
-            tally.run(seeds.next() >> 16, false);
+            tally.run(seeds.draw() >> 16, false);
         }
     }
     println!("{} messages published, {} deliveries", tally.messages, tally.deliveries);

@@ -35,7 +35,10 @@ fn owed<'a>(model: &'a Model, subscription: &Subscription) -> impl Iterator<Item
         .messages
         .iter()
         .filter(move |(_, message)| {
-            message.will.is_none() && message.sent >= granted && matches(&filter, &message.topic)
+            message.will.is_none()
+                && message.expires.is_none()
+                && message.sent >= granted
+                && matches(&filter, &message.topic)
         })
         .map(|(number, message)| (*number, message))
 }
@@ -94,7 +97,7 @@ fn shared_message(model: &Model, filter: &str, members: &[ClientIndex], number: 
     let ever = members
         .iter()
         .any(|client| model.parties[*client].sessions.iter().any(|session| session.live.contains_key(&number)));
-    let lost = owed && message.acknowledged.is_some() && !ever && !died;
+    let lost = owed && message.acknowledged.is_some() && message.expires.is_none() && !ever && !died;
     assert!(!lost, "no member of {filter} got message {number} {message:?}");
 }
 

@@ -72,10 +72,14 @@ pub struct Client {
     pub receive_maximum: u16,
     /// Topic alias maximum told to the server.
     pub topic_alias_maximum: u16,
+    /// The next QoS 1 or 2 messages are refused, with a reason code of 0x80 or more (5.0).
+    pub refuses: bool,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     unacknowledged: VecDeque<Outgoing>,
     received: BTreeSet<u16>,
+    /// Refused at QoS 2; may come again only because the refusal was lost.
+    refused: BTreeSet<u16>,
     incoming: BTreeSet<u16>,
     acknowledgements: VecDeque<Packet>,
     aliases_in: BTreeMap<u16, String>,
@@ -97,10 +101,12 @@ impl Client {
             lazy: false,
             receive_maximum: u16::MAX,
             topic_alias_maximum: 0,
+            refuses: false,
             inbox: Vec::new(),
             outbox: Vec::new(),
             unacknowledged: VecDeque::new(),
             received: BTreeSet::new(),
+            refused: BTreeSet::new(),
             incoming: BTreeSet::new(),
             acknowledgements: VecDeque::new(),
             aliases_in: BTreeMap::new(),
@@ -211,8 +217,17 @@ impl Client {
     pub fn acknowledge(&mut self, most: usize) {
         for _ in 0..most {
             let Some(packet) = self.acknowledgements.pop_front() else { return };
-            if let Packet::PubAck(ack) | Packet::PubComp(ack) = &packet {
-                self.incoming.remove(&ack.packet_id);
+            match &packet {
+                Packet::PubAck(ack) | Packet::PubComp(ack) => {
+                    self.incoming.remove(&ack.packet_id);
+                }
+                // The exchange ends here, unless the connection ends first.
+                Packet::PubRec(ack) if ack.reason >= 0x80 => {
+                    self.incoming.remove(&ack.packet_id);
+                    self.received.remove(&ack.packet_id);
+                    self.refused.insert(ack.packet_id);
+                }
+                _ => {}
             }
             self.push(&packet);
         }
@@ -277,6 +292,7 @@ impl Client {
         seen.push(Seen::Accepted { session_present: ack.session_present });
         if !ack.session_present {
             self.received.clear();
+            self.refused.clear();
             seen.extend(self.unacknowledged.drain(..).map(|outgoing| Seen::Abandoned(outgoing.number)));
         }
         self.resend(seen);
@@ -311,13 +327,18 @@ impl Client {
         if self.incoming.len() > usize::from(self.receive_maximum) {
             return Err(format!("receive maximum {} exceeded", self.receive_maximum));
         }
+        let reason = if self.refuses && self.version == ProtocolVersion::V5 { 0x83 } else { 0 };
+        let ack = Ack { reason, ..Ack::new(id) };
         if publish.qos == QoS::AtLeastOnce {
-            self.acknowledgements.push_back(Packet::PubAck(Ack::new(id)));
+            self.acknowledgements.push_back(Packet::PubAck(ack));
             seen.push(Seen::Message(publish));
             return Ok(());
         }
-        self.acknowledgements.push_back(Packet::PubRec(Ack::new(id)));
-        if self.received.insert(id) {
+        self.acknowledgements.push_back(Packet::PubRec(ack));
+        let refused_before = self.refused.remove(&id) && publish.dup;
+        if refused_before {
+            self.received.insert(id);
+        } else if self.received.insert(id) {
             seen.push(Seen::Message(publish));
         } else if !publish.dup {
             return Err(format!("packet identifier {id} used again before PUBREL"));

@@ -35,6 +35,8 @@ pub struct Message {
     pub attempts: u32,
     /// When its publisher saw PUBACK or PUBREC.
     pub acknowledged: Option<Time>,
+    /// When it expires, counted from when it was first sent.
+    pub expires: Option<Time>,
     /// What becomes of a will; `None` for what was published.
     pub will: Option<Fate>,
 }
@@ -119,6 +121,10 @@ pub struct Party {
     pub steady: bool,
     /// It has a connection that was accepted.
     pub online: bool,
+    /// When it let go of its last connection.
+    parted: Time,
+    /// How much later the server may have noticed, in nanoseconds.
+    lag: u64,
 }
 
 /// A will whose fate depends on what comes.
@@ -157,6 +163,8 @@ impl Model {
             will: None,
             steady: false,
             online: false,
+            parted: Time(0),
+            lag: NOTICE_MAX_NS,
         };
         Model { parties: vec![party; clients], refusals, ..Model::default() }
     }
@@ -181,7 +189,7 @@ impl Model {
             Presence::No => !session_present,
             Presence::Yes => session_present,
             Presence::Until(time) if now <= time => session_present,
-            Presence::Until(time) if now.0 > time.0.saturating_add(NOTICE_MAX_NS) => !session_present,
+            Presence::Until(time) if now.0 > time.0.saturating_add(party.lag) => !session_present,
             Presence::Until(_) | Presence::Unknown => true,
         };
         assert!(
@@ -207,7 +215,7 @@ impl Model {
             _ if pending.at_once || !resumed => Fate::Published,
             None => Fate::Dropped,
             Some(due) if now < due => Fate::Dropped,
-            Some(due) if now.0 > due.0 + NOTICE_MAX_NS => Fate::Published,
+            Some(due) if now.0 > due.0 + self.parties[client].lag => Fate::Published,
             Some(_) => Fate::Open,
         };
         self.known(pending.number).will = Some(fate);
@@ -218,6 +226,8 @@ impl Model {
         let party = &mut self.parties[client];
         party.steady = false;
         party.online = false;
+        party.parted = now;
+        party.lag = NOTICE_MAX_NS;
         party.presence = match expiry {
             0 => Presence::No,
             u32::MAX => Presence::Yes,
@@ -235,11 +245,17 @@ impl Model {
         self.known(pending.number).will = Some(Fate::Open);
     }
 
+    /// The server closed the connection that the client had taken leave of.
+    pub fn noticed(&mut self, client: ClientIndex, now: Time) {
+        let party = &mut self.parties[client];
+        party.lag = NOTICE_MAX_NS + (now.0 - party.parted.0);
+    }
+
     /// Seals the fate of wills that no connection came for.
     pub fn wills_are_due(&mut self, now: Time) {
         for client in 0..self.parties.len() {
             let Some(PendingWill { number, due: Some(due), .. }) = self.parties[client].will else { continue };
-            if now.0 > due.0 + NOTICE_MAX_NS {
+            if now.0 > due.0 + self.parties[client].lag {
                 self.parties[client].will = None;
                 self.known(number).will = Some(Fate::Published);
             }
@@ -352,7 +368,7 @@ impl Model {
         if message.will.is_some() || message.topic.starts_with("s/") {
             return;
         }
-        // What was missed the first time (before the subscription, or at QoS 0 while away) may come late.
+        // What was missed the first time (before the subscription, expired, or at QoS 0 while away) may come late.
         let all_along = session.subscriptions.iter().any(|subscription| {
             subscription.granted.is_some_and(|granted| granted <= message.sent)
                 && subscription.given_up.is_none()
@@ -361,7 +377,8 @@ impl Model {
         });
         let key = (message.publisher, message.topic.clone(), message.qos as u8, publish.qos as u8);
         let last = session.order.entry(key).or_insert(0);
-        let late = message.attempts > 1 && (self.refusals || !all_along || publish.qos == QoS::AtMostOnce);
+        let late = message.attempts > 1
+            && (self.refusals || !all_along || message.expires.is_some() || publish.qos == QoS::AtMostOnce);
         assert!(*last < number || late, "out of order after {last}: {}", who());
         *last = number.max(*last);
     }
@@ -382,7 +399,10 @@ impl Model {
         let newer = self.messages.range(number + 1..).find(|(_, later)| {
             later.retain && later.topic == message.topic && later.acknowledged.is_some_and(|time| time < asked)
         });
-        assert!(newer.is_none(), "client {client} got retained message {number}, replaced long ago by {newer:?}");
+        assert!(
+            newer.is_none() || self.refusals,
+            "client {client} got retained message {number}, replaced long ago by {newer:?}"
+        );
     }
 }
 

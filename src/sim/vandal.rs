@@ -10,7 +10,7 @@ pub fn bytes(rng: &mut Rng) -> Vec<u8> {
     let after = |tail: Vec<u8>| [hello.clone(), tail].concat();
     match rng.below(12) {
         0 => Vec::from([0]),
-        1 => (0..rng.range(1, 300)).map(|_| rng.next() as u8 | 0x80).collect(),
+        1 => (0..rng.range(1, 300)).map(|_| rng.draw() as u8 | 0x80).collect(),
         2 => hello[..rng.below(hello.len() - 1)].iter().copied().chain([0x10]).collect(),
         3 => after(hello.clone()),
         4 => after(vec![0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01]),
