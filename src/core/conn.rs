@@ -35,6 +35,8 @@ pub struct Conn {
     dirty: bool,
     /// Its packets are not read further until somebody has caught up.
     pub stalled: bool,
+    /// Listed among those that wait for an outbox to be emptied.
+    pub awaits_mesh: bool,
     /// The client's side ended while it was stalled: it ends when what it sent before is handled.
     pub ended: bool,
     /// The client wants reason strings and user properties in packets other than PUBLISH, CONNACK and
@@ -85,6 +87,7 @@ impl Conn {
             version: ProtocolVersion::V311,
             dirty: false,
             stalled: false,
+            awaits_mesh: false,
             ended: false,
             problem_information: true,
             listener,

@@ -437,9 +437,7 @@ impl Engine for Core {
     fn mesh_has_room(&mut self, now: Time, _to: ShardId) {
         self.wire.now = now;
         if !self.stalled.is_empty() && !self.mesh_is_behind() {
-            for id in std::mem::take(&mut self.stalled) {
-                self.resume(id);
-            }
+            self.resume_all();
         }
     }
 

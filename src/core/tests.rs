@@ -13,6 +13,7 @@ mod limits;
 mod lives;
 mod replays;
 mod sharing;
+mod waiting;
 
 struct Broker {
     cores: Vec<Core>,
