@@ -54,6 +54,8 @@ pub struct Conn {
     pub maximum_packet_size: u32,
     /// Bytes written and not yet taken by the kernel.
     pub unsent: usize,
+    /// SUBACKs held back until other shards have published what was subscribed to.
+    pub subacks_held: u32,
     /// When it was accepted.
     pub accepted: Time,
     /// When something last arrived.
@@ -96,6 +98,7 @@ impl Conn {
             session: NO_SLOT,
             maximum_packet_size: PACKET_BYTES_MAX,
             unsent: 0,
+            subacks_held: 0,
             accepted,
             last_seen: now,
             output: Output::default(),

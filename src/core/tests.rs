@@ -8,6 +8,7 @@ use crate::codec::{
     encode_publish_head, frame,
 };
 
+mod holds;
 mod input;
 mod limits;
 mod lives;
