@@ -137,6 +137,7 @@ pub struct Core {
     groups: Groups,
     /// The retained messages whose topics hash to this shard.
     retained: RetainedStore<Message>,
+    expiring: retain::Expiring,
     interest_cache: InterestCache,
     wheel: Wheel<Timer>,
     /// Notes for other shards, by shard.
@@ -188,6 +189,7 @@ impl Core {
             index: LocalIndex::new(shared.seed.clone()),
             groups: Groups::new(shared.seed.clone()),
             retained: RetainedStore::new(shared.seed.clone()),
+            expiring: retain::Expiring::default(),
             interest_cache: InterestCache::new(INTEREST_CACHE_TOPICS),
             wheel: Wheel::new(TICK, now),
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
