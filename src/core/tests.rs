@@ -8,6 +8,7 @@ use crate::codec::{
     encode_publish_head, frame,
 };
 
+mod figures;
 mod holds;
 mod input;
 mod limits;
