@@ -142,7 +142,7 @@ impl<T> Slab<T> {
     }
 
     /// Number of slots, free ones included. All chunks but the last are full.
-    fn slots(&self) -> u32 {
+    pub fn slots(&self) -> u32 {
         let slots = self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len());
         u32::try_from(slots).ok().filter(|slots| *slots < NONE).expect("a slab has fewer than 2^32 - 1 slots")
     }

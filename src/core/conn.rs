@@ -35,6 +35,8 @@ pub struct Conn {
     dirty: bool,
     /// Its packets are not read further until somebody has caught up.
     pub stalled: bool,
+    /// Listed among those that wait for an outbox to be emptied.
+    pub awaits_mesh: bool,
     /// The client's side ended while it was stalled: it ends when what it sent before is handled.
     pub ended: bool,
     /// The client wants reason strings and user properties in packets other than PUBLISH, CONNACK and
@@ -52,6 +54,8 @@ pub struct Conn {
     pub maximum_packet_size: u32,
     /// Bytes written and not yet taken by the kernel.
     pub unsent: usize,
+    /// SUBACKs held back until other shards have published what was subscribed to.
+    pub subacks_held: u32,
     /// When it was accepted.
     pub accepted: Time,
     /// When something last arrived.
@@ -85,6 +89,7 @@ impl Conn {
             version: ProtocolVersion::V311,
             dirty: false,
             stalled: false,
+            awaits_mesh: false,
             ended: false,
             problem_information: true,
             listener,
@@ -93,6 +98,7 @@ impl Conn {
             session: NO_SLOT,
             maximum_packet_size: PACKET_BYTES_MAX,
             unsent: 0,
+            subacks_held: 0,
             accepted,
             last_seen: now,
             output: Output::default(),

@@ -254,25 +254,39 @@ impl Core {
         conn.stalled = true;
         self.counters.pauses.add(1);
         if mesh {
-            self.stalled.push(id);
+            self.await_mesh(id);
         }
         self.wire.effects.push_back(Effect::PauseReceive(id));
         Flow::Stop
     }
 
+    /// Lists a stalled connection, once, among those that go on when the outboxes are emptied.
+    fn await_mesh(&mut self, id: ConnId) {
+        if !std::mem::replace(&mut self.wire.conns[id.slot].awaits_mesh, true) {
+            self.stalled.push(id);
+        }
+    }
+
+    /// Goes on with those that waited for the outboxes.
+    pub(super) fn resume_all(&mut self) {
+        for id in std::mem::take(&mut self.stalled) {
+            if let Some(conn) = self.wire.conns.get_mut(id.slot).filter(|conn| conn.generation == id.generation) {
+                conn.awaits_mesh = false;
+                self.resume(id);
+            }
+        }
+    }
+
     /// Goes on with a stalled connection if what it waited for has happened.
     pub(super) fn resume(&mut self, id: ConnId) {
         let Some(conn) = self.live(id) else { return };
-        let acks = self.sessions.get(conn.session).is_some_and(|session| session.acks_behind());
+        let acks = self.sessions.get(conn.session).is_some_and(|session| session.acks_still_behind());
         let output = !conn.ended && conn.unsent >= self.limits.output_bytes_max;
         if !conn.stalled || output || acks {
             return;
         }
         if self.mesh_is_behind() {
-            if !self.stalled.contains(&id) {
-                self.stalled.push(id);
-            }
-            return;
+            return self.await_mesh(id);
         }
         let conn = &mut self.wire.conns[id.slot];
         conn.stalled = false;

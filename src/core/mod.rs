@@ -137,6 +137,7 @@ pub struct Core {
     groups: Groups,
     /// The retained messages whose topics hash to this shard.
     retained: RetainedStore<Message>,
+    expiring: retain::Expiring,
     interest_cache: InterestCache,
     wheel: Wheel<Timer>,
     /// Notes for other shards, by shard.
@@ -188,6 +189,7 @@ impl Core {
             index: LocalIndex::new(shared.seed.clone()),
             groups: Groups::new(shared.seed.clone()),
             retained: RetainedStore::new(shared.seed.clone()),
+            expiring: retain::Expiring::default(),
             interest_cache: InterestCache::new(INTEREST_CACHE_TOPICS),
             wheel: Wheel::new(TICK, now),
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -437,9 +439,7 @@ impl Engine for Core {
     fn mesh_has_room(&mut self, now: Time, _to: ShardId) {
         self.wire.now = now;
         if !self.stalled.is_empty() && !self.mesh_is_behind() {
-            for id in std::mem::take(&mut self.stalled) {
-                self.resume(id);
-            }
+            self.resume_all();
         }
     }
 

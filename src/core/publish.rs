@@ -232,7 +232,7 @@ impl Core {
             }
         }
         let session = &self.sessions[slot];
-        if session.is_connected() && !session.acks_behind() {
+        if session.is_connected() && !session.acks_still_behind() {
             let conn = session.conn;
             if self.wire.conns[conn].stalled {
                 self.resume(ConnId { slot: conn, generation: self.wire.conns[conn].generation });
@@ -303,6 +303,11 @@ impl super::Session {
     /// True when so many acknowledgements wait for other shards that the client is read no further.
     pub(super) fn acks_behind(&self) -> bool {
         self.acks.as_ref().is_some_and(|acks| acks.waiting.len() >= ACKS_WAITING_MAX)
+    }
+
+    /// True until half of them have been answered: not each answer shall start and stop the reading.
+    pub(super) fn acks_still_behind(&self) -> bool {
+        self.acks.as_ref().is_some_and(|acks| acks.waiting.len() >= ACKS_WAITING_MAX / 2)
     }
 
     /// The connection is gone: on the next one a packet identifier of QoS 1 means something else, and one of

@@ -4,19 +4,35 @@
 //! the last topic it got, and never takes room in the session's queue.
 
 use super::Core;
-use super::message::Message;
+use super::message::{Message, NEVER};
 use super::note::{Note, ReplayId, Ticket};
 use super::route::{Routed, granted};
 use super::session::{Outcome, Replay, Replays, Session};
+use super::timers::Timer;
 use super::wire::{Fan, How};
 use crate::codec::QoS;
 use crate::index::{ScanCursor, ScanEnd};
 use crate::slab::Key;
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// How many retained topics are looked at for one batch of a replay.
 const BATCH_TOPICS: usize = 64;
+
+/// How often a part of the retained messages is searched for expired ones.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Which of a shard's retained messages may expire.
+#[derive(Debug, Default)]
+pub struct Expiring {
+    /// How many have a message expiry interval.
+    messages: u64,
+    /// Where the next sweep begins.
+    place: u32,
+    /// A sweep is due.
+    scheduled: bool,
+}
 
 /// How many batches of its own messages a shard looks for before it does something else.
 const SCANS_MAX: usize = 16;
@@ -71,7 +87,11 @@ impl Core {
         messages <= self.limits.retained_messages_max && bytes <= self.limits.retained_bytes_max
     }
 
-    fn count_retained(&self, old: Option<&Message>, new: Option<&Message>) {
+    fn count_retained(&mut self, old: Option<&Message>, new: Option<&Message>) {
+        let expires = |message: Option<&Message>| message.is_some_and(|message| message.head().expires != NEVER);
+        self.expiring.messages -= u64::from(expires(old));
+        self.expiring.messages += u64::from(expires(new));
+        self.schedule_sweep();
         if let Some(old) = old {
             self.counters.retained_messages.sub(1);
             self.counters.retained_bytes.sub(old.size() as u64);
@@ -84,6 +104,28 @@ impl Core {
             self.shared.retained.fetch_add(1, Relaxed);
             self.shared.retained_bytes.fetch_add(new.size() as u64, Relaxed);
         }
+    }
+
+    /// What expires is looked for as long as there is something that can.
+    fn schedule_sweep(&mut self) {
+        if self.expiring.messages > 0 && !self.expiring.scheduled {
+            self.expiring.scheduled = true;
+            self.wheel.insert(self.wire.now.after(SWEEP_INTERVAL), Timer::retained());
+        }
+    }
+
+    /// Removes what has expired from a part of the store: it may be nobody ever asks for it, and it takes the room
+    /// of others.
+    pub(super) fn sweep_retained(&mut self) {
+        let now = self.wire.now;
+        let budget = (self.retained.places() / 64).clamp(1024, 16_384);
+        let gone = self.retained.sweep(&mut self.expiring.place, budget, |message| message.is_expired(now));
+        self.expiring.scheduled = false;
+        for message in &gone {
+            self.counters.retained_expired.add(1);
+            self.count_retained(Some(message), None);
+        }
+        self.schedule_sweep();
     }
 
     /// The replay for a new subscription: every shard may hold matching topics, one if the filter is a topic.

@@ -131,7 +131,9 @@ impl Core {
             self.note(owner, Note::Announce { changes: Vec::new(), waiter: Some(to_u64(waiter)) });
             waits += 1;
         }
-        self.announcing[waiter.slot].waits = waits;
+        let announcing = &mut self.announcing[waiter.slot];
+        announcing.waits = waits;
+        self.wire.conns[announcing.conn.slot].subacks_held += 1;
         if waits == 0 {
             self.finish_subscribe(waiter.slot);
         }
@@ -190,7 +192,12 @@ impl Core {
         let Some(announcing) = self.announcing.remove(slot) else { return };
         let Announcing { conn: id, packet_id, codes, replays, .. } = announcing;
         // A later connection of the same client did not ask.
-        let Some(session) = self.live(id).map(|conn| conn.session) else { return };
+        if self.live(id).is_none() {
+            return;
+        }
+        let conn = &mut self.wire.conns[id.slot];
+        conn.subacks_held -= 1;
+        let session = conn.session;
         let suback = SubAck { packet_id, reason_string: None, user_properties: Default::default(), codes: &codes };
         self.wire.packet(id.slot, &Packet::SubAck(suback));
         self.start_replays(session, replays);
@@ -240,6 +247,9 @@ impl Core {
     /// The subscription went before its SUBACK could be sent: no retained message shall follow that.
     fn forget_replay(&mut self, slot: u32, filter: &str) {
         let conn = self.sessions[slot].conn;
+        if self.wire.conns[conn].subacks_held == 0 {
+            return; // nearly always: not every client's shall be looked through
+        }
         for (_, announcing) in self.announcing.iter_mut().filter(|(_, announcing)| announcing.conn.slot == conn) {
             announcing.replays.retain(|replay| *replay.filter != *filter);
         }

@@ -27,23 +27,24 @@ pub struct Sys {
 /// A moving average of a counter's growth per minute, over 1, 5 and 15 minutes.
 struct Load {
     name: &'static str,
-    of: CounterOf,
+    of: TotalOf,
     before: u64,
     averages: [f64; 3],
 }
 
 type CounterOf = fn(&Counters) -> &Counter;
+type TotalOf = fn(&Counters) -> u64;
 
-const LOADS: [(&str, CounterOf); 9] = [
-    ("messages/received", |counters| &counters.packets_received),
-    ("messages/sent", |counters| &counters.packets_sent),
-    ("publish/received", |counters| &counters.publish_received),
-    ("publish/sent", |counters| &counters.publish_sent),
-    ("publish/dropped", |counters| &counters.dropped[DropReason::QueueMessages as usize]),
-    ("bytes/received", |counters| &counters.bytes_received),
-    ("bytes/sent", |counters| &counters.bytes_sent),
-    ("sockets", |counters| &counters.sockets_opened),
-    ("connections", |counters| &counters.connects),
+const LOADS: [(&str, TotalOf); 9] = [
+    ("messages/received", |counters| counters.packets_received.load()),
+    ("messages/sent", |counters| counters.packets_sent.load()),
+    ("publish/received", |counters| counters.publish_received.load()),
+    ("publish/sent", |counters| counters.publish_sent.load()),
+    ("publish/dropped", Counters::dropped_total),
+    ("bytes/received", |counters| counters.bytes_received.load()),
+    ("bytes/sent", |counters| counters.bytes_sent.load()),
+    ("sockets", |counters| counters.sockets_opened.load()),
+    ("connections", |counters| counters.connects.load()),
 ];
 
 impl Sys {
@@ -137,7 +138,8 @@ impl Core {
         put("retained messages/count", total(|c| &c.retained_messages).to_string());
         put("retained messages/bytes", total(|c| &c.retained_bytes).to_string());
         for load in &mut sys.loads {
-            load.update(total(load.of), now.since(sys.last));
+            let total = self.shared.counters.iter().map(|counters| (load.of)(counters)).sum();
+            load.update(total, now.since(sys.last));
             for (average, minutes) in load.averages.iter().zip(["1min", "5min", "15min"]) {
                 put(&format!("load/{}/{minutes}", load.name), format!("{average:.2}"));
             }

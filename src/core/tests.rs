@@ -8,11 +8,14 @@ use crate::codec::{
     encode_publish_head, frame,
 };
 
+mod figures;
+mod holds;
 mod input;
 mod limits;
 mod lives;
 mod replays;
 mod sharing;
+mod waiting;
 
 struct Broker {
     cores: Vec<Core>,

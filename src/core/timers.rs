@@ -33,6 +33,8 @@ enum Kind {
     KeepAlive,
     /// The session's will may be due, or the session itself may have expired.
     Session,
+    /// Some retained messages may have expired.
+    Retained,
     /// The `$SYS` topics.
     Sys,
 }
@@ -48,6 +50,10 @@ impl Timer {
 
     pub(super) fn session(key: Key) -> Timer {
         Timer { kind: Kind::Session, slot: key.slot, generation: key.generation }
+    }
+
+    pub(super) fn retained() -> Timer {
+        Timer { kind: Kind::Retained, slot: 0, generation: 0 }
     }
 
     pub(super) fn sys() -> Timer {
@@ -68,6 +74,7 @@ impl Core {
             Kind::Connect => self.check_connect(ConnId { slot, generation }),
             Kind::KeepAlive => self.check_keep_alive(ConnId { slot, generation }),
             Kind::Session => self.check_session(Key { slot, generation }),
+            Kind::Retained => self.sweep_retained(),
             Kind::Sys => self.publish_sys(),
         }
     }

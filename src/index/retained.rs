@@ -103,6 +103,22 @@ impl<V> RetainedStore<V> {
         Some(entry.value)
     }
 
+    /// Looks at the next values in no order, at most `budget` places from the one that `place` names, and removes
+    /// those that `goes` says yes to. `place` moves on, and from the end to the start.
+    pub fn sweep(&mut self, place: &mut u32, budget: u32, goes: impl Fn(&V) -> bool) -> Vec<V> {
+        let end = place.saturating_add(budget).min(self.entries.slots());
+        let gone = (*place..end).filter(|slot| self.entries.get(*slot).is_some_and(|entry| goes(&entry.value)));
+        let topics: Vec<String> =
+            gone.filter_map(|slot| self.entries.get(slot)).map(|entry| topic_of(&entry.key)).collect();
+        *place = if end == self.entries.slots() { 0 } else { end };
+        topics.iter().filter_map(|topic| self.remove(topic)).collect()
+    }
+
+    /// Number of places that values lie in, empty ones included.
+    pub fn places(&self) -> u32 {
+        self.entries.slots()
+    }
+
     /// Every topic with its value, in the order of levels.
     pub fn iter(&self) -> impl Iterator<Item = (String, &V)> {
         self.by_level.iter().filter_map(|(key, slot)| Some((topic_of(key), &self.entries.get(*slot)?.value)))

@@ -52,6 +52,25 @@ fn a_session_ends_on_time_though_its_expiry_was_longer_before() {
 }
 
 #[test]
+fn retained_messages_that_expired_make_room_though_nobody_asks_for_them() {
+    let limits = Limits { retained_messages_max: 1000, ..Limits::default() };
+    let mut broker = Broker::with(1, limits);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    for number in 0..1000 {
+        let topic = format!("$device/{number}");
+        let message_expiry_interval = Some(if number < 500 { 10 } else { 3600 });
+        let head = PublishHead { topic: &topic, retain: true, message_expiry_interval, ..PublishHead::default() };
+        broker.publish_head(publisher, head, b"x");
+    }
+    broker.pass(Duration::from_secs(20));
+    assert_eq!(broker.cores[0].counters().retained_messages.load(), 500);
+    assert_eq!(broker.cores[0].counters().retained_expired.load(), 500);
+    broker.pass(Duration::from_secs(3600));
+    assert_eq!(broker.cores[0].counters().retained_messages.load(), 0);
+    assert_eq!(broker.cores[0].wheel.len(), 0, "nothing is left to expire, so nothing is looked at");
+}
+
+#[test]
 fn only_clients_that_can_be_told_get_the_servers_keep_alive() {
     let limits = Limits { keep_alive_max: 10, ..Limits::default() };
     let mut broker = Broker::with(1, limits);
