@@ -86,7 +86,7 @@ fn main() {
     core_affinity::set_for_current(core_affinity::CoreId { id: 1 });
     let mut clients = Clients::connect(running.local_addrs()[0], &arguments);
     for _ in 0..arguments.rounds {
-        let wakes = || running.stats().iter().map(|stats| stats.wakes.get()).sum::<u64>();
+        let wakes = || running.stats().iter().map(|stats| stats.wakes.load()).sum::<u64>();
         let (cpu_before, wakes_before, begin) = (cpu_time(&threads), wakes(), Instant::now());
         let frames = clients.play(Duration::from_secs(arguments.seconds), Duration::from_micros(arguments.pause_us));
         let cpu = cpu_time(&threads) - cpu_before;

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod core;
+pub mod counter;
 pub mod doctor;
 pub mod engine;
 pub mod index;

@@ -50,7 +50,10 @@ fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> R
     let cores = Cores::new(config, placement.shards);
     let server = server_config(config, placement);
     let wanted = server.connections_per_shard;
+    let shared = cores.shared.clone();
     let running = server::start(server, move |shard| cores.make(shard))?;
+    let stats = running.stats().to_vec();
+    shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().collect()));
     info!("ring features: {}", running.features());
     let held = running.connections_per_shard();
     if held < wanted {

@@ -4,118 +4,83 @@
 //! delivered, is queued or in flight, was passed on to another member of a shared group, or was dropped with
 //! one of the reasons below ([`DropReason`]).
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// A number with one writer.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds; only the shard that owns the counter calls it.
-    pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
-    }
-
-    /// Takes away (gauges); only the owner calls it.
-    pub fn sub(&self, amount: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_sub(amount), Relaxed);
-    }
-
-    /// The value now.
-    pub fn load(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// A shard's counters and gauges.
-        #[derive(Debug, Default)]
-        #[repr(align(128))]
-        pub struct Counters {
-            $($(#[$doc])* pub $name: Counter,)*
-            /// Deliveries dropped, by [`DropReason`].
-            pub dropped: [Counter; DropReason::COUNT],
-            /// Connections ended, by [`EndReason`].
-            pub ended: [Counter; EndReason::COUNT],
-            /// Connections ended for a packet that breaks the protocol, by reason code.
-            pub protocol_errors: ReasonCounters,
-        }
-
-        impl Counters {
-            /// Every plain counter with its name.
-            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-                [$((stringify!($name), self.$name.load()),)*].into_iter()
-            }
-        }
-    };
-}
+use crate::counter::{Counter, counters};
 
 counters! {
-    /// Bytes received from clients.
-    bytes_received,
-    /// Bytes the kernel took for clients.
-    bytes_sent,
-    /// Control packets received.
-    packets_received,
-    /// Control packets written.
-    packets_sent,
-    /// PUBLISH packets received.
-    publish_received,
-    /// PUBLISH packets written.
-    publish_sent,
-    /// Payload bytes of PUBLISH packets received.
-    publish_bytes_received,
-    /// Payload bytes of PUBLISH packets written.
-    publish_bytes_sent,
-    /// PUBLISH packets refused with a reason code or ignored (3.x).
-    publish_refused,
-    /// Deliveries that became due: one per message and session.
-    matched,
-    /// Deliveries complete: written at QoS 0, acknowledged at QoS 1 and 2.
-    delivered,
-    /// Deliveries waiting in queues (gauge).
-    queued,
-    /// Bytes of the messages waiting in queues (gauge).
-    queued_bytes,
-    /// Deliveries sent and not acknowledged (gauge).
-    inflight,
-    /// Deliveries given to another member of their shared subscription.
-    redispatched,
-    /// Connections open, before and after CONNECT (gauge).
-    connections,
-    /// Connections past CONNECT (gauge).
-    connected,
-    /// Connections accepted with CONNACK 0.
-    connects,
-    /// CONNECT packets refused.
-    connects_refused,
-    /// Connections accepted by the transport.
-    sockets_opened,
-    /// Sessions, connected or not (gauge).
-    sessions,
-    /// Sessions that ended because their expiry interval passed.
-    sessions_expired,
-    /// Sessions taken over by a new connection of the same client.
-    takeovers,
-    /// Subscriptions, shared ones included (gauge).
-    subscriptions,
-    /// Shared subscriptions (gauge).
-    shared_subscriptions,
-    /// Retained messages (gauge).
-    retained_messages,
-    /// Bytes of retained messages (gauge).
-    retained_bytes,
-    /// Retained messages refused for a limit.
-    retained_refused,
-    /// Retained messages that expired.
-    retained_expired,
-    /// Wills published.
-    wills_published,
-    /// Times a connection's reading was stopped because it or the mesh was behind.
-    pauses,
-    /// Bytes held for packets that have not arrived completely (gauge).
-    reassembly_bytes,
+    /// A shard's counters and gauges.
+    Counters {
+        /// Bytes received from clients.
+        bytes_received,
+        /// Bytes the kernel took for clients.
+        bytes_sent,
+        /// Control packets received.
+        packets_received,
+        /// Control packets written.
+        packets_sent,
+        /// PUBLISH packets received.
+        publish_received,
+        /// PUBLISH packets written.
+        publish_sent,
+        /// Payload bytes of PUBLISH packets received.
+        publish_bytes_received,
+        /// Payload bytes of PUBLISH packets written.
+        publish_bytes_sent,
+        /// PUBLISH packets refused with a reason code or ignored (3.x).
+        publish_refused,
+        /// Deliveries that became due: one per message and session.
+        matched,
+        /// Deliveries complete: written at QoS 0, acknowledged at QoS 1 and 2.
+        delivered,
+        /// Deliveries waiting in queues (gauge).
+        queued,
+        /// Bytes of the messages waiting in queues (gauge).
+        queued_bytes,
+        /// Deliveries sent and not acknowledged (gauge).
+        inflight,
+        /// Deliveries given to another member of their shared subscription.
+        redispatched,
+        /// Connections open, before and after CONNECT (gauge).
+        connections,
+        /// Connections past CONNECT (gauge).
+        connected,
+        /// Connections accepted with CONNACK 0.
+        connects,
+        /// CONNECT packets refused.
+        connects_refused,
+        /// Connections accepted by the transport.
+        sockets_opened,
+        /// Sessions, connected or not (gauge).
+        sessions,
+        /// Sessions that ended because their expiry interval passed.
+        sessions_expired,
+        /// Sessions taken over by a new connection of the same client.
+        takeovers,
+        /// Subscriptions, shared ones included (gauge).
+        subscriptions,
+        /// Shared subscriptions (gauge).
+        shared_subscriptions,
+        /// Retained messages (gauge).
+        retained_messages,
+        /// Bytes of retained messages (gauge).
+        retained_bytes,
+        /// Retained messages refused for a limit.
+        retained_refused,
+        /// Retained messages that expired.
+        retained_expired,
+        /// Wills published.
+        wills_published,
+        /// Times a connection's reading was stopped because it or the mesh was behind.
+        pauses,
+        /// Bytes held for packets that have not arrived completely (gauge).
+        reassembly_bytes,
+    } and {
+        /// Deliveries dropped, by [`DropReason`].
+        dropped: [Counter; DropReason::COUNT],
+        /// Connections ended, by [`EndReason`].
+        ended: [Counter; EndReason::COUNT],
+        /// Connections ended for a packet that breaks the protocol, by reason code.
+        protocol_errors: ReasonCounters,
+    }
 }
 
 macro_rules! reasons {

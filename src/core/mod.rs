@@ -43,8 +43,8 @@ use message::Message;
 use note::Note;
 use session::Session;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use timers::Timer;
 use wire::Wire;
@@ -75,7 +75,12 @@ pub struct Shared {
     retained_bytes: AtomicU64,
     /// The most connections there ever were at once.
     connected_peak: AtomicU64,
+    /// What each shard's driver counts, if it says.
+    driver_figures: OnceLock<DriverFigures>,
 }
+
+/// Tells what the driver of a shard, given by its number, has counted.
+pub type DriverFigures = Box<dyn Fn(usize) -> Vec<(&'static str, u64)> + Send + Sync>;
 
 impl Shared {
     /// The shared state of a broker with this many shards.
@@ -90,7 +95,13 @@ impl Shared {
             retained: AtomicU64::new(0),
             retained_bytes: AtomicU64::new(0),
             connected_peak: AtomicU64::new(0),
+            driver_figures: OnceLock::new(),
         }
+    }
+
+    /// Has the drivers' figures published with the core's own; only the first call counts.
+    pub fn tell_driver_figures(&self, figures: DriverFigures) {
+        let _ = self.driver_figures.set(figures);
     }
 
     /// The shard where a client's session lives.

@@ -4,11 +4,12 @@
 //! is published only when its value has changed.
 
 use super::Core;
-use super::counters::{Counter, Counters, DropReason, EndReason};
+use super::counters::{Counters, DropReason, EndReason};
 use super::message::{Form, NEVER, Parts, Publication};
 use super::session::NO_SLOT;
 use super::timers::Timer;
 use crate::codec::QoS;
+use crate::counter::Counter;
 use crate::engine::Time;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -148,6 +149,9 @@ impl Core {
         for (shard, counters) in self.shared.counters.iter().enumerate() {
             for (name, value) in counters.named() {
                 put(&format!("shards/{shard}/{name}"), value.to_string());
+            }
+            for (name, value) in self.shared.driver_figures.get().map(|of| of(shard)).unwrap_or_default() {
+                put(&format!("shards/{shard}/driver/{name}"), value.to_string());
             }
         }
         figures

@@ -216,11 +216,11 @@ impl<E: Engine> Driver<E> {
     }
 
     pub(super) fn descriptor_opened(&mut self) {
-        self.stats.descriptors.set(self.stats.descriptors.get() + 1);
+        self.stats.descriptors.add(1);
     }
 
     pub(super) fn descriptor_closed(&mut self, result: i32) {
         assert!(result >= 0, "closing a direct descriptor failed: errno {}", -result);
-        self.stats.descriptors.set(self.stats.descriptors.get() - 1);
+        self.stats.descriptors.sub(1);
     }
 }

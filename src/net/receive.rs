@@ -154,12 +154,12 @@ impl<E: Engine> Driver<E> {
     /// Counts an operation whose completion the connection must wait for.
     pub(super) fn begin_op(&mut self, conn: ConnId) {
         self.record(conn).in_flight += 1;
-        self.stats.in_flight.set(self.stats.in_flight.get() + 1);
+        self.stats.in_flight.add(1);
     }
 
     /// The last completion of an operation was reaped.
     pub(super) fn end_op(&mut self, conn: ConnId) {
         self.record(conn).in_flight -= 1;
-        self.stats.in_flight.set(self.stats.in_flight.get() - 1);
+        self.stats.in_flight.sub(1);
     }
 }

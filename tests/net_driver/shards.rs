@@ -34,7 +34,7 @@ fn every_connection_reaches_its_home_with_the_bytes_before_and_after() {
     wait_until("the givers' slots were released", || echo.watched.connections.load(Ordering::SeqCst) == 64);
     wait_until("the givers' descriptors are closed", || echo.sum(|stats| &stats.descriptors) == 64);
     for shard in &echo.stats {
-        wait_until("each home holds one armed receive per connection", || shard.in_flight.get() == 16);
+        wait_until("each home holds one armed receive per connection", || shard.in_flight.load() == 16);
     }
     for stream in &mut streams {
         let bytes = pattern(9, 20_000);
@@ -107,7 +107,7 @@ fn a_mesh_with_little_room_slows_the_sender_and_keeps_every_byte_in_order() {
     });
     assert!(counts.blocked.load(Ordering::SeqCst) > 0, "the mesh must have been full");
     wait_until("all are gone", || counts.connections.load(Ordering::SeqCst) == 0);
-    let sent: u64 = running.stats().iter().map(|stats| stats.mesh_sent.get()).sum();
+    let sent: u64 = running.stats().iter().map(|stats| stats.mesh_sent.load()).sum();
     assert!(sent > 6 * (2 << 20) / 64);
     running.stop();
     running.join();
@@ -128,7 +128,7 @@ fn a_message_wakes_a_parked_shard_at_once() {
         slowest = slowest.max(begin.elapsed());
     }
     assert!(slowest < Duration::from_millis(500), "a shard slept through a message for {slowest:?}");
-    let wakes: u64 = running.stats().iter().map(|stats| stats.wakes.get()).sum();
+    let wakes: u64 = running.stats().iter().map(|stats| stats.wakes.load()).sum();
     assert!(wakes >= 40, "{wakes} wakes for 50 messages to a sleeping shard");
     drop((left, right));
     running.stop();

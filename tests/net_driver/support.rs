@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ringmq::counter::Counter;
 use ringmq::engine::{ConnId, Effect, Engine, HandOver, Large, Output, ShardId, Time, TransportEnd};
 use ringmq::net::driver::DriverConfig;
-use ringmq::net::stats::{Counter, DriverStats};
+use ringmq::net::stats::DriverStats;
 use ringmq::server::{Listen, Running, ServerConfig, start};
 
 /// What tests see of engines from outside.
@@ -336,7 +337,7 @@ impl Echo {
     }
 
     pub fn sum(&self, counter: impl Fn(&DriverStats) -> &Counter) -> u64 {
-        self.stats.iter().map(|stats| counter(stats).get()).sum()
+        self.stats.iter().map(|stats| counter(stats).load()).sum()
     }
 
     /// Waits until every connection was released, and checks that nothing is left of any.
