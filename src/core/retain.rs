@@ -165,11 +165,7 @@ impl Core {
             return; // only the first one asks, and it goes on with what it asked for
         }
         replays.awaited = 0; // a batch that is on its way belongs to nobody now
-        if replays.waiting.is_empty() {
-            self.sessions[slot].replays = None;
-        } else {
-            self.replay(slot);
-        }
+        self.replay(slot);
     }
 
     /// Goes on with a session's replays as far as its window and its connection allow.
@@ -179,7 +175,10 @@ impl Core {
             let session = &mut self.sessions[slot];
             let Some(replays) = &mut session.replays else { return };
             let Some(replay) = replays.waiting.front_mut() else {
-                session.replays = None;
+                // With a SUBACK held back there may be more to come, and what is live is remembered for it.
+                if self.wire.conns[session.conn].subacks_held == 0 {
+                    session.replays = None;
+                }
                 return;
             };
             if let Some(message) = replay.batch.front() {
@@ -329,6 +328,9 @@ impl Session {
     pub(super) fn pause_replays(&mut self) {
         if let Some(replays) = &mut self.replays {
             replays.awaited = 0;
+            if replays.waiting.is_empty() {
+                self.replays = None;
+            }
         }
     }
 }

@@ -133,7 +133,12 @@ impl Core {
         }
         let announcing = &mut self.announcing[waiter.slot];
         announcing.waits = waits;
-        self.wire.conns[announcing.conn.slot].subacks_held += 1;
+        let conn = &mut self.wire.conns[announcing.conn.slot];
+        conn.subacks_held += 1;
+        if !announcing.replays.is_empty() {
+            // What is delivered live from now on is newer than what will be replayed.
+            self.sessions[conn.session].replays.get_or_insert_default();
+        }
         if waits == 0 {
             self.finish_subscribe(waiter.slot);
         }

@@ -116,3 +116,35 @@ fn a_replay_that_finds_little_does_not_hold_up_its_shard() {
     assert_eq!(broker.read(client), ["PUBLISH r/zzz/b q0 id0 dup0 r1 x"]);
     assert_ne!(broker.cores[0].next_deadline(), Some(broker.now));
 }
+
+#[test]
+fn what_came_live_before_the_suback_is_newer_than_what_is_replayed_after_it() {
+    let mut broker = Broker::new(3);
+    let version = ProtocolVersion::V5;
+    let interest_owner = |broker: &Broker, topic: &str| broker.cores[0].shared.interest.owner(topic);
+    let topic = topics_on(&broker, 1, "r").find(|topic| interest_owner(&broker, topic) == 1).unwrap();
+    let publisher = broker.connect(&client_on(&broker, 2, "p"), version);
+    let retained = |payload| {
+        publish_bytes(version, PublishHead { topic: &topic, retain: true, ..PublishHead::default() }, payload)
+    };
+    broker.cores[2].receive(broker.now, publisher.conn, &retained(b"old"));
+    broker.settle();
+    let client = broker.connect(&client_on(&broker, 0, "s"), version);
+    let options =
+        SubscriptionOptions { retain_handling: crate::codec::RetainHandling::DoNotSend, ..Default::default() };
+    broker.subscribe_as(client, "r/#", options, None);
+    broker.read(client);
+    broker.cores[0].receive(broker.now, client.conn, &subscribe_bytes(version, &topic, Default::default(), None));
+    broker.cores[2].receive(broker.now, publisher.conn, &retained(b"new"));
+    // The way from the publisher to the client is short, that to the store is long.
+    let live = broker.cores[2].outbox(ShardId(0)).pop_front().expect("the client's other filter matches");
+    broker.cores[0].mesh(broker.now, ShardId(2), live);
+    let store = std::mem::take(broker.cores[2].outbox(ShardId(1)));
+    broker.settle();
+    assert_eq!(broker.read(client), [format!("PUBLISH {topic} q0 id0 dup0 r0 new"), "SUBACK [0]".into()]);
+    broker.cores[2].outbox(ShardId(1)).extend(store);
+    broker.cores[2].noted.push(ShardId(1));
+    broker.settle();
+    let session = broker.cores[0].wire.conns[client.conn.slot].session;
+    assert!(broker.read(client).is_empty() && broker.cores[0].sessions[session].replays.is_none());
+}
