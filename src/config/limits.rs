@@ -34,7 +34,7 @@ pub struct Limits {
     /// The longest client identifier, in bytes.
     #[serde(with = "units::bytes")]
     pub client_id_bytes_max: u16,
-    /// Receive maximum announced to 5.0 clients, and held against all: QoS 1 and 2 messages that one client
+    /// Receive maximum announced to 5.0 clients, and held against them: QoS 1 and 2 messages that one client
     /// may have unfinished towards the server; at least 1.
     #[serde(deserialize_with = "units::count")]
     pub receive_maximum: u16,
