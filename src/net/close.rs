@@ -53,6 +53,7 @@ impl<E: Engine> Driver<E> {
             return;
         }
         record.phase = Phase::Lingering;
+        record.marks.set(Marks::SHUTTING);
         let file = record.file;
         self.ring.shutdown_write(file, Op::of(Kind::Shutdown, conn));
         self.begin_op(conn);
@@ -82,12 +83,29 @@ impl<E: Engine> Driver<E> {
             return;
         }
         record.phase = Phase::Closing;
-        let (file, sending) = (record.file, record.marks.has(Marks::SENDING));
+        let (sending, shutting) = (record.marks.has(Marks::SENDING), record.marks.has(Marks::SHUTTING));
         self.cancel_receive(conn);
         if sending {
             self.ring.cancel(Op::of(Kind::Send, conn), Op::of(Kind::Cancel, conn));
             self.begin_op(conn);
         }
+        if !shutting {
+            self.close_descriptor(conn);
+        }
+    }
+
+    /// A shutdown runs in a worker thread of the kernel, which looks the descriptor up when it gets to it. Closed
+    /// before, its number may be another connection's by then, and that one would be shut down: so it is closed after.
+    pub(super) fn shut(&mut self, conn: ConnId) {
+        let record = self.record(conn);
+        record.marks.clear(Marks::SHUTTING);
+        if record.phase == Phase::Closing {
+            self.close_descriptor(conn);
+        }
+    }
+
+    fn close_descriptor(&mut self, conn: ConnId) {
+        let file = self.record(conn).file;
         self.ring.close(file, Op::of(Kind::Close, conn));
         self.begin_op(conn);
     }

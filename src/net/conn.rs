@@ -67,6 +67,8 @@ impl Marks {
     pub const REARM: Marks = Marks(1 << 7);
     /// Its last output must reach the peer: close by shutting down and lingering.
     pub const POLITE: Marks = Marks(1 << 8);
+    /// A shutdown is in flight: the kernel looks its descriptor up only when a worker gets to it.
+    pub const SHUTTING: Marks = Marks(1 << 9);
 
     /// True when all of these are set.
     pub fn has(self, marks: Marks) -> bool {

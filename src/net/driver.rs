@@ -330,7 +330,7 @@ impl<E: Engine> Driver<E> {
             Kind::GiveAway => self.given_away(conn, completion.result),
             Kind::Close => self.descriptor_closed(completion.result),
             Kind::Cancel => self.record(conn).marks.clear(Marks::CANCELLING),
-            Kind::Shutdown => {}
+            Kind::Shutdown => self.shut(conn),
             _ => unreachable!("handled by the caller"),
         }
         self.release_if_done(conn);
