@@ -114,6 +114,24 @@ fn five_thousand_connections_come_and_go_in_a_burst() {
 }
 
 #[test]
+fn taking_leave_of_one_connection_never_shuts_another_down() {
+    let echo = Echo::start(2, EchoOptions { shards: 2, close_on: Some(b'!'), ..EchoOptions::default() });
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..4000 {
+                    let mut stream = echo.connect();
+                    assert_eq!(exchange(&mut stream, b"hello"), b"hello");
+                    // The engine says goodbye, and this end closes while it does: the number is soon used again.
+                    stream.write_all(b"!").unwrap();
+                }
+            });
+        }
+    });
+    echo.expect_all_gone();
+}
+
+#[test]
 fn a_full_table_of_descriptors_refuses_and_recovers_without_spinning() {
     let config = ServerConfig { connections_per_shard: 8, ..config() };
     let echo = Echo::with(config, EchoOptions::default());
