@@ -1,21 +1,6 @@
 //! The obvious twin of every clever matcher in this room: the words of the specification, level by level.
 
-/// Whether a topic filter matches a topic name (MQTT 5.0 §4.7).
-pub fn filter_matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && (filter.starts_with('+') || filter.starts_with('#')) {
-        return false;
-    }
-    let mut levels = topic.split('/');
-    for wanted in filter.split('/') {
-        match (wanted, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (literal, Some(level)) if literal == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
-}
+pub use crate::codec::topic::filter_matches;
 
 /// Filters and topics over so few levels that they meet often.
 pub mod strategies {
