@@ -1,5 +1,7 @@
 //! What a run saw: the counts and histograms that engine threads hand over once per tick, and the sums of them.
 
+pub mod wire;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
