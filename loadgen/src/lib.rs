@@ -2,4 +2,6 @@
 //! and how it is told (`report`). The binary is a thin command line over this.
 
 pub mod measure;
+#[path = "net/mod.rs"]
+pub mod net;
 pub mod plan;
