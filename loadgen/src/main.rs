@@ -9,10 +9,11 @@ mod error;
 mod fleet;
 mod flow;
 mod ledger;
+#[path = "net.rs"]
 mod net;
 mod os;
 mod payload;
-
+#[path = "report.rs"]
 mod report;
 mod run;
 mod scenario;
