@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::time::TimeSpec;
 use nix::time::ClockId;
@@ -195,7 +195,7 @@ fn quotas(pid: u32) -> Vec<PathBuf> {
     files
 }
 
-fn throttled_ns(cpu_stat: &PathBuf) -> u64 {
+fn throttled_ns(cpu_stat: &Path) -> u64 {
     let text = fs::read_to_string(cpu_stat).unwrap_or_default();
     let version_2 = field(&text, "throttled_usec").map(|us| us * 1000);
     version_2.or_else(|| field(&text, "throttled_time")).unwrap_or(0)

@@ -14,7 +14,7 @@ use super::{
 use crate::engine::{Conducted, Phase};
 use crate::measure::broker::Reading;
 use crate::measure::quantiles::{Times, curve};
-use crate::measure::recorder::Recording;
+use crate::measure::recorder::{Recording, Row};
 use crate::plan::{Pace, Plan, Presence};
 
 /// What a report is about, as far as no observer can see it.
@@ -28,6 +28,8 @@ pub struct Subject<'a> {
     pub command: Vec<String>,
     /// Names of joined workers.
     pub workers: Vec<String>,
+    /// Whether loss at QoS 0 makes the run a failure.
+    pub strict: bool,
 }
 
 impl Report {
@@ -54,6 +56,7 @@ impl Report {
             },
             host: Host::of(observed.broker.as_ref().map(|broker| broker.pid())),
             plan: blanked_plan(subject.plan),
+            strict: subject.strict,
             summary,
             warnings: Vec::new(),
             failures: conducted.outcome.failures.clone(),
@@ -215,8 +218,20 @@ impl Sums<'_> {
         let percent = |ns: u64| ratio(ns as f64 / 1e7, seconds).unwrap_or(0.0);
         GeneratorCost {
             busy_percent: cpu_ns.iter().map(|(&thread, &ns)| (thread, percent(ns))).collect(),
+            connecting_busy_percent: self.connecting_busy_percent(),
             cpu_us_per_message: self.per_message(cpu_ns.values().sum::<u64>() as f64 / 1e3),
         }
+    }
+
+    fn connecting_busy_percent(&self) -> Option<f64> {
+        let time = self.time();
+        let rows: Vec<&Row> =
+            self.observed.recording.rows.iter().filter(|row| row.at + row.seconds <= time.connect_seconds).collect();
+        let threads = rows.iter().map(|row| row.generator_percent.len()).min()?;
+        let mean = |thread: usize| {
+            rows.iter().map(|row| f64::from(row.generator_percent[thread])).sum::<f64>() / rows.len() as f64
+        };
+        (0..threads).map(mean).reduce(f64::max)
     }
 
     fn kernel(&self) -> KernelCost {
@@ -229,7 +244,9 @@ impl Sums<'_> {
         KernelCost {
             slab_before_bytes: before.slab_bytes,
             slab_after_bytes: end.slab_bytes,
-            slab_per_connection_bytes: ratio(grown, self.observed.recording.ready_in_window as f64),
+            // Less than before: what else the kernel did outweighs the connections.
+            slab_per_connection_bytes: ratio(grown.max(0.0), self.observed.recording.ready_in_window as f64)
+                .filter(|each| *each > 0.0),
             tcp_after_bytes: end.tcp_bytes,
             stolen_percent: ratio(end.stolen_ns.saturating_sub(begin.stolen_ns) as f64 * 100.0, all_cpus_ns)
                 .unwrap_or(0.0),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use thiserror::Error;
 
-use super::{FORMAT, Report, csv, hgrm, html};
+use super::{FORMAT, Labelled, Report, csv, hgrm, html};
 
 /// The report for programs; what `report A.json B.json` reads.
 const JSON: &str = "result.json";
@@ -64,6 +64,28 @@ pub fn read(path: &Path) -> Result<Report, Error> {
         return Err(Error::Format { path, found: format });
     }
     serde_json::from_str(&text).map_err(|source| Error::Json { path, source })
+}
+
+/// Reads several, each called by what tells it from the others: its file's name, or its directory's if that is the
+/// name that `--out` gives to all.
+///
+/// # Errors
+///
+/// When one can't be read.
+pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Labelled>, Error> {
+    let labels: Vec<String> = paths.iter().map(|path| label(path)).collect();
+    let labelled = paths.iter().zip(&labels).map(|(path, label)| {
+        let unique = labels.iter().filter(|other| *other == label).count() == 1;
+        let label = if unique { label.clone() } else { path.display().to_string() };
+        Ok(Labelled { label, report: read(path)? })
+    });
+    labelled.collect()
+}
+
+fn label(path: &Path) -> String {
+    let path = if path.ends_with(JSON) { path.parent().unwrap_or(path) } else { path };
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 impl Report {
@@ -173,6 +195,22 @@ mod tests {
             assert!(fs::read_to_string(out.join(name)).unwrap().starts_with(start), "{name}");
         }
         fs::remove_dir_all(out).unwrap();
+    }
+
+    #[test]
+    fn runs_are_called_by_what_tells_them_apart() {
+        let base = directory("labels");
+        let (a, b) = (base.join("a"), base.join("b/a"));
+        samples::report().write(&a).unwrap();
+        samples::report().write(&b).unwrap();
+        let labels = |paths: &[&Path]| {
+            let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
+            read_all(&paths).unwrap().into_iter().map(|run| run.label).collect::<Vec<_>>()
+        };
+        fs::copy(a.join(JSON), base.join("old.json")).unwrap();
+        assert_eq!(labels(&[&a.join(JSON), &base.join("old.json")]), ["a", "old"]);
+        assert_eq!(labels(&[&a, &b]), [a.display().to_string(), b.display().to_string()]);
+        fs::remove_dir_all(base).unwrap();
     }
 
     #[test]

@@ -21,11 +21,13 @@ mod watch;
 
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
 pub use figures::Subject;
-pub use files::{Error, read};
+pub use files::{Error, read, read_all};
 pub use host::{Host, Knob};
 pub use html::overlay;
 pub use progress::Progress;
@@ -52,6 +54,8 @@ pub struct Report {
     pub host: Host,
     /// What was asked for, passwords blanked.
     pub plan: Plan,
+    /// Whether loss at QoS 0, which MQTT allows, makes it a failure.
+    pub strict: bool,
     /// The figures.
     pub summary: Summary,
     /// What a reader must know before believing them.
@@ -214,6 +218,8 @@ pub struct BrokerCost {
 pub struct GeneratorCost {
     /// How busy each thread was, in percent of a core, by thread number.
     pub busy_percent: Vec<(u32, f64)>,
+    /// How busy the busiest was over the whole seconds of connecting; none when that took less than one.
+    pub connecting_busy_percent: Option<f64>,
     /// CPU time of all threads per message.
     pub cpu_us_per_message: Option<f64>,
 }

@@ -128,8 +128,12 @@ impl Progress {
         let mut line = format!("{:>7.1} s  {:<24} {in_}", now.as_secs_f64(), self.title(now));
         // Writing to a String can't fail.
         if let Some(row) = rows.last() {
-            let [out, in_] = [row.counts.published, row.counts.delivered].map(|count| Count(per_second(count, row)));
-            let _ = write!(line, ", {out}/s sent, {in_}/s delivered");
+            let Counts { connected, published, delivered, .. } = row.counts;
+            for (count, what) in [(connected, "connects"), (published, "sent"), (delivered, "delivered")] {
+                if count > 0 {
+                    let _ = write!(line, ", {}/s {what}", Count(per_second(count, row)));
+                }
+            }
             if let Some(latency) = row.latency {
                 let _ = write!(line, ", p50 {}, p99 {}", Micros(latency.p50_us), Micros(latency.p99_us));
             }

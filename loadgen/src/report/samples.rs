@@ -101,6 +101,7 @@ pub fn report() -> Report {
             knobs: vec![Knob { name: "net.core.somaxconn".to_owned(), value: "4096".to_owned() }],
         },
         plan: plan(),
+        strict: false,
         summary: summary(),
         warnings: Vec::new(),
         failures: Vec::new(),
@@ -165,7 +166,11 @@ fn summary() -> Summary {
             rss_per_connection_bytes: Some(1_024.0),
             throttled_seconds: 0.0,
         }),
-        generator: GeneratorCost { busy_percent: vec![(0, 70.0), (1, 62.0)], cpu_us_per_message: Some(3.1) },
+        generator: GeneratorCost {
+            busy_percent: vec![(0, 70.0), (1, 62.0)],
+            connecting_busy_percent: Some(41.0),
+            cpu_us_per_message: Some(3.1),
+        },
         kernel: KernelCost {
             slab_before_bytes: 90 << 20,
             slab_after_bytes: 91 << 20,

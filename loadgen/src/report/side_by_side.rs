@@ -51,7 +51,7 @@ const LINES: [Line; 24] = [
     ("broker RSS / connection", Unit::Bytes, |report| report.summary.broker.as_ref()?.rss_per_connection_bytes),
     ("kernel / connection", Unit::Bytes, |report| report.summary.kernel.slab_per_connection_bytes),
     ("generator CPU / message", Unit::Micros, |report| report.summary.generator.cpu_us_per_message),
-    ("failed checks", Unit::Count, |report| Some(report.verdict(false).failed.len() as f64)),
+    ("failed checks", Unit::Count, |report| Some(report.verdict().failed.len() as f64)),
 ];
 
 fn positive(value: f64) -> Option<f64> {

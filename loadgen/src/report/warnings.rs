@@ -46,7 +46,7 @@ fn window(summary: &Summary) -> Vec<String> {
     warnings
 }
 
-fn busy(summary: &Summary) -> Option<String> {
+fn busy(summary: &Summary) -> Vec<String> {
     let busy = |(_, percent): &&(u32, f64)| *percent >= BUSY_PERCENT_LIMIT;
     let threads: Vec<String> = summary
         .generator
@@ -57,9 +57,12 @@ fn busy(summary: &Summary) -> Option<String> {
         .collect();
     let (noun, verb) = if threads.len() == 1 { ("thread", "was") } else { ("threads", "were") };
     let which = threads.join(", ");
-    (!threads.is_empty()).then(|| {
-        format!("generator {noun} {which} {verb} busy nearly all the time: the generator may have been the limit")
-    })
+    let warned = "the generator may have been the limit";
+    let in_window = format!("generator {noun} {which} {verb} busy nearly all the time: {warned}");
+    let connecting = summary.generator.connecting_busy_percent.filter(|busy| *busy >= BUSY_PERCENT_LIMIT);
+    let connecting =
+        connecting.map(|busy| format!("a generator thread was {busy:.0} % busy while connecting: {warned}"));
+    (!threads.is_empty()).then_some(in_window).into_iter().chain(connecting).collect()
 }
 
 /// Whether an open loop got through what was asked for. Arrivals by chance vary, so few of them are not held to it.
@@ -121,6 +124,8 @@ mod tests {
     fn a_busy_generator_thread_is_named() {
         assert_warns("generator thread 1 (85 %) was busy", |report| report.summary.generator.busy_percent[1].1 = 85.0);
         assert_eq!(warned(|report| report.summary.generator.busy_percent[1].1 = 84.9), [""; 0]);
+        let connecting = |report: &mut Report| report.summary.generator.connecting_busy_percent = Some(97.0);
+        assert_warns("97 % busy while connecting", connecting);
     }
 
     #[test]

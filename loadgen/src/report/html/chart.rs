@@ -15,6 +15,9 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 30.0;
 
+/// About the width of a letter, on the safe side.
+const LETTER: f64 = 7.0;
+
 /// Colours that the style sheet has; further lines start over.
 const COLOURS: usize = 8;
 
@@ -38,6 +41,8 @@ pub struct Chart {
     pub y: Scale,
     /// What is drawn.
     pub lines: Vec<Line>,
+    /// Whether lines are likely to lie upon each other.
+    pub nested: bool,
     /// The stretch of the x axis that is the measured window.
     pub window: Option<(f64, f64)>,
 }
@@ -50,10 +55,12 @@ impl Chart {
         }
         html! {
             figure.card {
-                figcaption { h3 { (self.title) } p { (self.note) } }
-                ul.legend {
-                    @for (index, line) in self.lines.iter().enumerate() {
-                        li { i class=(colour(index)) {} (line.name) }
+                figcaption { h3 { (self.title) } @if !self.note.is_empty() { p { (self.note) } } }
+                @if self.lines.len() > 1 {
+                    ul.legend {
+                        @for (index, line) in self.lines.iter().enumerate() {
+                            li { i class=(colour(index)) {} (line.name) }
+                        }
                     }
                 }
                 div.plot data-plot=(self.readings()) {
@@ -88,13 +95,30 @@ impl Chart {
                 line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(y) y2=(y) {}
                 text x=(LEFT - 7.0) y=(tenths(self.up(tick) + 4.5)) text-anchor="end" { (self.y.label(tick)) }
             }
-            @for tick in self.x.ticks(6) {
+            @for (tick, label) in self.labels() {
                 @let x = tenths(self.across(tick));
                 line.tick x1=(x) x2=(x) y1=(foot) y2=(foot + 4.0) {}
-                text x=(x) y=(foot + 20.0) text-anchor=(self.anchor(tick)) { (self.x.label(tick)) }
+                text x=(x) y=(foot + 20.0) text-anchor=(self.anchor(tick)) { (label) }
             }
             line.axis x1=(LEFT) x2=(WIDTH - RIGHT) y1=(foot) y2=(foot) {}
         }
+    }
+
+    /// The labels along the x axis, without those that would touch the one before.
+    fn labels(&self) -> Vec<(f64, String)> {
+        let mut free_from = f64::MIN;
+        let mut labels = Vec::new();
+        for tick in self.x.ticks(7) {
+            let label = self.x.label(tick);
+            let width = LETTER * label.chars().count() as f64;
+            let share = if self.anchor(tick) == "end" { 1.0 } else { 0.5 };
+            let left = self.across(tick) - width * share;
+            if left >= free_from {
+                free_from = left + width + LETTER;
+                labels.push((tick, label));
+            }
+        }
+        labels
     }
 
     /// A label at the right edge must not stand out of the picture.
@@ -115,11 +139,17 @@ impl Chart {
             pen_down = finite;
         }
         html! {
-            path class={ "line " (colour(index)) } d=(path) {}
+            path class={ "line " (colour(index)) } stroke-dasharray=[self.dashes(index)] d=(path) {}
             @if let [(x, y)] = line.points[..] {
                 circle class={ "dot " (colour(index)) } cx=(tenths(self.across(x))) cy=(tenths(self.up(y))) r="3" {}
             }
         }
+    }
+
+    /// Of lines that lie upon each other, the upper ones let the lower ones through.
+    fn dashes(&self, index: usize) -> Option<&'static str> {
+        let dashes = [None, Some("9 9"), Some("4 14")];
+        dashes.get(index).copied().flatten().filter(|_| self.nested)
     }
 
     fn across(&self, x: f64) -> f64 {
@@ -157,4 +187,40 @@ fn tenths(value: f64) -> f64 {
 /// The quantile axis for distributions of so many: as many nines as the largest count makes.
 pub fn nines(count: u64) -> Scale {
     Scale::exact(Unit::Nines, 0.0, (count.max(10) as f64).log10())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(x: Scale, points: Vec<(f64, f64)>) -> Chart {
+        let y = Scale::linear(Unit::Count, points.iter().map(|point| point.1).filter(|y| y.is_finite()));
+        let lines = vec![Line { name: "one".to_owned(), points }];
+        Chart { title: "Title", note: String::new(), x, y, lines, nested: false, window: None }
+    }
+
+    #[test]
+    fn a_gap_lifts_the_pen() {
+        let points = vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 1.0), (3.0, 1.0)];
+        let svg = chart(Scale::exact(Unit::Seconds, 0.0, 3.0), points).draw().into_string();
+        let path = svg.split("d=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 1), "{path}");
+        assert!(!svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn labels_do_not_touch() {
+        let chart = chart(nines(1_300_000), vec![(0.0, 1.0)]);
+        let labels: Vec<String> = chart.labels().into_iter().map(|(_, label)| label).collect();
+        assert_eq!(labels, ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]);
+    }
+
+    #[test]
+    fn what_the_script_reads_names_every_line() {
+        let mut chart = chart(Scale::exact(Unit::Seconds, 0.0, 3.0), vec![(0.0, 1_000.0), (3.0, 2_000.0)]);
+        chart.lines.push(Line { name: "two".to_owned(), points: vec![(0.0, 5.0), (3.0, f64::NAN)] });
+        let readings: Vec<(f64, String)> = serde_json::from_str(&chart.readings()).unwrap();
+        assert_eq!(readings[0].1, "0.0 s · one 1,000 · two 5");
+        assert_eq!(readings[1].1, "3.0 s · one 2,000");
+    }
 }

@@ -18,7 +18,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 /// The page of one run.
 pub fn page(report: &Report) -> String {
-    let verdict = report.verdict(false);
+    let verdict = report.verdict();
     let body = html! {
         (head(report, &verdict))
         (notes(report, &verdict))

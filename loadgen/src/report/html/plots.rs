@@ -25,7 +25,7 @@ pub fn of_run(report: &Report) -> Vec<Chart> {
         vec![lines.rate("connects", |row| row.counts.connected), lines.rate("ends", |row| row.counts.disconnected)];
     let host = |title, note: &str, unit, line| over_time.linear(title, note, unit, vec![line]);
     vec![
-        over_time.linear("Messages per second", "", Unit::Count, messages),
+        Chart { nested: true, ..over_time.linear("Messages per second", "", Unit::Count, messages) },
         over_time.logarithmic("Latency", &worst(report), latency),
         distributions("Latency by percentile", "in the measured window; connects: of all", own_distributions(report)),
         over_time.linear("Connections", "clients that are in", Unit::Count, ready),
@@ -112,7 +112,7 @@ fn own_distributions(report: &Report) -> Vec<Line> {
 fn distributions(title: &'static str, note: &str, lines: Vec<Line>) -> Chart {
     let most = lines.iter().filter_map(|line| line.points.last()).map(|point| point.0).fold(1.0, f64::max);
     let x = nines(10f64.powf(most) as u64);
-    Chart { title, note: note.to_owned(), x, y: logarithmic(&lines), lines, window: None }
+    Chart { title, note: note.to_owned(), x, y: logarithmic(&lines), lines, nested: false, window: None }
 }
 
 fn logarithmic(lines: &[Line]) -> Scale {
@@ -151,12 +151,20 @@ impl OverTime {
         let lines: Vec<Line> = lines.into_iter().filter(something).collect();
         let values = lines.iter().flat_map(|line| &line.points).map(|point| point.1).filter(|value| value.is_finite());
         let y = Scale::linear(unit, values);
-        Chart { title, note: note.to_owned(), x: self.x, y, lines, window: self.window }
+        Chart { title, note: note.to_owned(), x: self.x, y, lines, nested: false, window: self.window }
     }
 
     fn logarithmic(&self, title: &'static str, note: &str, lines: Vec<Line>) -> Chart {
         let lines: Vec<Line> =
             lines.into_iter().filter(|line| line.points.iter().any(|point| point.1.is_finite())).collect();
-        Chart { title, note: note.to_owned(), x: self.x, y: logarithmic(&lines), lines, window: self.window }
+        Chart {
+            title,
+            note: note.to_owned(),
+            x: self.x,
+            y: logarithmic(&lines),
+            lines,
+            nested: false,
+            window: self.window,
+        }
     }
 }

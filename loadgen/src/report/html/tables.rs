@@ -166,6 +166,7 @@ fn generator(report: &Report) -> Vec<Pair> {
     vec![
         ("Generator CPU per message", Or(generator.cpu_us_per_message.map(Micros)).to_string()),
         ("Generator threads, busy", busy.join(", ")),
+        ("Busiest while connecting", format!("{} %", Or(generator.connecting_busy_percent.map(Digits)))),
         ("Kernel objects before", Bytes(kernel.slab_before_bytes as f64).to_string()),
         ("Kernel objects at the end", Bytes(kernel.slab_after_bytes as f64).to_string()),
         ("Kernel objects per connection", Or(kernel.slab_per_connection_bytes.map(Bytes)).to_string()),
