@@ -96,7 +96,10 @@ pub fn conduct(
         Ok(window) => window,
         Err(error) => return Err(run.abandon(error)),
     };
-    run.wind_up(window)
+    match run.wind_up() {
+        Ok(()) => run.conclude(window),
+        Err(error) => Err(run.abandon(error)),
+    }
 }
 
 struct Run<'a> {
@@ -194,8 +197,7 @@ impl Run<'_> {
     }
 
     /// Stops, drains, exchanges what was sent, takes leave.
-    fn wind_up(mut self, window: Range<u32>) -> Result<Conducted, Error> {
-        let interrupted = self.interrupted();
+    fn wind_up(&mut self) -> Result<(), Error> {
         self.crew.stop();
         self.drain()?;
         self.pass(Phase::Drained);
@@ -205,6 +207,11 @@ impl Run<'_> {
         let deadline = self.clock.now_ns() + self.plan.timing.patience.as_nanos() as u64;
         while self.look(deadline)?.ready > 0 && self.clock.now_ns() < deadline {}
         self.pass(Phase::Left);
+        Ok(())
+    }
+
+    fn conclude(self, window: Range<u32>) -> Result<Conducted, Error> {
+        let interrupted = self.interrupted();
         let Run { crew, phases, observer, .. } = self;
         let samples = crew.samples().clone();
         let outcome = crew.finish()?;
