@@ -9,6 +9,7 @@ mod error;
 mod fleet;
 mod flow;
 mod ledger;
+#[path = "net.rs"]
 mod net;
 mod os;
 mod payload;

@@ -11,7 +11,7 @@ mod op;
 pub mod probe;
 mod receive;
 pub mod ring;
-mod ring_buffers;
+pub mod ring_buffers;
 mod ring_ops;
 pub(crate) mod ring_poll;
 mod ring_send;

@@ -1,0 +1,302 @@
+//! Leads a crew through the phases of a run, and calls an observer at each boundary.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Clock, Crew, Error, Outcome, Status};
+use crate::measure::Sample;
+use crate::plan::{Plan, Timing};
+
+/// How long the conductor sleeps at most before it looks at the crew and at the operator's wish to stop.
+const LOOK: Duration = Duration::from_millis(20);
+/// Orders take so long to reach everybody, joined workers included.
+const LEAD: Duration = Duration::from_millis(30);
+/// The longest tick.
+const TICK_MAX_MS: u64 = 1000;
+/// The shortest.
+const TICK_MIN_MS: u64 = 10;
+
+/// The boundaries of a run, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The first client is about to connect.
+    Connecting,
+    /// All clients are in.
+    Connected,
+    /// Traffic starts.
+    Warm,
+    /// The measured window begins.
+    WindowBegins,
+    /// The measured window ends.
+    WindowEnds,
+    /// What was due has arrived, or patience is over.
+    Drained,
+    /// Everybody has gone.
+    Left,
+}
+
+/// Who watches a run.
+pub trait Observer {
+    /// What a thread saw in a tick. Samples of one thread come in order.
+    fn sample(&mut self, sample: Sample);
+    /// A boundary, at the time (of the run's clock) that it is passed: for readings of the broker's process.
+    fn phase(&mut self, phase: Phase, at_ns: u64);
+    /// How far the crew is, some dozens of times a second.
+    fn status(&mut self, _status: &Status) {}
+}
+
+/// What a run came to, besides the samples.
+#[derive(Clone, Debug)]
+pub struct Conducted {
+    /// The ticks of the measured window.
+    pub window: Range<u32>,
+    /// When each phase began, in nanoseconds of the run's clock.
+    pub phases: Vec<(Phase, u64)>,
+    /// What went wrong.
+    pub outcome: Outcome,
+    /// True when the operator ended it early; then the window is shorter, or empty.
+    pub interrupted: bool,
+}
+
+/// The longest tick (a whole number of milliseconds, at most a second) that divides warm-up and window, so that the
+/// window's edges are edges of ticks. At least 10 ms: then [`conduct`] rounds the edges up.
+pub fn tick_for(timing: &Timing) -> Duration {
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    let tick = gcd(gcd(ms(timing.warm_up), ms(timing.window)), TICK_MAX_MS);
+    Duration::from_millis(tick.max(TICK_MIN_MS))
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Runs all phases: connect (stage by stage), warm up, measure, stop and drain, exchange what was sent, leave.
+///
+/// When `stop` is raised the phases that are left are cut short, and what was measured until then is the result.
+/// `tick` is that of the crew's [`Setup`](super::Setup).
+///
+/// # Errors
+///
+/// Whatever made a result impossible.
+pub fn conduct(
+    crew: Box<dyn Crew>,
+    plan: &Plan,
+    tick: Duration,
+    clock: Clock,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Conducted, Error> {
+    let tick_ns = tick.as_nanos() as u64;
+    let mut run = Run { crew, plan, tick_ns, clock, stop, observer, phases: Vec::new(), progress: (0, 0) };
+    let window = match run.traffic() {
+        Ok(window) => window,
+        Err(error) => return Err(run.abandon(error)),
+    };
+    match run.wind_up() {
+        Ok(()) => run.conclude(window),
+        Err(error) => Err(run.abandon(error)),
+    }
+}
+
+struct Run<'a> {
+    crew: Box<dyn Crew>,
+    plan: &'a Plan,
+    tick_ns: u64,
+    clock: Clock,
+    stop: &'a AtomicBool,
+    observer: &'a mut dyn Observer,
+    phases: Vec<(Phase, u64)>,
+    /// When something last arrived, and the count of arrivals then.
+    progress: (u64, u64),
+}
+
+/// What the conductor waits for.
+enum Wait {
+    /// The crew came this far.
+    Done,
+    /// The operator wants to stop.
+    Interrupted,
+}
+
+impl Run<'_> {
+    /// Everything up to the end of the window, whose ticks it returns.
+    fn traffic(&mut self) -> Result<Range<u32>, Error> {
+        self.pass(Phase::Connecting);
+        let mut stages: Vec<u8> = self.plan.groups.iter().map(|group| group.stage).collect();
+        stages.sort_unstable();
+        stages.dedup();
+        for (index, &stage) in stages.iter().enumerate() {
+            self.crew.stage(stage);
+            if let Wait::Interrupted = self.gather()? {
+                return Ok(0..0);
+            }
+            if index + 1 == stages.len() {
+                break;
+            }
+            self.crew.publish(stage);
+            if let Wait::Interrupted = self.gather()? {
+                return Ok(0..0);
+            }
+        }
+        self.pass(Phase::Connected);
+        let begins = self.edge_after(self.clock.now_ns() + LEAD.as_nanos() as u64);
+        self.crew.begin(begins);
+        let opens = self.edge_after(begins + self.plan.timing.warm_up.as_nanos() as u64);
+        let closes = self.edge_after(opens + self.plan.timing.window.as_nanos() as u64);
+        for (phase, at_ns) in [(Phase::Warm, begins), (Phase::WindowBegins, opens)] {
+            if let Wait::Interrupted = self.until(at_ns)? {
+                return Ok(0..0);
+            }
+            self.pass(phase);
+        }
+        self.until(closes)?;
+        self.pass(Phase::WindowEnds);
+        // Ticks that are over: all of the window, or what there was of it.
+        let end = self.clock.now_ns().min(closes) / self.tick_ns;
+        Ok((opens / self.tick_ns) as u32..end as u32)
+    }
+
+    /// Waits until everybody called so far is in and has published what it is limited to.
+    fn gather(&mut self) -> Result<Wait, Error> {
+        self.progress.0 = self.clock.now_ns();
+        loop {
+            let status = self.look(self.clock.now_ns() + LOOK.as_nanos() as u64)?;
+            let absent = status.of - status.arrived;
+            if absent == 0 && status.unfinished == 0 {
+                return Ok(Wait::Done);
+            }
+            if self.interrupted() {
+                return Ok(Wait::Interrupted);
+            }
+            if status.connecting > 0 {
+                self.patience(absent, "CONNACK or SUBACK packets")?;
+            } else if absent == 0 {
+                self.patience(status.unacknowledged, "acknowledgements")?;
+            }
+        }
+    }
+
+    /// Lets traffic flow until this time.
+    fn until(&mut self, at_ns: u64) -> Result<Wait, Error> {
+        self.progress.0 = self.clock.now_ns();
+        while self.clock.now_ns() < at_ns {
+            let status = self.look(at_ns)?;
+            if self.interrupted() {
+                return Ok(Wait::Interrupted);
+            }
+            // What waits for somebody who is away may wait long.
+            if status.away == 0 {
+                self.patience(status.due(), "deliveries or acknowledgements")?;
+            }
+        }
+        Ok(Wait::Done)
+    }
+
+    /// Stops, drains, exchanges what was sent, takes leave.
+    fn wind_up(&mut self) -> Result<(), Error> {
+        self.crew.stop();
+        self.drain()?;
+        self.pass(Phase::Drained);
+        let sent = self.crew.sent()?;
+        self.crew.settle(&sent);
+        self.crew.leave();
+        let deadline = self.clock.now_ns() + self.plan.timing.patience.as_nanos() as u64;
+        while self.look(deadline)?.ready > 0 && self.clock.now_ns() < deadline {}
+        self.pass(Phase::Left);
+        Ok(())
+    }
+
+    fn conclude(self, window: Range<u32>) -> Result<Conducted, Error> {
+        let interrupted = self.interrupted();
+        let Run { crew, phases, observer, .. } = self;
+        let samples = crew.samples().clone();
+        let outcome = crew.finish()?;
+        samples.try_iter().for_each(|sample| observer.sample(sample));
+        Ok(Conducted { window, phases, outcome, interrupted })
+    }
+
+    /// Waits until nothing is due, or nothing has come for long.
+    fn drain(&mut self) -> Result<(), Error> {
+        let now = self.clock.now_ns();
+        self.progress.0 = now;
+        let deadline = now + self.plan.timing.patience.as_nanos() as u64;
+        while self.clock.now_ns() < deadline {
+            let status = self.look(self.clock.now_ns() + LOOK.as_nanos() as u64)?;
+            if status.due() == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a run that failed, and says why: what the crew knows is nearer to the cause.
+    fn abandon(self, error: Error) -> Error {
+        self.crew.finish().err().unwrap_or(error)
+    }
+
+    /// Hands on what the threads saw, until something is worth a look, at the latest at `until_ns`.
+    fn look(&mut self, until_ns: u64) -> Result<Status, Error> {
+        let deadline = Instant::now() + self.clock.until(until_ns).min(LOOK);
+        while let Ok(sample) = self.crew.samples().recv_deadline(deadline) {
+            self.observer.sample(sample);
+        }
+        let status = self.crew.status();
+        self.observer.status(&status);
+        if self.progress.1 != status.arrivals {
+            self.progress = (self.clock.now_ns(), status.arrivals);
+        }
+        // The crew tells what it was when it finishes.
+        if status.failed { Err(Error::Interrupted) } else { Ok(status) }
+    }
+
+    fn patience(&self, missing: u64, what: &'static str) -> Result<(), Error> {
+        let waited = Duration::from_nanos(self.clock.now_ns().saturating_sub(self.progress.0));
+        if missing == 0 || waited < self.plan.timing.patience {
+            return Ok(());
+        }
+        Err(Error::Stalled { waited, missing, what })
+    }
+
+    fn interrupted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn pass(&mut self, phase: Phase) {
+        let now = self.clock.now_ns();
+        self.phases.push((phase, now));
+        self.observer.phase(phase, now);
+    }
+
+    /// The first edge of a tick at or after a time.
+    fn edge_after(&self, at_ns: u64) -> u64 {
+        at_ns.div_ceil(self.tick_ns) * self.tick_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timing(warm_up_ms: u64, window_ms: u64) -> Timing {
+        Timing {
+            connect_rate: None,
+            connecting: 1,
+            warm_up: Duration::from_millis(warm_up_ms),
+            window: Duration::from_millis(window_ms),
+            patience: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_tick_divides_warm_up_and_window() {
+        for (warm_up, window, tick) in
+            [(1000, 4000, 1000), (0, 2500, 500), (50, 100, 50), (1000, 200, 200), (0, 0, 1000), (333, 1000, 10)]
+        {
+            assert_eq!(tick_for(&timing(warm_up, window)), Duration::from_millis(tick));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What ends a run without a result, each with what to do about it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The ring could not be set up, or failed.
+    #[error("io_uring: {source} ({})", ring_remedy(source))]
+    Ring {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A thread could not be started or pinned.
+    #[error("can't run on CPU {0}: is it online, and allowed by taskset or a cgroup?")]
+    Cpu(usize),
+    /// The plan asks for what can't be done or can't be checked.
+    #[error("{0}")]
+    Plan(String),
+    /// No TCP connection.
+    #[error("connection {count} to {address}: {source}{}", remedy(source))]
+    Connect {
+        /// Where to.
+        address: SocketAddr,
+        /// How many connections of this thread were asked for by then, this one included.
+        count: u64,
+        /// Why not.
+        source: io::Error,
+    },
+    /// CONNACK with a code other than 0.
+    #[error("{address} refused {client} with CONNACK code {code:#04x} ({}){}", connack(*code), connack_remedy(*code))]
+    Refused {
+        /// Who refused.
+        address: SocketAddr,
+        /// Which client.
+        client: String,
+        /// The return or reason code.
+        code: u8,
+    },
+    /// SUBACK with a failure code.
+    #[error("the broker refused the subscription of {client} to {filter} with SUBACK code {code:#04x}")]
+    SubscriptionRefused {
+        /// Which client.
+        client: String,
+        /// Which filter.
+        filter: String,
+        /// The return or reason code.
+        code: u8,
+    },
+    /// The peer ended a connection before traffic began.
+    #[error("{address} ended the connection of {client} before the run began: {reason}; see the broker's log")]
+    Closed {
+        /// Who.
+        address: SocketAddr,
+        /// Which client.
+        client: String,
+        /// How.
+        reason: String,
+    },
+    /// The peer sent what a client can't accept.
+    #[error("{client} received {what}")]
+    Protocol {
+        /// Which client.
+        client: String,
+        /// What it was.
+        what: String,
+    },
+    /// Nothing more came although something was due.
+    #[error("nothing arrived for {waited:?} while {missing} {what} were due: lost, or the broker hangs")]
+    Stalled {
+        /// For how long.
+        waited: Duration,
+        /// How many were due.
+        missing: u64,
+        /// Of what.
+        what: &'static str,
+    },
+    /// The operator ended it before there was anything to report.
+    #[error("interrupted before the measurement began")]
+    Interrupted,
+    /// A joined worker failed, or went away.
+    #[error("worker {name}: {what}")]
+    Worker {
+        /// Its name or address.
+        name: String,
+        /// What it said.
+        what: String,
+    },
+}
+
+fn ring_remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            "a thread can't hold more connections than the limit on open files: raise ulimit -n, or use more threads"
+        }
+        Some(libc::ENOMEM) => "out of memory that may be locked: raise ulimit -l, or use fewer threads",
+        _ => "the generator needs Linux 6.1 or newer, kernel.io_uring_disabled = 0 and no seccomp filter",
+    }
+}
+
+/// What an operator can do about a failed `connect`.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => " (raise the limit on open files: ulimit -n)",
+        Some(libc::EADDRNOTAVAIL) => {
+            " (out of local ports, or not an address of this host: widen net.ipv4.ip_local_port_range or give more \
+             source addresses)"
+        }
+        Some(libc::ECONNREFUSED) => " (is the broker running and listening there?)",
+        Some(libc::ECONNRESET) => " (the broker's listen backlog or connection limit may be full)",
+        Some(libc::ETIMEDOUT) => " (nobody answers there: is the address right, does a firewall drop it?)",
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => " (there is no route to it)",
+        _ => "",
+    }
+}
+
+fn connack(code: u8) -> &'static str {
+    match code {
+        1 => "unacceptable protocol version",
+        2 => "identifier rejected",
+        3 => "server unavailable",
+        4 => "bad user name or password",
+        5 => "not authorized",
+        _ => ringmq::codec::ReasonCode::from_u8(code).map_or("unknown code", |reason| reason.name()),
+    }
+}
+
+fn connack_remedy(code: u8) -> &'static str {
+    match code {
+        4 | 5 | 0x86 | 0x87 => ": does it allow anonymous clients, are user and password right?",
+        1 | 0x84 => ": try another protocol version",
+        _ => "",
+    }
+}

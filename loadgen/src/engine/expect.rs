@@ -1,0 +1,310 @@
+//! Who expects what: for every flow of the plan the subscribers that it must reach, worked out from the topic filters.
+//!
+//! Each process does this for the whole plan, because a publisher here may have its subscribers elsewhere. Exact filters
+//! are found by their hash; those with wildcards by the hash of what comes before the first wildcard, then matched.
+
+use std::collections::HashMap;
+
+use ringmq::codec::QoS;
+use ringmq::codec::topic::{filter_matches, parse_shared};
+
+use super::Error;
+use super::ledger::{Expectation, Range};
+use super::script::{Desk, Part, Scene, Script, hash, text};
+use crate::plan::Presence;
+
+/// What the ledgers of a process are opened with.
+#[derive(Debug, Default)]
+pub struct Expectations {
+    /// How many subscribers are owed each message of a flow, anywhere.
+    pub receivers: Vec<u32>,
+    /// What single clients of this process expect.
+    pub clients: HashMap<(u16, u32), Vec<Range>>,
+    /// The shared subscriptions of this process, by their whole filter.
+    pub shares: Vec<Share>,
+}
+
+/// A shared subscription.
+#[derive(Debug)]
+pub struct Share {
+    /// Its members.
+    pub members: Vec<(u16, u32)>,
+    /// What they expect together.
+    pub ranges: Vec<Range>,
+}
+
+/// Who subscribed with which of the group's subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Subscriber {
+    group: u16,
+    index: u32,
+    subscription: u16,
+    /// The number of the shared subscription, or [`ALONE`].
+    share: u32,
+}
+
+const ALONE: u32 = u32::MAX;
+
+/// The filters of all subscribers of a plan.
+#[derive(Default)]
+struct Filters {
+    /// By the hash of the filter.
+    exact: Vec<(u64, Subscriber)>,
+    /// By the hash of what precedes the first level with a wildcard.
+    wild: HashMap<u64, Vec<usize>>,
+    /// Filters with wildcards, and who has them.
+    wild_filters: Vec<(String, Vec<Subscriber>)>,
+    shares: Vec<Share>,
+}
+
+impl Expectations {
+    /// Works them out.
+    ///
+    /// # Errors
+    ///
+    /// A closed loop that could never turn.
+    pub fn of(script: &Script) -> Result<Self, Error> {
+        if script.flows == 0 {
+            return Ok(Self::default());
+        }
+        let mut filters = Filters::of(script);
+        let mut found = Self { receivers: vec![0; script.flows as usize], ..Self::default() };
+        let (mut desk, mut topic, mut previous) = (Desk::default(), Vec::new(), Vec::new());
+        let mut matching = Vec::new();
+        for (number, part) in script.publications.iter().enumerate() {
+            let cast = &script.groups[usize::from(part.group)];
+            for flow in part.first_flow..part.first_flow + cast.count * part.topics {
+                let (index, topic_number) = part.at(flow);
+                topic.clear();
+                let scene = Scene { index, topic: topic_number, ..Scene::default() };
+                part.topic.render(cast, &scene, &mut desk, &mut topic);
+                if topic != previous {
+                    filters.matching(text(&topic), &mut matching);
+                    previous.clone_from(&topic);
+                }
+                found.enter(script, number as u16, part, flow, &matching, &mut filters.shares, &mut desk);
+            }
+        }
+        found.shares = filters.shares;
+        found.check_shares(script, &mut desk)?;
+        found.check_loops(script)?;
+        Ok(found)
+    }
+
+    /// Enters what the subscribers (sorted) of a flow expect of it.
+    #[expect(clippy::too_many_arguments, reason = "one call, from the loop that it was taken out of")]
+    fn enter(
+        &mut self,
+        script: &Script,
+        number: u16,
+        part: &Part,
+        flow: u32,
+        matching: &[Subscriber],
+        shares: &mut [Share],
+        desk: &mut Desk,
+    ) {
+        let publisher = (part.group, part.at(flow).0);
+        for same in matching.chunk_by(|a, b| (a.group, a.index, a.share) == (b.group, b.index, b.share)) {
+            let Some(expectation) = expectation(script, part, publisher, same) else { continue };
+            let receivers = &mut self.receivers[flow as usize];
+            *receivers += u32::from(expectation.owed && !expectation.retained);
+            let Subscriber { group, index, share, .. } = same[0];
+            if script.seat(usize::from(group), index, desk).is_none() {
+                continue;
+            }
+            let ranges = match shares.get_mut(share as usize) {
+                Some(share) => &mut share.ranges,
+                None => self.clients.entry((group, index)).or_default(),
+            };
+            extend(ranges, flow, number, expectation);
+        }
+    }
+
+    /// The members of a shared subscription have one ledger, and so must have one thread.
+    fn check_shares(&self, script: &Script, desk: &mut Desk) -> Result<(), Error> {
+        for share in &self.shares {
+            let mut seats = share.members.iter().map(|(group, index)| script.seat(usize::from(*group), *index, desk));
+            let first = seats.next().flatten();
+            if let Some(at) = seats.position(|seat| seat != first) {
+                let [one, other] =
+                    [share.members[0], share.members[at + 1]].map(|(group, index)| script.name_of(group, index));
+                return Err(Error::Plan(format!(
+                    "{one} and {other} are members of one shared subscription, but their first shared subscriptions \
+                     differ: name the one that they have in common first"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// A closed loop at QoS 0 without a subscriber would send without end, and one with subscribers in another process
+    /// would not hear of them.
+    fn check_loops(&self, script: &Script) -> Result<(), Error> {
+        for part in script.publications.iter().filter(|part| part.is_closed()) {
+            let cast = &script.groups[usize::from(part.group)];
+            let flows = part.first_flow as usize..(part.first_flow + cast.count * part.topics) as usize;
+            let receivers = &self.receivers[flows];
+            if part.qos == QoS::AtMostOnce && receivers.contains(&0) {
+                let name = &cast.name;
+                return Err(Error::Plan(format!(
+                    "group {name} publishes in a closed loop (outstanding) at QoS 0 to a topic that no client subscribes \
+                     to for good: give it a subscriber, a rate, or a higher QoS"
+                )));
+            }
+            if script.is_divided() && !self.reaches_only_own(script, part) {
+                return Err(Error::Plan(format!(
+                    "group {} publishes in a closed loop (outstanding) to subscribers of another worker: use a rate, or \
+                     one worker",
+                    cast.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all subscribers of this process's publishers are in this process.
+    fn reaches_only_own(&self, script: &Script, part: &Part) -> bool {
+        let mut own = vec![0_u32; (script.groups[usize::from(part.group)].count * part.topics) as usize];
+        let ranges = self.clients.values().chain(self.shares.iter().map(|share| &share.ranges)).flatten();
+        for range in ranges.filter(|range| range.expectation.owed && !range.expectation.retained) {
+            if script.publication_of(range.first).is_some_and(|of| of.first_flow == part.first_flow) {
+                let first = (range.first - part.first_flow) as usize;
+                own[first..first + range.count as usize].iter_mut().for_each(|count| *count += 1);
+            }
+        }
+        let mut desk = Desk::default();
+        (part.first_flow..).zip(own).all(|(flow, own)| {
+            let here = script.seat(usize::from(part.group), part.at(flow).0, &mut desk).is_some();
+            !here || own == self.receivers[flow as usize]
+        })
+    }
+}
+
+/// What a client, or a shared subscription, expects of a flow, given all its subscriptions that match.
+fn expectation(script: &Script, part: &Part, publisher: (u16, u32), same: &[Subscriber]) -> Option<Expectation> {
+    let Subscriber { group, index, share, .. } = same[0];
+    let plan = &script.plan.groups[usize::from(group)];
+    let cast = &script.groups[usize::from(group)];
+    let wanted =
+        |of: &&Subscriber| !(plan.subscribe[usize::from(of.subscription)].no_local && publisher == (group, index));
+    let subscriptions = same.iter().filter(wanted).map(|of| &plan.subscribe[usize::from(of.subscription)]);
+    let highest = subscriptions.clone().map(|subscription| subscription.qos).max()?;
+    let qos = QoS::from_bits(highest).unwrap_or(QoS::ExactlyOnce).min(part.qos);
+    let sender = &script.groups[usize::from(part.group)];
+    let came_after = part.early && cast.stage > sender.stage;
+    let retained = came_after
+        && part.retain
+        && share == ALONE
+        && (part.is_topic_of_its_own() || sender.count == 1)
+        && subscriptions.clone().any(|subscription| subscription.retain_handling < 2);
+    if came_after && !retained {
+        return None;
+    }
+    let presence = script.plan.groups[usize::from(part.group)].presence;
+    // A shared subscription's message may be with a member that is away.
+    let kept = if share == ALONE { cast.keeps(plan.presence, qos) } else { plan.presence == Presence::Always };
+    Some(Expectation {
+        qos,
+        owed: kept && sender.delivers(presence, part.qos),
+        retained,
+        overlaps: subscriptions.count() > 1,
+        sender_repeats: part.qos == QoS::AtLeastOnce && presence != Presence::Always,
+        ordered: share == ALONE,
+    })
+}
+
+/// Adds a flow to ranges that end before it.
+fn extend(ranges: &mut Vec<Range>, flow: u32, publication: u16, expectation: Expectation) {
+    match ranges.last_mut() {
+        Some(last)
+            if last.first + last.count == flow
+                && last.publication == publication
+                && last.expectation == expectation =>
+        {
+            last.count += 1;
+        }
+        _ => ranges.push(Range { first: flow, count: 1, publication, expectation }),
+    }
+}
+
+impl Filters {
+    fn of(script: &Script) -> Self {
+        let mut filters = Self::default();
+        let (mut shares, mut wild) = (HashMap::new(), HashMap::new());
+        let (mut desk, mut bytes) = (Desk::default(), Vec::new());
+        for (group, cast) in script.groups.iter().enumerate().filter(|(_, cast)| !cast.filters.is_empty()) {
+            for index in 0..cast.count {
+                for (subscription, filter) in cast.filters.iter().enumerate() {
+                    bytes.clear();
+                    filter.render(cast, &Scene { index, ..Scene::default() }, &mut desk, &mut bytes);
+                    let (group, subscription) = (group as u16, subscription as u16);
+                    let subscriber = Subscriber { group, index, subscription, share: ALONE };
+                    filters.add(text(&bytes), subscriber, &mut shares, &mut wild);
+                }
+            }
+        }
+        filters.exact.sort_unstable();
+        filters
+    }
+
+    fn add(
+        &mut self,
+        filter: &str,
+        mut subscriber: Subscriber,
+        shares: &mut HashMap<String, u32>,
+        wild: &mut HashMap<String, usize>,
+    ) {
+        let mut inner = filter;
+        if let Some((_, shared)) = parse_shared(filter) {
+            inner = shared;
+            let member = (subscriber.group, subscriber.index);
+            if let Some(share) = shares.get(filter) {
+                return self.shares[*share as usize].members.push(member);
+            }
+            subscriber.share = self.shares.len() as u32;
+            shares.insert(filter.to_owned(), subscriber.share);
+            self.shares.push(Share { members: vec![member], ranges: Vec::new() });
+        }
+        let Some(wildcard) = inner.find(['+', '#']) else {
+            return self.exact.push((hash(inner.as_bytes()), subscriber));
+        };
+        let number = *wild.entry(inner.to_owned()).or_insert_with(|| {
+            self.wild.entry(hash(&inner.as_bytes()[..wildcard])).or_default().push(self.wild_filters.len());
+            self.wild_filters.push((inner.to_owned(), Vec::new()));
+            self.wild_filters.len() - 1
+        });
+        self.wild_filters[number].1.push(subscriber);
+    }
+
+    /// All subscribers of a topic, those of one client side by side.
+    fn matching(&self, topic: &str, matching: &mut Vec<Subscriber>) {
+        matching.clear();
+        let wanted = hash(topic.as_bytes());
+        let first = self.exact.partition_point(|(hash, _)| *hash < wanted);
+        let same = self.exact[first..].iter().take_while(|(hash, _)| *hash == wanted);
+        matching.extend(same.map(|(_, subscriber)| *subscriber));
+        if !self.wild.is_empty() {
+            self.matching_wild(topic, matching);
+        }
+        matching.sort_unstable_by_key(|of| (of.group, of.index, of.share, of.subscription));
+    }
+
+    fn matching_wild(&self, topic: &str, matching: &mut Vec<Subscriber>) {
+        let mut look = |prefix: &[u8]| {
+            for number in self.wild.get(&hash(prefix)).into_iter().flatten() {
+                let (filter, subscribers) = &self.wild_filters[*number];
+                if filter_matches(filter, topic) {
+                    matching.extend_from_slice(subscribers);
+                }
+            }
+        };
+        let bytes = topic.as_bytes();
+        look(b"");
+        let separators = (0..bytes.len()).filter(|at| bytes[*at] == b'/');
+        separators.for_each(|at| look(&bytes[..=at]));
+        if !topic.ends_with('/') {
+            // `sport/#` matches `sport` too.
+            look(&[bytes, b"/"].concat());
+        }
+    }
+}
