@@ -1,5 +1,14 @@
 //! What a run saw: the counts and histograms that engine threads hand over once per tick, and the sums of them.
 
+pub mod broker;
+pub mod host;
+mod instructions;
+mod proc;
+pub mod quantiles;
+pub mod recorder;
+mod sums;
+pub mod wire;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
