@@ -4,6 +4,8 @@
 //! [`Plan`]: every parameter is resolved, every template parsed, every value checked. The engine, the reports and
 //! the workers of a joined run all read this and nothing else. No socket and no clock here.
 
+pub mod template;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
