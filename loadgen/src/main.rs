@@ -4,6 +4,7 @@
 mod broker;
 mod brokers;
 mod buffers;
+#[path = "compare.rs"]
 mod compare;
 mod error;
 mod fleet;
