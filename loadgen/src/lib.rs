@@ -1,5 +1,6 @@
 //! The load generator: what a run does (`plan`), who does it (`engine` on `net`), what was seen (`measure`),
 //! and how it is told (`report`). The binary is a thin command line over this.
 
+pub mod cli;
 pub mod measure;
 pub mod plan;
