@@ -23,6 +23,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use check::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
+pub use node::Value;
 pub use overrides::{Overrides, Target};
 pub use problem::{Origin, ScenarioError};
 pub use scenario::Scenario;

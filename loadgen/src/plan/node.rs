@@ -20,11 +20,17 @@ pub struct Node {
 /// What a document can hold.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// `true` or `false`.
     Boolean(bool),
+    /// A whole number.
     Integer(i64),
+    /// A number with a fraction.
     Float(f64),
+    /// A text: plain, a template, or the name of a parameter.
     Text(String),
+    /// Values in a row.
     List(Vec<Node>),
+    /// Keys with values.
     Table(Table),
 }
 
@@ -203,6 +209,16 @@ impl Table {
                 (_, value) => self.set(&entry.key, Node { value, origin: entry.node.origin }),
             }
         }
+    }
+}
+
+impl Value {
+    /// A table of texts; a name may come more than once.
+    pub fn texts(texts: &[(String, String)]) -> Self {
+        let node = |text: &str| Node { value: text.into(), origin: Origin::Nowhere };
+        let entry =
+            |(key, text): &(String, String)| Entry { key: key.clone(), origin: Origin::Nowhere, node: node(text) };
+        Self::Table(Table { entries: texts.iter().map(entry).collect() })
     }
 }
 
