@@ -4,6 +4,7 @@
 //! this host allows. The options come in parts ([`LoadOptions`], [`GeneratorOptions`], …) that other commands can
 //! flatten too.
 
+mod execute;
 pub mod host;
 mod load;
 pub mod preflight;
@@ -12,14 +13,17 @@ mod tests;
 pub mod values;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::execute::execute;
 use self::host::HostFacts;
 pub use self::load::LoadOptions;
 use self::preflight::{Means, Missing, preflight};
 use self::values::{Broker, Cpus, Sources, broker, cpus, sources};
+use crate::compare::Compare;
 use crate::plan::{Plan, Scenario, ScenarioError};
 
 /// Load generator for MQTT brokers
@@ -36,6 +40,12 @@ pub struct Cli {
 pub enum Command {
     /// Run a scenario against a broker that is running
     Run(Box<Run>),
+    /// Start brokers one after another, run scenarios against each in interleaved rounds, print medians and ratios
+    Compare(Box<Compare>),
+    /// Lay the results of runs side by side (--json, or result.json of --out); ratios are to the first
+    Report(ReportFiles),
+    /// Be a part of a run that is led from elsewhere (run --workers)
+    Worker(Box<WorkerOptions>),
     /// List the scenarios that come with the generator
     List,
     /// Print a scenario's document with its comments: a start for one of your own
@@ -67,9 +77,53 @@ pub struct RunOptions {
     /// What.
     #[command(flatten)]
     pub load: LoadOptions,
+    /// Who does it.
+    #[command(flatten)]
+    pub join: JoinOptions,
     /// What for.
     #[command(flatten)]
     pub output: OutputOptions,
+}
+
+/// A run that other processes do.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Several processes or hosts")]
+pub struct JoinOptions {
+    /// Wait for so many workers (`ringmq-loadgen worker --join ADDRESS`), who share the clients among them; this process
+    /// only leads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with_all = ["source_ips", "cpus", "threads"])]
+    pub workers: Option<u16>,
+    /// Where workers can join. Whoever reaches it can take part: open it to a network you trust only
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:1882", requires = "workers")]
+    pub join_listen: SocketAddr,
+}
+
+/// The arguments of `worker`.
+#[derive(Args, Clone, Debug)]
+pub struct WorkerOptions {
+    /// Who leads
+    #[arg(long, value_name = "HOST:PORT")]
+    pub join: String,
+    /// What to be called in messages [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where the broker is as seen from this host [default: where whoever leads says]
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = broker)]
+    pub host: Vec<Broker>,
+    /// What this process may use of its host.
+    #[command(flatten)]
+    pub generator: GeneratorOptions,
+}
+
+/// The arguments of `report`.
+#[derive(Args, Clone, Debug)]
+pub struct ReportFiles {
+    /// Results, or directories of --out
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Write their curves, laid over each other, here too: one page for the browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// The broker.
@@ -117,6 +171,9 @@ pub struct OutputOptions {
     /// Write the result here, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Loss at QoS 0, which MQTT allows, fails the run too
+    #[arg(long)]
+    pub strict: bool,
     /// Show no progress, only the summary
     #[arg(long)]
     pub quiet: bool,

@@ -1,5 +1,6 @@
 //! Joined workers as a crew: each order goes to all of them, and what they say is added up.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,6 +32,16 @@ pub struct Joined {
     /// How wrong that, and so a latency between this worker and another, may be, in nanoseconds: half of the shortest
     /// round trip, and what the clocks drifted until the end. 0: the same clock.
     pub clock_error_ns: u64,
+}
+
+impl fmt::Display for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match self.clock_error_ns {
+            0 => Ok(()),
+            error => write!(f, " (clock known to ±{} µs)", error.div_ceil(1000)),
+        }
+    }
 }
 
 impl Workers {

@@ -3,7 +3,7 @@
 pub mod broker;
 pub mod host;
 mod instructions;
-mod proc;
+pub(crate) mod proc;
 pub mod quantiles;
 pub mod recorder;
 mod sums;
