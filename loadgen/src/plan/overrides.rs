@@ -92,7 +92,10 @@ impl Overrides {
     pub(super) fn apply_late(&self, document: &mut Table, parameters: &Parameters) -> Result<(), ScenarioError> {
         for (option, target, value) in &self.options {
             let mut value = value.clone();
-            parameters.apply_to_node(&mut value, option)?;
+            // A password is not looked into: it may begin with `$`, and must not be shown.
+            if *target != Target::Group("password") {
+                parameters.resolve_template(&mut value, option)?;
+            }
             apply_option(document, *target, value)?;
         }
         for setting in &self.settings {
@@ -187,75 +190,43 @@ fn set_key(table: &mut Table, key: &str, value: Node) {
 }
 
 fn apply_option(document: &mut Table, target: Target, value: Node) -> Result<(), ScenarioError> {
-    let origin = value.origin.clone();
-    let fits_nowhere = |what: &str, remedy: &str| ScenarioError {
-        origin: origin.clone(),
-        key: String::new(),
-        what: what.to_owned(),
-        remedy: remedy.to_owned(),
-    };
-    match target {
-        Target::Top(key) => document.set(key, value),
+    let applied = match target {
+        Target::Top(key) => {
+            document.set(key, value.clone());
+            Ok(())
+        }
         Target::Timing(key) => {
-            let timing = Node { value: Value::Table(Table::default()), origin: origin.clone() };
-            if document.get("timing").is_none() {
-                document.set("timing", timing);
-            }
-            document
-                .get_mut("timing")
-                .and_then(Node::table_mut)
-                .into_iter()
-                .for_each(|table| table.set(key, value.clone()));
+            set_timing(document, key, &value);
+            Ok(())
         }
-        Target::Group(key) => groups(document).for_each(|group| group.set(key, value.clone())),
-        Target::Group5(key) => {
-            let speaking_5: Vec<_> = groups(document).filter(|group| version(group) == 5).collect();
-            if speaking_5.is_empty() {
-                return Err(fits_nowhere("only MQTT 5 has this, and no group speaks it", "add --protocol 5"));
-            }
-            speaking_5.into_iter().for_each(|group| group.set(key, value.clone()));
+        Target::Group(key) => {
+            groups(document).for_each(|group| group.set(key, value.clone()));
+            Ok(())
         }
-        Target::Clean => groups(document).for_each(|group| set_clean(group, &value)),
-        Target::Publication(key) => {
-            let publications = entries(document, "publish");
-            if publications.is_empty() {
-                return Err(fits_nowhere("the scenario publishes nothing", "leave it out"));
-            }
-            publications.into_iter().for_each(|publication| publication.set(key, value.clone()));
+        Target::Clean => {
+            groups(document).for_each(|group| set_clean(group, &value));
+            Ok(())
         }
-        Target::Message(key) => {
-            let count = ["publish", "subscribe"].map(|list| {
-                let messages = entries(document, list);
-                let count = messages.len();
-                messages.into_iter().for_each(|message| message.set(key, value.clone()));
-                count
-            });
-            if count == [0, 0] {
-                return Err(fits_nowhere("the scenario publishes nothing and subscribes to nothing", "leave it out"));
-            }
-        }
-        Target::Pace(key) => {
-            let publications = entries(document, "publish");
-            match publications.len() {
-                0 => return Err(fits_nowhere("the scenario publishes nothing", "leave it out")),
-                2.. if key == "rate" => {
-                    let remedy = "say whose: --set groups.NAME.publish.0.rate=…, or use --interval";
-                    return Err(fits_nowhere("the scenario has several streams of messages", remedy));
-                }
-                _ => publications.into_iter().for_each(|publication| set_key(publication, key, value.clone())),
-            }
-        }
-        Target::Topic => set_topic(document, &value).map_err(|what| {
-            fits_nowhere(
-                what,
-                "set both by their paths: --set groups.NAME.publish.0.topic=…, groups.NAME.subscribe.0.filter=…",
-            )
-        })?,
-        Target::Will(key) => set_will(document, key, &value)
-            .map_err(|what| fits_nowhere(what, "add --will-topic, which gives every client one"))?,
-    }
-    Ok(())
+        Target::Group5(key) => set_in_version_5(document, key, &value),
+        Target::Publication(key) => publications(document)
+            .map(|all| all.into_iter().for_each(|publication| publication.set(key, value.clone()))),
+        Target::Message(key) => set_in_messages(document, key, &value),
+        Target::Pace(key) => set_pace(document, key, &value),
+        Target::Topic => set_topic(document, &value),
+        Target::Will(key) => set_will(document, key, &value),
+    };
+    applied.map_err(|Misfit(what, remedy)| {
+        let (what, remedy) = (what.to_owned(), remedy.to_owned());
+        ScenarioError { origin: value.origin, key: String::new(), what, remedy }
+    })
 }
+
+/// Why an option has nothing to change, and what to do instead.
+struct Misfit(&'static str, &'static str);
+
+/// What `--topic` says when it can't tell what is meant.
+const TOPIC_REMEDY: &str =
+    "set both by their paths: --set groups.NAME.publish.0.topic=…, --set groups.NAME.subscribe.0.filter=…";
 
 fn groups(document: &mut Table) -> impl Iterator<Item = &mut Table> {
     let groups = document.get_mut("groups").and_then(Node::table_mut).into_iter();
@@ -295,27 +266,76 @@ fn set_clean(group: &mut Table, clean: &Node) {
     }
 }
 
-fn set_topic(document: &mut Table, topic: &Node) -> Result<(), &'static str> {
-    let mut publications = entries(document, "publish");
+fn set_timing(document: &mut Table, key: &str, value: &Node) {
+    if document.get("timing").is_none() {
+        document.set("timing", Node { value: Value::Table(Table::default()), origin: value.origin.clone() });
+    }
+    if let Some(timing) = document.get_mut("timing").and_then(Node::table_mut) {
+        timing.set(key, value.clone());
+    }
+}
+
+fn set_in_version_5(document: &mut Table, key: &str, value: &Node) -> Result<(), Misfit> {
+    let speaking: Vec<_> = groups(document).filter(|group| version(group) == 5).collect();
+    if speaking.is_empty() {
+        return Err(Misfit("only MQTT 5 has this, and no group speaks it", "add --protocol 5"));
+    }
+    speaking.into_iter().for_each(|group| group.set(key, value.clone()));
+    Ok(())
+}
+
+/// All publications, of which there must be one.
+fn publications(document: &mut Table) -> Result<Vec<&mut Table>, Misfit> {
+    let publications = entries(document, "publish");
+    if publications.is_empty() {
+        Err(Misfit("the scenario publishes nothing", "leave it out"))
+    } else {
+        Ok(publications)
+    }
+}
+
+fn set_in_messages(document: &mut Table, key: &str, value: &Node) -> Result<(), Misfit> {
+    let mut messages = 0;
+    for list in ["publish", "subscribe"] {
+        for message in entries(document, list) {
+            message.set(key, value.clone());
+            messages += 1;
+        }
+    }
+    match messages {
+        0 => Err(Misfit("the scenario publishes nothing and subscribes to nothing", "leave it out")),
+        _ => Ok(()),
+    }
+}
+
+fn set_pace(document: &mut Table, key: &str, value: &Node) -> Result<(), Misfit> {
+    let publications = publications(document)?;
+    if key == "rate" && publications.len() > 1 {
+        let remedy = "say whose: --set groups.NAME.publish.0.rate=…, or use --interval";
+        return Err(Misfit("the scenario has several streams of messages", remedy));
+    }
+    publications.into_iter().for_each(|publication| set_key(publication, key, value.clone()));
+    Ok(())
+}
+
+fn set_topic(document: &mut Table, topic: &Node) -> Result<(), Misfit> {
+    let mut publications = publications(document)?;
     let [publication] = &mut publications[..] else {
-        return Err(match publications.len() {
-            0 => "the scenario publishes nothing",
-            _ => "the scenario publishes to several topics",
-        });
+        return Err(Misfit("the scenario publishes to several topics", TOPIC_REMEDY));
     };
     let former = publication.get("topic").cloned();
     publication.set("topic", topic.clone());
     let former = former.as_ref().and_then(Node::text);
     for subscription in entries(document, "subscribe") {
         if subscription.get("filter").and_then(Node::text) != former {
-            return Err("a filter of the scenario is not just the topic");
+            return Err(Misfit("a filter of the scenario is not just the topic", TOPIC_REMEDY));
         }
         subscription.set("filter", topic.clone());
     }
     Ok(())
 }
 
-fn set_will(document: &mut Table, key: &str, value: &Node) -> Result<(), &'static str> {
+fn set_will(document: &mut Table, key: &str, value: &Node) -> Result<(), Misfit> {
     let mut wills = 0;
     for group in groups(document) {
         if key == "topic" && group.get("will").is_none() {
@@ -326,5 +346,5 @@ fn set_will(document: &mut Table, key: &str, value: &Node) -> Result<(), &'stati
             wills += 1;
         }
     }
-    if wills == 0 { Err("nobody has a will") } else { Ok(()) }
+    if wills == 0 { Err(Misfit("nobody has a will", "add --will-topic, which gives every client one")) } else { Ok(()) }
 }

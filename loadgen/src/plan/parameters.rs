@@ -81,37 +81,58 @@ impl Parameters {
         Ok(())
     }
 
+    /// Puts numbers for names into a template, but takes `$name` as it stands.
+    pub fn resolve_template(&self, node: &mut Node, key: &str) -> Result<(), ScenarioError> {
+        if let Value::Text(text) = &mut node.value {
+            *text = template::resolve(text, self).map_err(|error| located(error, &node.origin, key))?;
+        }
+        Ok(())
+    }
+
     fn value(&self, text: String, origin: &Origin, key: &str) -> Result<Node, ScenarioError> {
-        let located = |error: TemplateError| ScenarioError {
-            origin: origin.clone(),
-            key: key.to_owned(),
-            what: format!("{} at column {} of {:?}", error.what, error.column, error.template),
-            remedy: error.remedy,
-        };
+        let located = |error| located(error, origin, key);
         let node = |value| Node { value, origin: origin.clone() };
-        let Some(name) = text.strip_prefix('$') else {
+        let Some(reference) = text.strip_prefix('$').and_then(Reference::read) else {
             return template::resolve(&text, self).map(|text| node(Value::Text(text))).map_err(located);
         };
-        if let Some(expression) = name.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
-            return template::evaluate(expression, self).map(|number| node(Value::Integer(number))).map_err(located);
-        }
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            // `$share/…` and the like: a template as any other.
-            return template::resolve(&text, self).map(|text| node(Value::Text(text))).map_err(located);
-        }
+        let name = match reference {
+            Reference::Name(name) => name,
+            Reference::Expression(expression) => {
+                return template::evaluate(expression, self)
+                    .map(|number| node(Value::Integer(number)))
+                    .map_err(located);
+            }
+        };
         let Some(value) = self.table.get(name) else {
             let (what, remedy) = (format!("no parameter `{name}`"), suggestion(name, "parameters", self.table.keys()));
             return Err(ScenarioError { origin: origin.clone(), key: key.to_owned(), what, remedy });
         };
         self.used.borrow_mut().insert(name.to_owned());
-        match &value.value {
-            Value::Text(text) => {
-                let text = template::resolve(text, self).map_err(located)?;
-                Ok(Node { value: Value::Text(text), origin: value.origin.clone() })
-            }
-            _ => Ok(value.clone()),
-        }
+        let mut value = value.clone();
+        self.resolve_template(&mut value, key)?;
+        Ok(value)
     }
+}
+
+/// What stands after a `$` when it refers to parameters; `$share/…` does not.
+enum Reference<'a> {
+    Name(&'a str),
+    Expression(&'a str),
+}
+
+impl<'a> Reference<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        if let Some(expression) = text.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+            return Some(Self::Expression(expression));
+        }
+        let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        is_name.then_some(Self::Name(text))
+    }
+}
+
+fn located(error: TemplateError, origin: &Origin, key: &str) -> ScenarioError {
+    let what = format!("{} at column {} of {:?}", error.what, error.column, error.template);
+    ScenarioError { origin: origin.clone(), key: key.to_owned(), what, remedy: error.remedy }
 }
 
 impl template::Parameters for Parameters {

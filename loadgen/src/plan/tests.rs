@@ -367,9 +367,9 @@ fn an_option_applies_wherever_it_makes_sense() {
     );
     let plan = with_option("p2p", Target::Will("topic"), "gone/%c").unwrap();
     assert!(plan.groups.iter().all(|group| group.will.as_ref().unwrap().topic == "gone/%c"));
-    let plan = with_option("city", Target::Pace("outstanding"), "$(2 + 2)").unwrap();
+    let plan = with_option("city", Target::Pace("every"), "4s").unwrap();
     let paces = plan.groups.iter().flat_map(|group| &group.publish).map(|publication| publication.pace);
-    assert!(paces.into_iter().all(|pace| pace == Pace::Outstanding(4)));
+    assert!(paces.into_iter().all(|pace| pace == Pace::Every(Duration::from_secs(4))));
     let plan = with_option("p2p", Target::Topic, "mine/%{i + pairs}").unwrap();
     assert_eq!(
         (filters(&plan.groups[0])[1].as_str(), plan.groups[1].publish[0].topic.as_str()),
@@ -435,6 +435,15 @@ fn what_only_mqtt_5_has_is_told_where_it_stands_when_the_version_is_changed() {
     let error = with_option("vehicles", Target::Group("protocol"), "3.1.1").unwrap_err();
     assert!(error.to_string().starts_with("vehicles.toml:") && error.key.ends_with("session_expiry"), "{error}");
     assert!(error.remedy.contains("--protocol"), "{error}");
+}
+
+#[test]
+fn a_password_may_begin_with_a_dollar_sign() {
+    let mut overrides = Overrides::default();
+    overrides.option("--user", Target::Group("user"), "$bob");
+    overrides.option("--password", Target::Group("password"), "$ecret");
+    let plan = Scenario::preset("p2p").unwrap().read(&overrides).unwrap();
+    assert_eq!((plan.groups[0].user.as_deref(), plan.groups[0].password.as_deref()), (Some("$bob"), Some("$ecret")));
 }
 
 #[test]
