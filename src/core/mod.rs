@@ -18,6 +18,7 @@ pub mod note;
 mod conn;
 mod connect;
 mod deliver;
+mod fence;
 mod inbound;
 mod leave;
 mod publish;
@@ -73,6 +74,8 @@ pub struct Shared {
     /// Retained messages of all shards and their bytes.
     retained: AtomicU64,
     retained_bytes: AtomicU64,
+    /// Retained messages on their way to the shard that keeps them.
+    departures: fence::Departures,
     /// The most connections there ever were at once.
     connected_peak: AtomicU64,
     /// What each shard's driver counts, if it says.
@@ -94,6 +97,7 @@ impl Shared {
             offline_sessions: AtomicU64::new(0),
             retained: AtomicU64::new(0),
             retained_bytes: AtomicU64::new(0),
+            departures: fence::Departures::new(shards),
             connected_peak: AtomicU64::new(0),
             driver_figures: OnceLock::new(),
         }
@@ -149,6 +153,8 @@ pub struct Core {
     /// The retained messages whose topics hash to this shard.
     retained: RetainedStore<Message>,
     expiring: retain::Expiring,
+    /// Retained messages that came from other shards, and the replays that wait for more.
+    arrivals: fence::Arrivals,
     interest_cache: InterestCache,
     wheel: Wheel<Timer>,
     /// Notes for other shards, by shard.
@@ -201,6 +207,7 @@ impl Core {
             groups: Groups::new(shared.seed.clone()),
             retained: RetainedStore::new(shared.seed.clone()),
             expiring: retain::Expiring::default(),
+            arrivals: fence::Arrivals::new(shards),
             interest_cache: InterestCache::new(INTEREST_CACHE_TOPICS),
             wheel: Wheel::new(TICK, now),
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -304,6 +311,7 @@ impl Core {
             Note::Retain { message, ticket } => {
                 let outcome = self.retain(message);
                 self.answer(from, ticket, outcome);
+                self.arrived(from);
             }
             Note::Answer { ticket, outcome } => self.take_answer(ticket, outcome),
             Note::Announce { changes, waiter } => {
@@ -314,8 +322,9 @@ impl Core {
             }
             Note::Announced { waiter } => self.take_announced(waiter),
             Note::AskRetained { replay, filter, cursor } => {
-                let (messages, more) = self.scan_retained(&filter, cursor);
-                self.note(from, Note::Retained { replay, messages, more });
+                if !self.holds_back(from, replay, &filter, &cursor) {
+                    self.answer_ask(from, replay, &filter, cursor);
+                }
             }
             Note::Retained { replay, messages, more } => self.take_retained(replay, messages, more),
         }

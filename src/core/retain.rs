@@ -49,6 +49,7 @@ impl Core {
             routed.outcome = routed.outcome.and(self.retain(message));
         } else {
             let message = fan.message().clone();
+            self.departs(home);
             self.note(home, Note::Retain { message, ticket });
             routed.waits += u32::from(ticket.is_some());
         }
@@ -248,8 +249,10 @@ impl Core {
         let id = ReplayId { session: slot, generation, number: self.asked };
         let (shard, filter, cursor) = (replay.shard, replay.filter.clone(), replay.cursor.clone());
         if shard == self.shard {
-            let (messages, more) = self.scan_retained(&filter, cursor);
-            self.take_batch(id, messages, more);
+            if !self.holds_back(shard, id, &filter, &cursor) {
+                let (messages, more) = self.scan_retained(&filter, cursor);
+                self.take_batch(id, messages, more);
+            }
         } else {
             self.note(shard, Note::AskRetained { replay: id, filter, cursor });
         }

@@ -48,6 +48,13 @@ pub struct ScanCursor {
     next: String,
 }
 
+impl ScanCursor {
+    /// True when nothing was looked at yet.
+    pub fn is_start(&self) -> bool {
+        self.next.is_empty()
+    }
+}
+
 /// How a part of a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanEnd {

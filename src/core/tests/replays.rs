@@ -148,3 +148,31 @@ fn what_came_live_before_the_suback_is_newer_than_what_is_replayed_after_it() {
     let session = broker.cores[0].wire.conns[client.conn.slot].session;
     assert!(broker.read(client).is_empty() && broker.cores[0].sessions[session].replays.is_none());
 }
+
+#[test]
+fn a_retained_message_that_overtakes_neither_the_interest_nor_the_replay_is_not_missed() {
+    let mut broker = Broker::new(3);
+    let publisher = broker.connect(&client_on(&broker, 0, "p"), ProtocolVersion::V311);
+    broker.read(publisher);
+    // The subscription and what is retained are on shards of their own, apart from the publisher's.
+    let subscriber = broker.connect(&client_on(&broker, 1, "s"), ProtocolVersion::V5);
+    broker.read(subscriber);
+    let topic = topics_on(&broker, 2, "r").next().unwrap();
+    let mut publish = Vec::new();
+    let head = PublishHead { topic: &topic, retain: true, ..PublishHead::default() };
+    encode_publish_head(&mut publish, ProtocolVersion::V311, &head, 1);
+    publish.extend(b"x");
+    // Nobody is interested when it is published; it is still on its way when the replay begins.
+    broker.cores[0].receive(broker.now, publisher.conn, &publish);
+    let late = std::mem::take(broker.cores[0].outbox(ShardId(2)));
+    assert_eq!(late.len(), 1);
+    let bytes = subscribe_bytes(ProtocolVersion::V5, &topic, SubscriptionOptions::default(), None);
+    broker.cores[1].receive(broker.now, subscriber.conn, &bytes);
+    broker.settle();
+    assert_eq!(broker.read(subscriber), ["SUBACK [0]"]);
+    for note in late {
+        broker.cores[2].mesh(broker.now, ShardId(0), note);
+    }
+    broker.settle();
+    assert_eq!(broker.read(subscriber), [format!("PUBLISH {topic} q0 id0 dup0 r1 x")]);
+}
