@@ -165,6 +165,15 @@ fn the_server_sees_the_source_address_and_one_of_its_own_ports() {
 }
 
 #[test]
+fn a_source_address_may_be_one_of_ipv6() {
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let (mut net, mut log) = (net(1), Log::default());
+    let source = Some("::1".parse().unwrap());
+    net.links().connect(7, listener.local_addr().unwrap(), source).unwrap();
+    turn_until(&mut net, &mut log, |log| log.connected == [7]);
+}
+
+#[test]
 fn a_foreign_source_address_and_one_of_the_wrong_family_are_refused_with_their_errno() {
     let mut net = net(1);
     let (_listener, address) = listener();
