@@ -16,9 +16,9 @@ pub(super) fn number(root: &Path, path: &str) -> Option<u64> {
     text(root, path)?.parse().ok()
 }
 
-/// Soft and hard limit of this process by its name in `/proc/self/limits`; `u64::MAX` is unlimited.
-pub(super) fn limits(root: &Path, name: &str) -> Option<(u64, u64)> {
-    let limits = text(root, "proc/self/limits")?;
+/// Soft and hard limit of a process (its number, or "self") by its name in `/proc/PID/limits`; `u64::MAX` is unlimited.
+pub(super) fn limits(root: &Path, process: &str, name: &str) -> Option<(u64, u64)> {
+    let limits = text(root, &format!("proc/{process}/limits"))?;
     let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     let mut values = line.split_whitespace().map(|value| match value {
         "unlimited" => Some(u64::MAX),

@@ -1,4 +1,4 @@
-//! Kernel, io_uring, limits of the process, CPUs, memory.
+//! Kernel, io_uring, limits of the process, CPUs.
 
 use std::path::Path;
 
@@ -55,7 +55,7 @@ pub fn ring() -> Result<String, String> {
 }
 
 pub(super) fn memlock(root: &Path) -> Finding {
-    match proc::limits(root, "Max locked memory") {
+    match proc::limits(root, "self", "Max locked memory") {
         None => Finding::warn("memlock", "its limit cannot be read", "mount /proc"),
         Some((_, hard)) if hard < MEMLOCK_MIN => Finding::fail(
             "memlock",
@@ -77,7 +77,7 @@ pub fn descriptors_needed(config: &Config, placement: &Placement) -> u64 {
 }
 
 pub(super) fn open_files(root: &Path, config: &Config, placement: &Placement) -> Finding {
-    let Some((_, hard)) = proc::limits(root, "Max open files") else {
+    let Some((_, hard)) = proc::limits(root, "self", "Max open files") else {
         return Finding::warn("open files", "their limit cannot be read", "mount /proc");
     };
     let needed = descriptors_needed(config, placement);
@@ -99,19 +99,6 @@ pub(super) fn cpus(root: &Path, placement: &Placement) -> Finding {
         return Finding::warn("cpus", found, "run one shard a CPU: leave server.shards \"auto\"");
     }
     Finding::ok("cpus", format!("{shards} shards on CPUs {} of {allowed}", placement.cpus))
-}
-
-pub(super) fn huge_pages(root: &Path) -> Finding {
-    let name = "huge pages";
-    match proc::text(root, "sys/kernel/mm/transparent_hugepage/enabled") {
-        Some(modes) if modes.contains("[always]") => Finding::warn(
-            name,
-            "transparent huge pages are always on: memory for each connection grows in steps of 2MiB",
-            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
-        ),
-        Some(modes) if modes.contains("[madvise]") => Finding::ok(name, "transparent huge pages where asked for"),
-        _ => Finding::ok(name, "no transparent huge pages"),
-    }
 }
 
 #[cfg(test)]
