@@ -83,6 +83,13 @@ pub fn examine(root: &Path, ring: Result<String, String>, config: &Config, place
     ]
 }
 
+/// A host that cannot hold as many connections as were asked for fails; what they are configured to is only a bound.
+pub fn insist(findings: &mut [Finding]) {
+    for finding in findings.iter_mut().filter(|finding| finding.name == "open files" && finding.level == Level::Warn) {
+        finding.level = Level::Fail;
+    }
+}
+
 /// What the table of knobs wants for a broker of this configuration.
 pub fn target(root: &Path, config: &Config, placement: &Placement) -> Target {
     let backlog = config.listeners.iter().map(|listener| u64::from(listener.backlog)).max();

@@ -166,6 +166,9 @@ fn run_doctor(doctor: &DoctorOptions) -> ExitCode {
         }
     };
     let mut findings = doctor::examine(root, doctor::ring(), &config, &placement);
+    if doctor.connections.is_some() {
+        doctor::insist(&mut findings);
+    }
     findings.extend(doctor::knob_findings(&knobs, doctor.connections.is_some()));
     if doctor.json {
         println!("{}", serde_json::json!({ "target": target, "findings": findings, "knobs": knobs }));

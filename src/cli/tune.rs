@@ -84,7 +84,7 @@ struct Host {
     /// Connections to be held
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     connections: u64,
-    /// CPUs that run shards [default: those that this process may use]
+    /// Shards, or CPUs that run generator threads [default: the CPUs that this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=8192))]
     cores: Option<u64>,
     /// Memory of the host in GiB [default: what it has]
@@ -108,7 +108,7 @@ impl Host {
 }
 
 /// Ends the process for a command line that cannot be read; `tune`'s own code for that leaves 2 to a failed check.
-pub(super) fn refuse<T>(error: &clap::Error) -> T {
+pub(super) fn refuse(error: &clap::Error) -> ! {
     let is_tune = std::env::args_os().nth(1).is_some_and(|command| command == "tune");
     if !is_tune || error.exit_code() == 0 {
         error.exit();

@@ -27,6 +27,13 @@ pub(super) fn limits(root: &Path, process: &str, name: &str) -> Option<(u64, u64
     Some((values.next()??, values.next()??))
 }
 
+/// A line of `/proc/meminfo` by its name, in bytes.
+pub(super) fn memory(root: &Path, line: &str) -> Option<u64> {
+    let info = text(root, "proc/meminfo")?;
+    let value = info.lines().find_map(|each| each.strip_prefix(line)?.strip_prefix(':'))?;
+    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// The CPUs that this process may run on. Where the kernel does not say, as many as the standard library knows of.
 pub fn allowed_cpus(root: &Path) -> CpuSet {
     let status = text(root, "proc/self/status").unwrap_or_default();

@@ -67,13 +67,17 @@ pub(super) fn memlock(root: &Path) -> Finding {
     }
 }
 
-/// Open files that the limit must allow. A shard's connections are descriptors of its own ring, whose table the
-/// limit bounds ring by ring; clients are hashed onto shards, which is uneven by a little.
+/// Open files that the limit must allow: see [`descriptors_per_shard`].
 pub fn descriptors_needed(config: &Config, placement: &Placement) -> u64 {
-    let connections = u64::from(config.limits.connections_max);
-    let each = connections.div_ceil(u64::from(placement.shards));
-    let uneven = if placement.shards > 1 { each / 10 } else { 0 };
-    each + uneven + DESCRIPTORS_ASIDE
+    descriptors_per_shard(u64::from(config.limits.connections_max), u64::from(placement.shards))
+}
+
+/// A shard's connections are descriptors of its own ring, whose table the limit on open files bounds ring by ring;
+/// clients are hashed onto shards, which is uneven by a little.
+pub(super) fn descriptors_per_shard(connections: u64, shards: u64) -> u64 {
+    let each = connections.div_ceil(shards.max(1));
+    let uneven = if shards > 1 { each / 10 } else { 0 };
+    each.saturating_add(uneven).saturating_add(DESCRIPTORS_ASIDE)
 }
 
 pub(super) fn open_files(root: &Path, config: &Config, placement: &Placement) -> Finding {

@@ -87,7 +87,7 @@ pub fn apply(root: &Path, table: &[Knob], target: &Target, selection: &Selection
     for knob in knobs {
         let want = knob.want(target)?;
         let set = knob.to_set(target)?;
-        match read(root, &knob.place, None) {
+        match read(root, knob, None) {
             Reading::Values(values) => {
                 for value in values {
                     let step = Step { root, knob: &knob.name, path: value.path, former: value.text };

@@ -91,7 +91,7 @@ impl Count {
 pub fn check(root: &Path, table: &'static [Knob], target: &Target, pid: Option<u32>) -> Result<Vec<Row>, WantError> {
     let mut rows = Vec::new();
     for knob in table.iter().filter(|knob| target.role.includes(knob.role) && knob.severity != Severity::Leave) {
-        let reading = read(root, &knob.place, pid);
+        let reading = read(root, knob, pid);
         if reading != Reading::Elsewhere {
             rows.push(row(knob, &knob.want(target)?, &reading, target)?);
         }
@@ -139,6 +139,7 @@ fn remedy(knob: &Knob, want: &Want, current: Option<&str>, target: &Target) -> R
         Place::Sysfs(path) => format!("echo {value} > /sys/{path}"),
         Place::Limit { unit, .. } => format!("{unit}={value} in the unit, or ulimit before the start"),
         Place::Cgroup(file) => format!("raise {file} of the control group (or of the container)"),
+        Place::Memory(_) => "more memory, or fewer connections".to_owned(),
         Place::Process(name) => format!("systemctl disable --now {name}, if tuning/nic has placed the interrupts"),
         Place::Boot { parameter, .. } => format!("boot with {parameter}={value}"),
         Place::Unit(_) | Place::Nic(_) => String::new(),

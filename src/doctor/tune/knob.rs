@@ -24,6 +24,9 @@ pub struct Knob {
     /// What is put into files and written to the host, where that is more than is checked for.
     #[serde(default)]
     pub set: Option<String>,
+    /// A sysctl that has to be there and not 0 for this to matter: a module that is loaded need not be in use.
+    #[serde(default)]
+    pub when: Option<String>,
     /// How bad it is when it is not as wanted.
     pub severity: Severity,
     /// On which hosts it matters.
@@ -65,6 +68,8 @@ pub enum Place {
     },
     /// A file of the process's control group (v2) and of those above it: the least holds.
     Cgroup(String),
+    /// A line of /proc/meminfo, in bytes.
+    Memory(String),
     /// A process that should not run, by its name.
     Process(String),
     /// A parameter of the kernel's command line. `read` is the sysctl that tells what it came to.
@@ -183,6 +188,7 @@ impl Place {
             Place::Sysfs(path) => format!("/sys/{path}"),
             Place::Limit { unit, .. } => format!("limit, {unit}= in the unit"),
             Place::Cgroup(file) => format!("control group, {file}"),
+            Place::Memory(line) => format!("{line} of /proc/meminfo"),
             Place::Process(name) => format!("process {name}"),
             Place::Boot { parameter, .. } => format!("boot parameter {parameter}"),
             Place::Unit(directive) => format!("unit, {directive}="),

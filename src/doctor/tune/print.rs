@@ -207,8 +207,7 @@ fn is_of_host(knob: &Knob) -> bool {
 }
 
 fn row(text: &mut String, knob: &Knob, target: &Target) -> Result<(), PrintError> {
-    let both = Target { role: Role::Both, ..*target };
-    let wanted = knob.want(&both)?.to_string().replace('|', " or ");
+    let wanted = knob.want(target)?.to_string().replace('|', " or ");
     let Knob { name, cost, bites, source, .. } = knob;
     let place = knob.place.name();
     let place = if place.ends_with(name) { String::new() } else { format!(" ({place})") };

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::knob::Place;
+use super::knob::{Knob, Place};
 use crate::doctor::proc;
 
 /// What was found where a knob should be.
@@ -12,7 +12,7 @@ use crate::doctor::proc;
 pub enum Reading {
     /// A value, or several where it stands for several files; never none.
     Values(Vec<Value>),
-    /// This host has no such thing: an older kernel, a module that is not loaded, no such device.
+    /// This host has no such thing: an older kernel, a module that is not loaded or not in use, no such device.
     Absent,
     /// It cannot be seen from the host: it is in a unit file or a script.
     Elsewhere,
@@ -28,9 +28,12 @@ pub struct Value {
 }
 
 /// Reads a knob's value; limits and control groups are those of the process `pid`, or of this one.
-pub fn read(root: &Path, place: &Place, pid: Option<u32>) -> Reading {
+pub fn read(root: &Path, knob: &Knob, pid: Option<u32>) -> Reading {
+    if knob.when.as_ref().is_some_and(|name| contents(&root.join(sysctl(name))).map_or(true, |text| text == "0")) {
+        return Reading::Absent;
+    }
     let process = pid.map_or("self".to_owned(), |pid| pid.to_string());
-    match place {
+    match &knob.place {
         Place::Sysctl(name) => file(root, sysctl(name)),
         Place::Sysfs(path) => files(root, path),
         Place::Limit { proc: name, .. } => {
@@ -39,6 +42,10 @@ pub fn read(root: &Path, place: &Place, pid: Option<u32>) -> Reading {
             one(path, hard.map(|hard| if hard == u64::MAX { "unlimited".to_owned() } else { hard.to_string() }))
         }
         Place::Cgroup(name) => control_group(root, &process, name),
+        Place::Memory(line) => {
+            let bytes = proc::memory(root, line).map(|bytes| bytes.to_string());
+            one(PathBuf::from("proc/meminfo"), bytes)
+        }
         Place::Process(name) => process_state(root, name),
         Place::Boot { read: Some(name), .. } => file(root, sysctl(name)),
         Place::Boot { parameter, read: None } => command_line(root, parameter),

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::doctor::proc;
+use crate::doctor::system::descriptors_per_shard;
 
 /// What runs on the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
@@ -54,7 +55,7 @@ impl Target {
     /// This host: its memory and page size, and as many cores as given.
     pub fn of_host(root: &Path, cores: u64) -> Target {
         let default = Target::default();
-        let memory = memory(root).unwrap_or(default.memory);
+        let memory = proc::memory(root, "MemTotal").unwrap_or(default.memory);
         Target { cores, memory, page: rustix::param::page_size() as u64, ..default }
     }
 
@@ -69,16 +70,11 @@ impl Target {
             "connections" => self.connections,
             "sockets" => self.sockets(),
             "cores" => self.cores,
+            "share" => descriptors_per_shard(self.connections, self.cores),
             "memory" => self.memory,
             "page" => self.page,
             "backlog" => self.backlog,
             _ => return None,
         })
     }
-}
-
-fn memory(root: &Path) -> Option<u64> {
-    let info = proc::text(root, "proc/meminfo")?;
-    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    total.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
