@@ -2,12 +2,14 @@
 
 mod engine_common;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use engine_common::*;
-use ringmq_loadgen::engine::{Engine, Phase, conduct};
-use ringmq_loadgen::measure::Faults;
+use ringmq_loadgen::engine::{Crew, Engine, Error, Outcome, Phase, Setup, Slice, Status, conduct};
+use ringmq_loadgen::measure::{Faults, Sample};
 use ringmq_loadgen::plan::{Group, Pace, Payload, Presence, Publication, Subscription, Will};
 
 const LOOP: Pace = Pace::Outstanding(8);
@@ -118,6 +120,27 @@ fn who_comes_after_gets_every_retained_message_once() {
     assert_eq!(seen.all(|counts| counts.published), 100);
     assert_eq!(seen.all(|counts| counts.retained), 150);
     assert_eq!(seen.all(|counts| counts.delivered), 150);
+}
+
+#[test]
+fn readers_that_come_back_get_what_is_retained_again_also_from_an_earlier_run() {
+    let broker = Broker::start();
+    let text = "{\"stamp\":\"%s\",\"ms\":%T}".to_owned();
+    let retained = Publication { retain: true, limit: Some(10), topics: 10, ..publication("r/%i/%t", 1, LOOP) };
+    let state = Publication { retain: true, payload: Payload::Text(text), ..publication("r/live/%i", 1, rate(100.0)) };
+    let presence =
+        Presence::Cycle { online: Duration::from_millis(60), offline: Duration::from_millis(20), abrupt: false };
+    let groups = vec![
+        Group { publish: vec![retained], ..group("devices", 5) },
+        Group { publish: vec![state], ..group("gauges", 5) },
+        Group { stage: 1, presence, subscribe: vec![subscription("r/#", 1)], ..group("readers", 4) },
+    ];
+    for run in 0..2 {
+        let (_, seen) = run_clean(&plan(groups.clone()), broker.address);
+        let connects = seen.all(|counts| counts.connected) - 10;
+        let retained = seen.all(|counts| counts.retained);
+        assert!(connects > 12 && retained > connects * 40, "run {run}: {retained} messages for {connects} connects");
+    }
 }
 
 #[test]
@@ -255,11 +278,12 @@ fn a_host_where_nobody_listens_is_one_clear_error() {
 }
 
 #[test]
-fn a_refused_connect_is_told_with_its_code() {
+fn a_broker_that_takes_no_more_connections_is_one_clear_error() {
     let broker = Broker::with("[limits]\nconnections_max = 1\n");
     let groups = pairs(3, 0, LOOP).into_iter().map(|group| Group { version: 5, ..group }).collect();
     let error = run(&plan(groups), broker.address, 1).err().unwrap().to_string();
-    assert!(error.contains("CONNACK code 0x") || error.contains("ended the connection"), "{error}");
+    assert!(error.contains(&broker.address.to_string()), "{error}");
+    assert!(["connection limit", "ended the connection"].iter().any(|what| error.contains(what)), "{error}");
 }
 
 #[test]
@@ -273,6 +297,86 @@ fn a_stop_before_traffic_ends_in_order_without_a_window() {
     let conducted = conduct(engine, &plan, tick, clock, &AtomicBool::new(true), &mut seen).unwrap();
     assert!(conducted.interrupted && conducted.window.is_empty());
     assert_eq!(seen.phases.last(), Some(&Phase::Left));
+}
+
+/// Two processes' engines led as one crew, as a coordinator of joined workers does.
+struct Both([Engine; 2], Receiver<Sample>);
+
+impl Crew for Both {
+    fn samples(&self) -> &Receiver<Sample> {
+        &self.1
+    }
+
+    fn status(&mut self) -> Status {
+        let mut status = self.0[0].status();
+        status += self.0[1].status();
+        status
+    }
+
+    fn stage(&mut self, stage: u8) {
+        self.0.iter_mut().for_each(|engine| engine.stage(stage));
+    }
+
+    fn publish(&mut self, stage: u8) {
+        self.0.iter_mut().for_each(|engine| engine.publish(stage));
+    }
+
+    fn begin(&mut self, at_ns: u64) {
+        self.0.iter_mut().for_each(|engine| engine.begin(at_ns));
+    }
+
+    fn stop(&mut self) {
+        self.0.iter_mut().for_each(|engine| engine.stop());
+    }
+
+    fn sent(&mut self) -> Result<Vec<u32>, Error> {
+        let (one, other) = (self.0[0].sent()?, self.0[1].sent()?);
+        Ok(one.iter().zip(&other).map(|(one, other)| one + other).collect())
+    }
+
+    fn settle(&mut self, sent: &[u32]) {
+        self.0.iter_mut().for_each(|engine| engine.settle(sent));
+    }
+
+    fn leave(&mut self) {
+        self.0.iter_mut().for_each(|engine| engine.leave());
+    }
+
+    fn finish(self: Box<Self>) -> Result<Outcome, Error> {
+        let [one, other] = self.0;
+        let mut outcome = Box::new(one).finish()?;
+        outcome += Box::new(other).finish()?;
+        Ok(outcome)
+    }
+}
+
+#[test]
+fn two_workers_share_the_clients_and_their_ledgers_agree() {
+    let broker = Broker::start();
+    let groups = vec![
+        Group { subscribe: vec![subscription("all/#", 1)], ..group("listeners", 3) },
+        Group { subscribe: vec![subscription("$share/g/all/+", 1)], ..group("workers", 4) },
+        Group { publish: vec![publication("all/%i", 1, rate(2000.0))], ..group("publishers", 9) },
+    ];
+    let plan = plan(groups);
+    let setup = setup(&plan, broker.address, 2);
+    let (tick, clock) = (setup.tick, setup.clock);
+    let engines = [0, 1].map(|index| {
+        let slice = Slice { index, of: 2, first_thread: 2 * index };
+        Engine::start(Setup { slice, ..setup.clone() }).unwrap()
+    });
+    let samples = engines[0].samples().clone();
+    let others = engines[1].samples().clone();
+    let mut seen = Seen::default();
+    let both = Box::new(Both(engines, samples));
+    let conducted = conduct(both, &plan, tick, clock, &AtomicBool::new(false), &mut seen).unwrap();
+    seen.samples.extend(others.try_iter());
+    assert!(conducted.outcome.is_clean(), "{:?}", conducted.outcome);
+    assert_eq!(seen.all(|counts| counts.connected), 16);
+    assert!(seen.all(|counts| counts.published) > 500);
+    assert_eq!(seen.all(|counts| counts.delivered), seen.all(|counts| counts.published) * 4);
+    let threads: BTreeSet<u32> = seen.samples.iter().map(|sample| sample.thread).collect();
+    assert_eq!(threads, BTreeSet::from([0, 1, 2, 3]));
 }
 
 #[test]

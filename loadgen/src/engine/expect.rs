@@ -302,9 +302,223 @@ impl Filters {
         look(b"");
         let separators = (0..bytes.len()).filter(|at| bytes[*at] == b'/');
         separators.for_each(|at| look(&bytes[..=at]));
-        if !topic.ends_with('/') {
-            // `sport/#` matches `sport` too.
-            look(&[bytes, b"/"].concat());
+        // `sport/#` matches `sport` too.
+        look(&[bytes, b"/"].concat());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::Slice;
+    use crate::plan::{Group, Pace, Payload, Plan, Publication, Subscription, Timing};
+
+    fn group(name: &str, count: u32) -> Group {
+        Group {
+            name: name.to_owned(),
+            count,
+            stage: 0,
+            version: 5,
+            client_id: "%g%i".to_owned(),
+            user: None,
+            password: None,
+            keep_alive: 0,
+            clean: true,
+            session_expiry: None,
+            receive_maximum: None,
+            user_properties: Vec::new(),
+            will: None,
+            subscribe: Vec::new(),
+            publish: Vec::new(),
+            presence: Presence::Always,
+        }
+    }
+
+    fn subscriber(filters: &[&str], count: u32) -> Group {
+        let subscription = |filter: &&str| Subscription {
+            filter: (*filter).to_owned(),
+            qos: 1,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: 0,
+        };
+        Group { subscribe: filters.iter().map(subscription).collect(), ..group("s", count) }
+    }
+
+    fn publisher(topic: &str, topics: u32, count: u32) -> Group {
+        let publication = Publication {
+            topic: topic.to_owned(),
+            topics,
+            qos: 1,
+            retain: false,
+            payload: Payload::Bytes(16),
+            pace: Pace::Every(Duration::from_secs(1)),
+            limit: None,
+            message_expiry: None,
+            user_properties: Vec::new(),
+        };
+        Group { publish: vec![publication], ..group("p", count) }
+    }
+
+    fn script(groups: Vec<Group>, slice: Slice, threads: usize) -> Script {
+        let zero = Duration::ZERO;
+        let timing = Timing { connect_rate: None, connecting: 1, warm_up: zero, window: zero, patience: zero };
+        let plan = Plan { name: String::new(), about: String::new(), groups, timing, verify: true };
+        Script::compile(Arc::new(plan), slice, threads).unwrap()
+    }
+
+    fn expectations(groups: Vec<Group>) -> Expectations {
+        Expectations::of(&script(groups, Slice::WHOLE, 2)).unwrap()
+    }
+
+    /// The flows that a client expects.
+    fn flows(found: &Expectations, client: (u16, u32)) -> Vec<u32> {
+        let ranges = found.clients.get(&client).into_iter().flatten();
+        ranges.flat_map(|range| range.first..range.first + range.count).collect()
+    }
+
+    #[test]
+    fn pairs_expect_one_flow_each_and_a_wildcard_all_of_them_in_one_range() {
+        let found = expectations(vec![publisher("t/%i", 1, 5), subscriber(&["t/%i"], 5), subscriber(&["t/+"], 1)]);
+        assert_eq!(flows(&found, (1, 3)), [3]);
+        assert_eq!(found.clients[&(2, 0)].len(), 1);
+        assert_eq!(flows(&found, (2, 0)), [0, 1, 2, 3, 4]);
+        assert_eq!(found.receivers, [2; 5]);
+    }
+
+    #[test]
+    fn each_topic_of_a_client_is_a_flow_of_its_own() {
+        let found =
+            expectations(vec![publisher("t/%i/%t", 3, 2), subscriber(&["t/1/#"], 1), subscriber(&["+/+/2"], 1)]);
+        assert_eq!(flows(&found, (1, 0)), [3, 4, 5]);
+        assert_eq!(flows(&found, (2, 0)), [2, 5]);
+        assert_eq!(found.receivers, [0, 0, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_share_expects_once_whatever_its_size_and_its_members_sit_together() {
+        let groups = vec![publisher("t/%i", 1, 4), subscriber(&["$share/g/t/#"], 10), subscriber(&["t/0"], 1)];
+        let script = script(groups, Slice { index: 0, of: 3, first_thread: 0 }, 4);
+        let found = Expectations::of(&script).unwrap();
+        assert_eq!(found.receivers, [2, 1, 1, 1]);
+        assert_eq!((found.shares.len(), found.shares[0].members.len()), (1, 10));
+        let mut desk = Desk::default();
+        let seats: Vec<_> = (0..10).map(|index| script.seat(1, index, &mut desk)).collect();
+        assert!(seats.iter().all(|seat| *seat == seats[0]));
+    }
+
+    #[test]
+    fn members_that_would_sit_apart_are_refused() {
+        let groups = vec![
+            publisher("t/%i", 1, 4),
+            subscriber(&["$share/a/t/#", "$share/c/x"], 1),
+            subscriber(&["$share/b%i/t/#", "$share/c/x"], 20),
+        ];
+        let error = Expectations::of(&script(groups, Slice::WHOLE, 16)).unwrap_err().to_string();
+        assert!(error.contains("shared subscription"), "{error}");
+    }
+
+    #[test]
+    fn who_may_miss_something_is_not_owed_it() {
+        let cycle = |abrupt| {
+            let time = Duration::from_secs(1);
+            Presence::Cycle { online: time, offline: time, abrupt }
+        };
+        let owed = |subscriber_presence, lasting: bool, publisher_presence, qos: u8| {
+            let session_expiry = lasting.then_some(60);
+            let mut publisher = Group { presence: publisher_presence, session_expiry, ..publisher("t", 1, 1) };
+            publisher.publish[0].qos = qos;
+            let subscriber = Group { presence: subscriber_presence, session_expiry, ..subscriber(&["t"], 1) };
+            expectations(vec![publisher, subscriber]).receivers[0] == 1
+        };
+        use Presence::Always;
+        assert!(owed(Always, false, Always, 0));
+        assert!(!owed(cycle(false), false, Always, 1), "a clean session that is away");
+        assert!(owed(cycle(true), true, Always, 1));
+        assert!(!owed(cycle(true), true, Always, 0), "QoS 0 to who is away");
+        assert!(owed(Always, false, cycle(false), 0));
+        assert!(!owed(Always, false, cycle(true), 1), "an aborted connection of a session that ends with it");
+        assert!(owed(Always, true, cycle(true), 1), "it is sent again");
+        assert!(!owed(Always, true, cycle(true), 0));
+    }
+
+    #[test]
+    fn who_comes_after_expects_what_is_retained_and_nothing_else() {
+        let of = |retain: bool, retain_handling: u8| {
+            let mut devices = publisher("t/%i", 1, 3);
+            devices.publish[0].limit = Some(1);
+            devices.publish[0].retain = retain;
+            let mut late = Group { stage: 1, ..subscriber(&["t/#"], 1) };
+            late.subscribe[0].retain_handling = retain_handling;
+            expectations(vec![devices, late])
+        };
+        let found = of(true, 0);
+        assert!(found.clients[&(1, 0)].iter().all(|range| range.expectation.retained && range.expectation.owed));
+        assert_eq!(flows(&found, (1, 0)), [0, 1, 2]);
+        assert_eq!(found.receivers, [0; 3], "owed when it subscribes");
+        assert!(flows(&of(false, 0), (1, 0)).is_empty());
+        assert!(flows(&of(true, 2), (1, 0)).is_empty());
+    }
+
+    #[test]
+    fn a_closed_loop_over_two_workers_is_refused() {
+        let fan_out = || {
+            let mut publisher = publisher("t", 1, 1);
+            publisher.publish[0].pace = Pace::Outstanding(1);
+            vec![publisher, subscriber(&["t"], 4)]
+        };
+        let slice = Slice { index: 0, of: 2, first_thread: 0 };
+        assert!(Expectations::of(&script(fan_out(), slice, 1)).unwrap_err().to_string().contains("another worker"));
+        assert!(Expectations::of(&script(fan_out(), Slice::WHOLE, 3)).is_ok());
+        let mut pairs = vec![publisher("t/%i", 1, 4), subscriber(&["t/%i"], 4)];
+        pairs[0].publish[0].pace = Pace::Outstanding(1);
+        assert!(Expectations::of(&script(pairs, slice, 1)).is_ok(), "pairs meet on one worker");
+    }
+
+    #[test]
+    fn every_client_has_one_seat_over_all_workers() {
+        for of in 1..4 {
+            let mut seated = Vec::new();
+            for index in 0..of {
+                let slice = Slice { index, of, first_thread: 0 };
+                let groups = vec![publisher("t/%i", 1, 50), subscriber(&["$share/g%{i%7}/x"], 30)];
+                seated.extend(script(groups, slice, 3).seating().into_iter().flatten());
+            }
+            seated.sort_unstable();
+            let all = (0..50).map(|index| (0, index)).chain((0..30).map(|index| (1, index)));
+            assert_eq!(seated, all.collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn finding_filters_by_their_beginning_finds_what_matching_each_one_does(
+            filters in prop::collection::vec("(\\$share/g/)?([ab]{0,1}|\\+)(/([ab]{0,1}|\\+)){0,3}(/#)?", 1..20),
+            topics in prop::collection::vec("[ab]?(/[ab]?){0,3}", 1..10),
+        ) {
+            let valid = |filter: &String| ringmq::codec::topic::validate_filter(filter).is_ok();
+            let filters: Vec<String> = filters.into_iter().filter(valid).collect();
+            let groups: Vec<Group> = filters.iter().map(|filter| subscriber(&[filter], 1)).collect();
+            let found = Filters::of(&script(groups, Slice::WHOLE, 1));
+            let mut matching = Vec::new();
+            for topic in topics.iter().filter(|topic| !topic.is_empty()) {
+                found.matching(topic, &mut matching);
+                let inner = |filter: &str| parse_shared(filter).map_or(filter.to_owned(), |(_, inner)| inner.to_owned());
+                let mut expected: Vec<u16> = Vec::new();
+                for (number, filter) in filters.iter().enumerate() {
+                    let first = filters.iter().position(|other| other == filter) == Some(number);
+                    let counts = first || parse_shared(filter).is_none();
+                    if counts && filter_matches(&inner(filter), topic) {
+                        expected.push(number as u16);
+                    }
+                }
+                prop_assert_eq!(matching.iter().map(|of| of.group).collect::<Vec<_>>(), expected, "{}", topic);
+            }
         }
     }
 }

@@ -133,13 +133,16 @@ impl Inflight {
         self.at_least_once.drain(..).chain(self.exactly_once.drain(..))
     }
 
-    /// A PUBLISH of QoS 2 arrived. False when this one is here already, and waits for its PUBREL.
-    pub fn receive(&mut self, packet_id: u16) -> bool {
-        let new = !self.received.contains(&packet_id);
-        if new {
-            self.received.push_back(packet_id);
+    /// A PUBLISH of QoS 2 arrived. False when it is a copy of one that is here already and waits for its PUBREL.
+    ///
+    /// Only what has the DUP flag is looked for: without it the broker means another message, and if that is wrong the
+    /// ledger tells.
+    pub fn receive(&mut self, packet_id: u16, dup: bool) -> bool {
+        if dup && self.received.contains(&packet_id) {
+            return false;
         }
-        new
+        self.received.push_back(packet_id);
+        true
     }
 
     /// PUBREL. False when there is no such message.
@@ -235,10 +238,10 @@ mod tests {
     #[test]
     fn a_qos_2_message_is_received_once_until_it_is_released() {
         let mut inflight = Inflight::default();
-        assert!(inflight.receive(9));
-        assert!(!inflight.receive(9));
+        assert!(inflight.receive(9, false));
+        assert!(!inflight.receive(9, true));
         assert!(inflight.release(9));
         assert!(!inflight.release(9));
-        assert!(inflight.receive(9));
+        assert!(inflight.receive(9, true));
     }
 }

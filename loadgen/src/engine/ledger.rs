@@ -105,7 +105,8 @@ impl Ledger {
         Some(Entry { at: at + offset, publication: range.publication, expectation: range.expectation })
     }
 
-    /// The subscriber has subscribed: how many retained messages it is owed now.
+    /// The subscriber has subscribed, perhaps not for the first time, and gets what is retained (again): how many
+    /// messages it is owed now that it was not owed before.
     pub fn subscribed(&mut self, account: Account) -> u64 {
         let mut owed = 0;
         for (range, at) in &self.ranges[account.first as usize..][..account.count as usize] {
@@ -114,7 +115,7 @@ impl Ledger {
             }
             for next in &mut self.next[*at as usize..][..range.count as usize] {
                 owed += u64::from(*next == 0 && range.expectation.owed);
-                *next = (*next).max(WAITS);
+                *next = WAITS;
             }
         }
         owed
@@ -161,15 +162,11 @@ impl Ledger {
     /// Enters the delivery of a retained message. True when it is new here.
     pub fn enter_retained(&mut self, entry: Entry, sequence: u32, delivery: Delivery) -> bool {
         let next = &mut self.next[entry.at as usize];
-        if !entry.expectation.retained {
-            // It subscribed again, or somebody published this before the run: nothing is said about those.
-            return false;
-        }
         if *next <= WAITS {
             *next = sequence.saturating_add(2);
             return true;
         }
-        self.repeated(entry.expectation, Delivery { receiver_came_back: false, ..delivery });
+        self.repeated(entry.expectation, delivery);
         false
     }
 
@@ -344,6 +341,19 @@ mod tests {
             ledger.close(&[5]);
             assert_eq!(ledger.faults, faults, "{sequences:?}");
         }
+    }
+
+    #[test]
+    fn who_subscribes_again_gets_what_is_retained_again() {
+        let mut ledger = Ledger::default();
+        let account = ledger.open(&[range(0, 1, Expectation { retained: true, owed: false, ..OWED })]);
+        for _ in 0..3 {
+            assert_eq!(ledger.subscribed(account), 0);
+            let entry = ledger.find(account, 0).unwrap();
+            assert!(ledger.enter_retained(entry, 4, Delivery::default()));
+            assert!(!ledger.enter_retained(entry, 4, Delivery::default()));
+        }
+        assert_eq!(ledger.faults, Faults { duplicated: 3, ..Faults::default() });
     }
 
     #[test]

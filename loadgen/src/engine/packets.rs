@@ -243,9 +243,10 @@ fn rendered(text: &Text, cast: &Cast, scene: &Scene, desk: &mut Desk) -> Vec<u8>
     output
 }
 
-fn put_properties(templates: &[(String, Text)], cast: &Cast, scene: &Scene, desk: &mut Desk, output: &mut Vec<u8>) {
-    for (name, template) in templates {
-        put_user_property(output, name, text(&rendered(template, cast, scene, desk)));
+fn put_properties(templates: &[(Text, Text)], cast: &Cast, scene: &Scene, desk: &mut Desk, output: &mut Vec<u8>) {
+    for (name, value) in templates {
+        let [name, value] = [name, value].map(|template| rendered(template, cast, scene, desk));
+        put_user_property(output, text(&name), text(&value));
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Cast {
     /// Password.
     pub password: Option<Text>,
     /// User properties of CONNECT.
-    pub user_properties: Vec<(String, Text)>,
+    pub user_properties: Vec<(Text, Text)>,
     /// The will.
     pub will: Option<Testament>,
     /// Topic filters, in the order of the plan's subscriptions.
@@ -87,7 +87,7 @@ pub struct Part {
     /// Message expiry interval.
     pub message_expiry: Option<u32>,
     /// User properties of PUBLISH.
-    pub user_properties: Vec<(String, Text)>,
+    pub user_properties: Vec<(Text, Text)>,
     /// The number of its first flow.
     pub first_flow: u32,
     /// Published, all of it, before groups of later stages connect.
@@ -317,7 +317,7 @@ impl Part {
         let changes = |text: &Text| text.depends_on(Variable::Time) || text.depends_on(Variable::Random);
         self.topics == 1
             && matches!(self.payload, Content::Bytes(_))
-            && !self.user_properties.iter().any(|(_, value)| changes(value))
+            && !self.user_properties.iter().any(|(name, value)| changes(name) || changes(value))
     }
 }
 
@@ -382,6 +382,6 @@ pub fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-fn properties(place: Place, templates: &[(String, String)]) -> Result<Vec<(String, Text)>, Error> {
-    templates.iter().map(|(name, value)| Ok((name.clone(), Text::parse(place, value)?))).collect()
+fn properties(place: Place, templates: &[(String, String)]) -> Result<Vec<(Text, Text)>, Error> {
+    templates.iter().map(|(name, value)| Ok((Text::parse(place, name)?, Text::parse(place, value)?))).collect()
 }

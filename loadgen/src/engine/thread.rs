@@ -88,26 +88,19 @@ pub struct Post {
 impl Post {
     /// The thread's life. `started` is told how to wake it, or why it can't start.
     pub fn serve(self, started: Sender<Result<Waker, Error>>) -> Result<Outcome, Error> {
-        let (gauges, stopped) = (Arc::clone(&self.gauges), self.stopped.clone());
-        let outcome = match self.prepare() {
-            Ok(mut shift) => {
-                // The one who started it waits for this.
-                let _ = started.send(Ok(shift.net.waker()));
-                drop(started);
-                let ended = shift.run();
-                ended.map(|()| shift.fleet.finish())
-            }
+        let mut end = End { gauges: Arc::clone(&self.gauges), stopped: self.stopped.clone(), failed: true };
+        let mut shift = match self.prepare() {
+            Ok(shift) => shift,
             Err(error) => {
+                // The one who started it waits for this.
                 let _ = started.send(Err(error));
                 return Ok(Outcome::default());
             }
         };
-        if outcome.is_err() {
-            gauges.fail();
-        }
-        // Nobody waits for it any more if it was told before.
-        let _ = stopped.send(());
-        outcome
+        let _ = started.send(Ok(shift.net.waker()));
+        shift.run()?;
+        end.failed = false;
+        Ok(shift.fleet.finish())
     }
 
     fn prepare(self) -> Result<Shift, Error> {
@@ -134,6 +127,23 @@ impl Post {
             stopped: self.stopped,
             peers: Vec::new(),
         })
+    }
+}
+
+/// Tells those who wait for a thread that it is over, also when it panics.
+struct End {
+    gauges: Arc<Gauges>,
+    stopped: Sender<()>,
+    failed: bool,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.failed {
+            self.gauges.fail();
+        }
+        // Nobody waits any more if it was told before.
+        let _ = self.stopped.send(());
     }
 }
 

@@ -26,6 +26,9 @@ impl Fleet {
                 None => return self.deliver_to_stranger(publish),
             },
         };
+        if publish.retain && !entry.expectation.retained && !self.keeps_flag(number) {
+            return self.deliver_to_stranger(publish);
+        }
         let part = &self.shared.script.publications[usize::from(entry.publication)];
         if !self.composer.is_payload(&self.shared.script, part, stamp, publish.payload) {
             return self.count_corrupted();
@@ -34,7 +37,7 @@ impl Fleet {
             return;
         }
         let delivery = Delivery { dup: publish.dup, receiver_came_back };
-        if publish.retain && self.is_retained(number, entry) {
+        if publish.retain && entry.expectation.retained {
             return self.deliver_retained(entry, stamp, delivery);
         }
         if self.ledger.enter(entry, stamp.sequence, delivery) {
@@ -64,20 +67,19 @@ impl Fleet {
         }
     }
 
-    /// Live messages may have the RETAIN flag too, if the subscription asked to keep it as published.
-    fn is_retained(&self, number: u32, entry: Entry) -> bool {
+    /// Live messages have the RETAIN flag too, if the subscription asked to keep it as published.
+    fn keeps_flag(&self, number: u32) -> bool {
         let group = usize::from(self.clients[number as usize].group);
         let subscriptions = &self.shared.script.plan.groups[group].subscribe;
-        entry.expectation.retained || !subscriptions.iter().any(|subscription| subscription.retain_as_published)
+        subscriptions.iter().any(|subscription| subscription.retain_as_published)
     }
 
     fn deliver_retained(&mut self, entry: Entry, stamp: Stamp, delivery: Delivery) {
-        let new = self.ledger.enter_retained(entry, stamp.sequence, delivery);
-        if new || !entry.expectation.retained {
+        if self.ledger.enter_retained(entry, stamp.sequence, delivery) {
             self.tally.counts.delivered += 1;
             self.tally.counts.retained += 1;
+            self.figures.paid += u64::from(entry.expectation.owed);
         }
-        self.figures.paid += u64::from(new && entry.expectation.owed);
     }
 
     /// The account of a shared subscription that this client is a member of, unless the delivery is its own.
@@ -118,7 +120,8 @@ impl Fleet {
         }
     }
 
-    /// Not asked for. What is retained may be older than the run.
+    /// Nothing of the kind is expected. But what is retained may be older than the run, or come again to who has come
+    /// back: it is counted, and nothing is said about it.
     fn deliver_to_stranger(&mut self, publish: &Publish<'_>) {
         if publish.retain {
             self.tally.counts.delivered += 1;

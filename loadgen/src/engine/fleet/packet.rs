@@ -77,9 +77,8 @@ impl Fleet {
             QoS::AtLeastOnce => self.answer(links, number, link, PacketType::PubAck, publish.packet_id),
             QoS::ExactlyOnce => {
                 self.answer(links, number, link, PacketType::PubRec, publish.packet_id);
-                let new = self.clients[number as usize].inflight().receive(publish.packet_id);
-                // Sent again because the PUBREC did not get through: this is how the second delivery is prevented.
-                if !new && publish.dup {
+                // A copy comes when the PUBREC did not get through: this is how a second delivery is prevented.
+                if !self.clients[number as usize].inflight().receive(publish.packet_id, publish.dup) {
                     return;
                 }
             }
