@@ -119,6 +119,8 @@ impl Peer {
 
     /// How far it is, all orders carried out.
     pub fn status(&self) -> Result<Status, String> {
+        // The last status of a worker that is gone says nothing any more.
+        self.failure().map_or(Ok(()), Err)?;
         self.wait(|state| state.status.filter(|(orders, _)| *orders == self.orders).map(|(_, status)| status))
     }
 
