@@ -109,11 +109,14 @@ fn one_shard(all: &mut Vec<Scenario>) {
     for (name, qos) in [("qos0", QoS::AtMostOnce), ("qos1", QoS::AtLeastOnce)] {
         add(all, format!("core/fan-out-100-{name}"), 100, move || fan_out(qos));
     }
-    add(all, "core/fan-in-wildcard", 1, || {
+    add(all, "core/p2p-qos0-new-topics", 1, || {
         let mut driver = Driver::new();
         driver.client("subscriber", Some(("sensor/+/state", QoS::AtMostOnce)));
         let publisher = driver.client("publisher", None);
-        publishing(driver, publisher, publish(TOPIC, QoS::AtMostOnce, 0, &PAYLOAD))
+        let topics = (0..10_000).map(|number| format!("sensor/{number:05}/state"));
+        let mut packets =
+            topics.map(|topic| publish(&topic, QoS::AtMostOnce, 0, &PAYLOAD)).collect::<Vec<_>>().into_iter();
+        Box::new(move || driver.receive(publisher, &packets.next().expect("more topics than steps")))
     });
     add(all, "core/v5-properties-qos1", 1, versions_5);
     add(all, "core/shared-of-8", 1, || {
