@@ -2,6 +2,8 @@
 //! included.
 
 mod driver;
+#[path = "driver/sampling.rs"]
+mod sampling;
 
 use std::hint::black_box;
 
@@ -11,6 +13,7 @@ use ringmq::codec::{
     Framed, PacketType, ProtocolVersion, Publish, PublishHead, QoS, decode, decode_publish, encode, encode_ack,
     encode_publish_body, encode_publish_head, frame,
 };
+use sampling::sampling;
 
 const V311: ProtocolVersion = ProtocolVersion::V311;
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -133,5 +136,5 @@ fn other_packets(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decode_publishes, encode_publishes, encode_bodies, other_packets);
+criterion_group! { name = benches; config = sampling(); targets = decode_publishes, encode_publishes, encode_bodies, other_packets }
 criterion_main!(benches);

@@ -2,12 +2,15 @@
 //! without network. What the clients do in memory is counted too; only [`fan_out`] leaves them out.
 
 mod driver;
+#[path = "driver/sampling.rs"]
+mod sampling;
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use driver::{Driver, Session, VERSION, publish};
 use ringmq::codec::QoS;
+use sampling::sampling;
 
 const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 const TOPIC: &str = "sensor/7/state";
@@ -67,7 +70,7 @@ fn fan_out(criterion: &mut Criterion) {
 /// 1,000 messages are queued for a session without a connection, which then comes, takes and acknowledges them.
 fn offline(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("core/enqueue-and-acknowledge");
-    group.throughput(Throughput::Elements(1000)).sample_size(20);
+    group.throughput(Throughput::Elements(1000));
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let mut driver = Driver::new();
         let subscription = Some((TOPIC, qos));
@@ -90,7 +93,7 @@ fn offline(criterion: &mut Criterion) {
 /// A thousand clients come in, with a subscription each.
 fn connect(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("core/connect-and-subscribe");
-    group.throughput(Throughput::Elements(1000)).sample_size(20);
+    group.throughput(Throughput::Elements(1000));
     let clients: Vec<_> = (0..1000).map(|client| (format!("client-{client}"), format!("command/{client}"))).collect();
     group.bench_function("1000", |bencher| {
         bencher.iter_batched_ref(
@@ -106,5 +109,5 @@ fn connect(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, cycle, cross_shard, fan_out, offline, connect);
+criterion_group! { name = benches; config = sampling(); targets = cycle, cross_shard, fan_out, offline, connect }
 criterion_main!(benches);

@@ -2,14 +2,17 @@
 //! The time must stay flat, cache misses apart, as subscriptions grow; so each is measured at rising numbers of
 //! subscriptions, *hot*, over 16 topics that stay in the cache, and *cold*, over 65,536 topics far apart.
 //!
-//! Building prints the bytes that a subscription takes: as the index counts them, and by the growth of the process.
+//! Building prints the bytes that a subscription takes, the allocator's rounding included.
 //! 10,000,000 subscriptions are built only with `RINGMQ_BENCH_LARGE=1`, one way at a time: up to 4 GiB and a minute each.
 
 mod driver;
+#[path = "driver/heap.rs"]
+mod heap;
+#[path = "driver/sampling.rs"]
+mod sampling;
 
 use std::cell::LazyCell;
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -17,6 +20,10 @@ use driver::{WAYS, Way, far_apart};
 use ringmq::index::{
     Change, GroupId, Groups, HashSeed, Interest, InterestCache, LocalIndex, Pick, Route, Subscriber, topic_hash,
 };
+use sampling::sampling;
+
+#[global_allocator]
+static ALLOCATOR: heap::Counting = heap::Counting;
 
 const HOT: u32 = 16;
 const COLD: u32 = 65_536;
@@ -30,12 +37,6 @@ fn seed() -> HashSeed {
 fn sizes() -> impl Iterator<Item = u32> {
     let large = std::env::var_os("RINGMQ_BENCH_LARGE").is_some_and(|value| value == "1");
     [1_000, 100_000, 1_000_000].into_iter().chain(large.then_some(10_000_000))
-}
-
-fn group<'c>(criterion: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, WallTime> {
-    let mut group = criterion.benchmark_group(name);
-    group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    group
 }
 
 /// Topics with their hashes, as a publisher's shard has them: computed once per message.
@@ -58,8 +59,8 @@ fn over(
     let topics = LazyCell::new(topics);
     let mut turn = 0;
     group.bench_function(id, |bencher| {
-        // What is built when it is first needed is built outside of the measurement.
-        look_up(&topics[0].0, topics[0].1);
+        // What is built when it is first needed is built outside of the measurement, and what is hot is touched.
+        topics.iter().take(HOT as usize).for_each(|(topic, hash)| look_up(topic, *hash));
         bencher.iter(|| {
             turn = if turn + 1 == topics.len() { 0 } else { turn + 1 };
             let (topic, hash) = &topics[turn];
@@ -68,20 +69,11 @@ fn over(
     });
 }
 
-/// Bytes that this process occupies.
-fn occupied() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
-    let pages: Option<usize> = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-    pages.expect("statm begins with two numbers") * 4096
-}
-
-/// Builds something for so many subscriptions and prints what it takes. `counted` says how many bytes it knows of.
-fn built<T>(name: &str, subscriptions: u32, build: impl FnOnce() -> T, counted: impl FnOnce(&T) -> usize) -> T {
-    let before = occupied();
+/// Builds something for so many subscriptions and prints what it takes.
+fn built<T>(name: &str, subscriptions: u32, build: impl FnOnce() -> T) -> T {
+    let before = heap::bytes();
     let built = build();
-    let (counted, grown) = (counted(&built), occupied().saturating_sub(before));
-    let each = |bytes: usize| bytes / subscriptions as usize;
-    println!("{name} {subscriptions}: {} bytes per subscription, {} by RSS", each(counted), each(grown));
+    println!("{name} {subscriptions}: {} bytes per subscription", (heap::bytes() - before) / subscriptions as usize);
     built
 }
 
@@ -93,11 +85,11 @@ fn index(way: Way, subscriptions: u32) -> LocalIndex {
         }
         index
     };
-    built(way.name, subscriptions, build, LocalIndex::memory_bytes)
+    built(way.name, subscriptions, build)
 }
 
 fn matches(criterion: &mut Criterion) {
-    let mut group = group(criterion, "index/match");
+    let mut group = criterion.benchmark_group("index/match");
     for (way, size) in WAYS.into_iter().flat_map(|way| sizes().map(move |size| (way, size))) {
         let index = LazyCell::new(|| index(way, size));
         let mut out = Vec::new();
@@ -119,9 +111,9 @@ fn matches(criterion: &mut Criterion) {
 
 /// A topic that went to the same sessions a moment ago: what steady traffic pays.
 fn matches_again(criterion: &mut Criterion) {
-    let mut group = group(criterion, "index/match-again");
+    let mut group = criterion.benchmark_group("index/match-again");
     for way in [WAYS[0], WAYS[1]] {
-        let mut index = index(way, 100_000);
+        let mut filled = None;
         let mut out = Vec::new();
         over(
             &mut group,
@@ -129,6 +121,7 @@ fn matches_again(criterion: &mut Criterion) {
             || topics(way, HOT, 100_000),
             |topic, hash| {
                 out.clear();
+                let index = filled.get_or_insert_with(|| index(way, 100_000));
                 assert_eq!(index.matches_again(topic, hash, &mut out), 1);
             },
         );
@@ -150,13 +143,12 @@ fn shared_subscriptions(way: Way, subscriptions: u32) -> (Interest, Groups) {
         }
         (interest, groups)
     };
-    // What lies in the groups themselves, only the process tells.
-    built("shared (interest alone)", subscriptions, build, |(interest, _)| interest.memory_bytes())
+    built(&format!("shared by {MEMBERS}"), subscriptions, build)
 }
 
 /// Which shared subscriptions match, and which member gets it.
 fn shared(criterion: &mut Criterion) {
-    let mut group = group(criterion, "index/shared");
+    let mut group = criterion.benchmark_group("index/shared");
     let way = WAYS[0];
     for size in sizes() {
         let (mut subscriptions, mut route) = (None, Route::default());
@@ -179,21 +171,21 @@ fn interest_in(way: Way, filters: u32) -> Interest {
         interest.apply(filters.iter().map(|filter| Change::Interested { filter, shard: 1 }));
         interest
     };
-    built(&format!("interest {}", way.name), filters, build, Interest::memory_bytes)
+    built(&format!("interest {}", way.name), filters, build)
 }
 
 /// Which shards want a topic, with the publishing shard's cache and without (one that holds a single topic).
 fn interest(criterion: &mut Criterion) {
-    let mut group = group(criterion, "interest/lookup");
+    let mut group = criterion.benchmark_group("interest/lookup");
     for (way, size) in [WAYS[0], WAYS[1]].into_iter().flat_map(|way| sizes().map(move |size| (way, size))) {
         let interest = LazyCell::new(|| interest_in(way, size));
-        for (cached, entries) in [("cached", 4096), ("uncached", 1)] {
+        for (cached, entries, count) in [("cached", 4096, HOT), ("uncached", 1, HOT), ("uncached-cold", 1, COLD)] {
             let (mut cache, mut route) = (InterestCache::new(entries), Route::default());
             let id = BenchmarkId::new(format!("{}-{cached}", way.name), size);
             over(
                 &mut group,
                 id,
-                || topics(way, HOT, size),
+                || topics(way, count, size),
                 |topic, hash| {
                     interest.lookup(topic, hash, &mut cache, &mut route);
                     assert_eq!(route.shards, 1 << 1);
@@ -204,5 +196,5 @@ fn interest(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, matches, matches_again, shared, interest);
+criterion_group! { name = benches; config = sampling(); targets = matches, matches_again, shared, interest }
 criterion_main!(benches);

@@ -1,6 +1,9 @@
 //! A hop over the mesh: to a shard that is awake, where it costs memory traffic, and to one that sleeps, where it costs
 //! a wake-up. The shards of the second kind are threads that sleep on their eventfd as a shard does in its ring.
 
+#[path = "driver/sampling.rs"]
+mod sampling;
+
 use std::hint::black_box;
 use std::os::fd::BorrowedFd;
 use std::thread;
@@ -9,6 +12,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ringmq::engine::ShardId;
 use ringmq::mesh::{self, Item, Port};
 use rustix::event::{PollFd, PollFlags, poll};
+use sampling::sampling;
 
 const FIRST: ShardId = ShardId(0);
 const SECOND: ShardId = ShardId(1);
@@ -109,5 +113,5 @@ fn sleep(port: &Port<u64>) {
     rustix::io::read(eventfd, &mut [0; 8]).expect("it was readable");
 }
 
-criterion_group!(benches, busy, round_trip);
+criterion_group! { name = benches; config = sampling(); targets = busy, round_trip }
 criterion_main!(benches);

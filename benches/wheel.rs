@@ -1,11 +1,15 @@
 //! The timer wheel with as many entries as a shard has connections.
 
+#[path = "driver/sampling.rs"]
+mod sampling;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringmq::engine::Time;
 use ringmq::wheel::Wheel;
+use sampling::sampling;
 
 const TICK: Duration = Duration::from_millis(50);
 
@@ -65,5 +69,5 @@ fn next_deadline(criterion: &mut Criterion) {
     criterion.bench_function("wheel/next-deadline", |bencher| bencher.iter(|| black_box(&wheel).next_deadline()));
 }
 
-criterion_group!(benches, turn, insert, next_deadline);
+criterion_group! { name = benches; config = sampling(); targets = turn, insert, next_deadline }
 criterion_main!(benches);
