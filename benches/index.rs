@@ -27,6 +27,8 @@ static ALLOCATOR: heap::Counting = heap::Counting;
 
 const HOT: u32 = 16;
 const COLD: u32 = 65_536;
+/// Filters that are announced at once.
+const BATCH: usize = 65_536;
 /// Members of each shared subscription.
 const MEMBERS: u32 = 16;
 
@@ -167,8 +169,11 @@ fn shared(criterion: &mut Criterion) {
 fn interest_in(way: Way, filters: u32) -> Interest {
     let build = || {
         let interest = Interest::new(2, seed());
-        let filters: Vec<_> = (0..filters).map(way.filter).collect();
-        interest.apply(filters.iter().map(|filter| Change::Interested { filter, shard: 1 }));
+        // In batches, as shards announce what clients subscribe to; but the texts of all at once would take much memory.
+        for first in (0..filters).step_by(BATCH) {
+            let batch: Vec<_> = (first..filters.min(first + BATCH as u32)).map(way.filter).collect();
+            interest.apply(batch.iter().map(|filter| Change::Interested { filter, shard: 1 }));
+        }
         interest
     };
     built(&format!("interest {}", way.name), filters, build)
