@@ -5,9 +5,9 @@
 //! Run by `cargo test` too, because a count is as good on a busy machine as on a quiet one.
 
 mod driver;
+#[path = "driver/heap.rs"]
+mod heap;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::process::ExitCode;
 
 use ringmq::codec::QoS;
@@ -16,45 +16,8 @@ use driver::{Driver, publish};
 
 const MESSAGES: u32 = 10_000;
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // Gone while the thread ends; nothing is measured then.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-}
-
-// SAFETY: every call goes to `System` unchanged; counting neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise, here and below.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: heap::Counting = heap::Counting;
 
 /// A load, and how many allocations per message it may make; `None` only tells.
 struct Case {
@@ -100,9 +63,9 @@ fn allocations(case: &Case) -> u64 {
     let batch: Vec<u8> = (1..=case.batch).flat_map(one).collect();
     let batches = MESSAGES / u32::from(case.batch);
     (0..batches).for_each(|_| driver.receive(publisher, &batch));
-    let (allocated, delivered) = (ALLOCATIONS.get(), driver.delivered);
+    let (allocated, delivered) = (heap::allocations(), driver.delivered);
     (0..batches).for_each(|_| driver.receive(publisher, &batch));
-    let made = ALLOCATIONS.get() - allocated;
+    let made = heap::allocations() - allocated;
     let expected = u64::from(batches) * u64::from(case.batch) * u64::from(case.subscribers);
     assert_eq!(driver.delivered - delivered, expected, "{}: every message was delivered", case.name);
     made

@@ -1,27 +1,42 @@
-//! Decoding and encoding of the packets that a busy broker sees.
+//! Decoding and encoding of the packets that a busy broker sees. Decoding is from the bytes as they arrive: framing
+//! included.
+
+mod driver;
+#[path = "driver/sampling.rs"]
+mod sampling;
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use driver::{PROPERTIES, Session, connect, publish_with, subscribe};
 use ringmq::codec::{
-    Ack, Framed, PacketType, ProtocolVersion, Publish, PublishHead, QoS, decode_ack, decode_publish, encode_ack,
-    encode_publish_head, frame,
+    Framed, PacketType, ProtocolVersion, Publish, PublishHead, QoS, decode, decode_publish, encode, encode_ack,
+    encode_publish_body, encode_publish_head, frame,
 };
+use sampling::sampling;
 
-const VERSIONS: [(&str, ProtocolVersion); 2] = [("3.1.1", ProtocolVersion::V311), ("5.0", ProtocolVersion::V5)];
+const V311: ProtocolVersion = ProtocolVersion::V311;
+const V5: ProtocolVersion = ProtocolVersion::V5;
+const VERSIONS: [(&str, ProtocolVersion); 2] = [("3.1.1", V311), ("5.0", V5)];
+const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+const SIZES: [usize; 3] = [64, 1024, 65_536];
 const TOPIC: &str = "factory/line-4/press-17/temperature";
-/// Content type and a user property, as 5.0 puts them.
-const PROPERTIES: &[u8] = b"\x03\x00\x10application/json\x26\x00\x04unit\x00\x01C";
-
-fn publish(version: ProtocolVersion, head: &PublishHead<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode_publish_head(&mut bytes, version, head, 64);
-    bytes.resize(bytes.len() + 64, b'x');
-    bytes
-}
 
 fn head(qos: QoS, forward: &[u8]) -> PublishHead<'_> {
     PublishHead { qos, topic: TOPIC, packet_id: 513, forward, ..PublishHead::default() }
+}
+
+/// The PUBLISH packets that are measured: name, version, head, payload size.
+fn publishes() -> Vec<(String, ProtocolVersion, PublishHead<'static>, usize)> {
+    let mut all = Vec::new();
+    for (name, version) in VERSIONS {
+        for qos in LEVELS {
+            let sizes = SIZES.map(|size| (format!("{name}-qos{}-{size}", qos as u8), version, head(qos, &[]), size));
+            all.extend(sizes);
+        }
+    }
+    all.push(("5.0-qos1-64-properties".to_owned(), V5, head(QoS::AtLeastOnce, PROPERTIES), 64));
+    all
 }
 
 fn read_publish(bytes: &[u8], version: ProtocolVersion) -> Publish<'_> {
@@ -31,65 +46,95 @@ fn read_publish(bytes: &[u8], version: ProtocolVersion) -> Publish<'_> {
     }
 }
 
-fn read_ack(bytes: &[u8], version: ProtocolVersion) -> Ack<'_> {
-    match frame(bytes, 1 << 20) {
-        Ok(Framed::Complete { frame, .. }) => decode_ack(frame.first, frame.body, version).expect("well-formed"),
-        other => panic!("{other:?}"),
-    }
-}
-
 fn decode_publishes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("codec/decode-publish");
     group.throughput(Throughput::Elements(1));
-    let mut bench = |name: String, bytes: Vec<u8>, version| {
+    for (name, version, head, size) in publishes() {
+        let bytes = publish_with(version, &head, &vec![b'x'; size]);
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| read_publish(black_box(&bytes), version).payload.len());
         });
-    };
-    for (name, version) in VERSIONS {
-        bench(format!("{name}-qos0"), publish(version, &head(QoS::AtMostOnce, &[])), version);
-        bench(format!("{name}-qos1"), publish(version, &head(QoS::AtLeastOnce, &[])), version);
     }
-    let version = ProtocolVersion::V5;
-    bench("5.0-qos1-properties".to_owned(), publish(version, &head(QoS::AtLeastOnce, PROPERTIES)), version);
     group.finish();
 }
 
+/// The whole packet into a connection's output, payload included.
 fn encode_publishes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("codec/encode-publish");
     group.throughput(Throughput::Elements(1));
-    for (name, version) in VERSIONS {
-        let mut output = Vec::with_capacity(1024);
-        group.bench_function(BenchmarkId::from_parameter(format!("{name}-qos1")), |bencher| {
+    for (name, version, head, size) in publishes() {
+        let (mut output, payload) = (Vec::with_capacity(size + 1024), vec![b'x'; size]);
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| {
                 output.clear();
-                encode_publish_head(&mut output, version, black_box(&head(QoS::AtLeastOnce, &[])), 64);
-                output.extend_from_slice(black_box(&[b'x'; 64]));
+                encode_publish_head(&mut output, version, black_box(&head), size);
+                output.extend_from_slice(black_box(&payload));
             });
         });
     }
     group.finish();
 }
 
-fn acks(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("codec/puback");
+/// A packet body as it came, behind a header of its own: what fan-out writes for a receiver of the same form.
+fn encode_bodies(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("codec/encode-publish-body");
     group.throughput(Throughput::Elements(1));
-    for (name, version) in VERSIONS {
-        let mut bytes = Vec::with_capacity(64);
-        encode_ack(&mut bytes, version, PacketType::PubAck, 513, 0);
-        group.bench_function(BenchmarkId::new("decode", name), |bencher| {
-            bencher.iter(|| read_ack(black_box(&bytes), version).packet_id);
-        });
-        let mut output = Vec::with_capacity(64);
-        group.bench_function(BenchmarkId::new("encode", name), |bencher| {
+    for size in [64, 1024] {
+        let (mut output, body) = (Vec::with_capacity(4096), vec![b'x'; size]);
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             bencher.iter(|| {
                 output.clear();
-                encode_ack(&mut output, version, PacketType::PubAck, black_box(513), 0);
+                encode_publish_body(&mut output, false, QoS::AtMostOnce, false, black_box(&body));
             });
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, decode_publishes, encode_publishes, acks);
+/// The other packets of a busy broker, as bytes.
+fn others(version: ProtocolVersion) -> Vec<(&'static str, Vec<u8>)> {
+    let mut all = vec![("connect", connect(version, "client-0123456789", Session::Clean)), ("pingreq", vec![0xC0, 0])];
+    let mut bytes = Vec::new();
+    subscribe(version, "building/+/room/17/#", QoS::AtLeastOnce, &mut bytes);
+    all.push(("subscribe", bytes));
+    let acks = [
+        ("puback", PacketType::PubAck),
+        ("pubrec", PacketType::PubRec),
+        ("pubrel", PacketType::PubRel),
+        ("pubcomp", PacketType::PubComp),
+    ];
+    for (name, kind) in acks {
+        let mut bytes = Vec::new();
+        encode_ack(&mut bytes, version, kind, 513, 0);
+        all.push((name, bytes));
+    }
+    all
+}
+
+/// Decoding each, and encoding what was decoded.
+fn other_packets(criterion: &mut Criterion) {
+    for (version_name, version) in VERSIONS {
+        for (name, bytes) in others(version) {
+            let read = |bytes| match frame(bytes, 1 << 20) {
+                Ok(Framed::Complete { frame, .. }) => decode(frame, version).expect("well-formed"),
+                other => panic!("{other:?}"),
+            };
+            let mut group = criterion.benchmark_group(format!("codec/{name}"));
+            group.throughput(Throughput::Elements(1));
+            group.bench_function(BenchmarkId::new("decode", version_name), |bencher| {
+                bencher.iter(|| black_box(read(black_box(&bytes))));
+            });
+            let (packet, mut output) = (read(&bytes), Vec::with_capacity(256));
+            group.bench_function(BenchmarkId::new("encode", version_name), |bencher| {
+                bencher.iter(|| {
+                    output.clear();
+                    encode(black_box(&packet), version, &mut output);
+                });
+            });
+            group.finish();
+        }
+    }
+}
+
+criterion_group! { name = benches; config = sampling(); targets = decode_publishes, encode_publishes, encode_bodies, other_packets }
 criterion_main!(benches);

@@ -1,11 +1,15 @@
 //! The timer wheel with as many entries as a shard has connections.
 
+#[path = "driver/sampling.rs"]
+mod sampling;
+
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringmq::engine::Time;
 use ringmq::wheel::Wheel;
+use sampling::sampling;
 
 const TICK: Duration = Duration::from_millis(50);
 
@@ -39,11 +43,31 @@ fn turn(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A connection's first keep alive, in a wheel that holds a million others.
+fn insert(criterion: &mut Criterion) {
+    const ROUND: u64 = 100_000;
+    criterion.bench_function("wheel/insert", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut taken = Duration::ZERO;
+            // A wheel that were only inserted into would grow without end.
+            for round in 0..iterations.div_ceil(ROUND) {
+                let mut wheel = filled(1_000_000);
+                let begin = Instant::now();
+                for number in 0..ROUND.min(iterations - round * ROUND) {
+                    wheel.insert(Time(number % 300_000 * 1_000_000), black_box(number as u32));
+                }
+                taken += begin.elapsed();
+            }
+            taken
+        });
+    });
+}
+
 /// What a shard asks before each sleep.
 fn next_deadline(criterion: &mut Criterion) {
     let wheel = filled(1_000_000);
     criterion.bench_function("wheel/next-deadline", |bencher| bencher.iter(|| black_box(&wheel).next_deadline()));
 }
 
-criterion_group!(benches, turn, next_deadline);
+criterion_group! { name = benches; config = sampling(); targets = turn, insert, next_deadline }
 criterion_main!(benches);

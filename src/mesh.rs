@@ -222,7 +222,7 @@ impl<M> Port<M> {
         self.wakes.pop()
     }
 
-    /// Wakes a shard. By its eventfd: a `MSG_RING` costs as much or more (see `benches/forwarder.rs`), and only
+    /// Wakes a shard. By its eventfd: a `MSG_RING` costs as much or more (see `benches/forwarder`), and only
     /// leaves with the next enter.
     pub fn wake(&self, shard: ShardId) {
         self.seat(shard).ring_doorbell();

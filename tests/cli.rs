@@ -28,8 +28,18 @@ fn the_version_is_the_packages() {
 fn help_names_every_command_and_option() {
     let (code, out, _) = ringmq(&["--help"]);
     assert_eq!(code, Some(0));
-    let names =
-        ["serve", "check-config", "doctor", "--config", "--listen", "--shards", "--cpus", "--log", "--allow-anonymous"];
+    let names = [
+        "serve",
+        "check-config",
+        "doctor",
+        "tune",
+        "--config",
+        "--listen",
+        "--shards",
+        "--cpus",
+        "--log",
+        "--allow-anonymous",
+    ];
     for name in names {
         assert!(out.contains(name), "{name} is missing:\n{out}");
     }
@@ -247,8 +257,22 @@ fn the_doctor_says_a_line_for_each_thing_it_looks_at() {
     let (code, out, err) = ringmq(&["doctor"]);
     let levels = ["OK    ", "WARN  ", "FAIL  "];
     assert!(out.lines().all(|line| levels.iter().any(|level| line.starts_with(level))), "{out}{err}");
-    for name in ["kernel", "io_uring", "memlock", "open files", "cpus", "huge pages", "backlog", "ports"] {
+    for name in ["kernel", "io_uring", "memlock", "open files", "cpus", "ports", "knobs"] {
         assert_eq!(out.lines().filter(|line| line[6..].starts_with(name)).count(), 1, "{name}:\n{out}");
     }
     assert_eq!(code, Some(i32::from(out.contains("FAIL  "))), "{out}");
+}
+
+#[test]
+fn the_doctors_json_has_its_findings_and_every_knob() {
+    let (code, out, err) = ringmq(&["doctor", "--json", "--connections", "4294967295"]);
+    assert_eq!(code, Some(1), "no host holds that many: {err}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["target"]["connections"], 4_294_967_295_u64);
+    let failed = |name| {
+        let findings = report["findings"].as_array().unwrap();
+        findings.iter().any(|finding| finding["name"] == name && finding["level"] == "FAIL")
+    };
+    assert!(failed("host memory"), "{out}");
+    assert!(report["knobs"].as_array().unwrap().iter().any(|knob| knob["state"] == "OK"), "{out}");
 }

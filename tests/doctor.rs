@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringmq::config::{Config, CpuSet, Draft, Placement};
-use ringmq::doctor::{Finding, Level, allowed_cpus, examine};
+use ringmq::doctor::tune::{Row, State};
+use ringmq::doctor::{Finding, Level, allowed_cpus, examine, insist, knob_findings, knobs, target};
 
 /// A root with what the doctor reads, all of it as it should be.
 struct Host {
@@ -25,6 +26,7 @@ impl Host {
         host.set("proc/sys/net/core/somaxconn", "4096\n");
         host.set("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n");
         host.set("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
+        host.set("proc/meminfo", "MemTotal:       33554432 kB\nMemFree:         1048576 kB\n");
         host
     }
 
@@ -46,7 +48,16 @@ impl Host {
     fn examine(&self, config: &str) -> Vec<Finding> {
         let (config, placement): (Config, Placement) =
             Draft::from_text("test.toml", config).unwrap().check(&self.cpus()).unwrap();
-        examine(&self.root, self.ring.clone(), &config, &placement)
+        let mut findings = examine(&self.root, self.ring.clone(), &config, &placement);
+        let rows = knobs(&self.root, &target(&self.root, &config, &placement)).unwrap();
+        findings.extend(knob_findings(&rows, false));
+        findings
+    }
+
+    /// The table's rows for a broker of a million connections on four shards.
+    fn rows(&self) -> Vec<Row> {
+        let (config, placement) = Draft::from_text("test.toml", "").unwrap().check(&self.cpus()).unwrap();
+        knobs(&self.root, &target(&self.root, &config, &placement)).unwrap()
     }
 
     fn cpus(&self) -> CpuSet {
@@ -69,8 +80,10 @@ fn a_healthy_host_has_nothing_to_change() {
     let host = Host::healthy("healthy");
     let findings = host.examine("");
     assert!(findings.iter().all(|finding| finding.level == Level::Ok && finding.remedy.is_empty()), "{findings:#?}");
-    assert_eq!(findings.len(), 8);
     assert_eq!(findings[0].to_string(), "OK    kernel        Linux 6.12.3-amd64");
+    let last = findings.last().unwrap();
+    assert_eq!((last.name, findings.len()), ("knobs", 7));
+    assert!(last.found.contains("are as wanted"), "{last}");
 }
 
 #[test]
@@ -111,7 +124,10 @@ fn open_files_are_compared_with_the_connections_configured() {
     let fewer = "[server]\nshards = 1\n[limits]\nconnections_max = 3840";
     assert!(host.examine(fewer).iter().all(|finding| finding.level == Level::Ok));
     host.set("proc/sys/fs/nr_open", "10000\n");
-    host.assert_only(one, Level::Warn, "open files", "4096", "fs.nr_open=1000256");
+    let findings = host.examine(one);
+    let told = findings.iter().find(|finding| finding.name == "open files").unwrap();
+    assert!(told.remedy.contains("fs.nr_open=1000256"), "{told}");
+    assert!(findings.iter().any(|finding| finding.name == "fs.nr_open" && finding.level == Level::Warn));
 }
 
 #[test]
@@ -125,7 +141,9 @@ fn more_shards_than_cpus_are_a_warning() {
 fn a_backlog_that_the_kernel_cuts_is_a_warning() {
     let host = Host::healthy("backlog");
     host.set("proc/sys/net/core/somaxconn", "128\n");
-    host.assert_only("", Level::Warn, "backlog", "4096 to 128", "net.core.somaxconn=4096");
+    host.assert_only("", Level::Warn, "net.core.somaxconn", "128, >=4096", "net.core.somaxconn='4096'");
+    let longer = "[[listener]]\naddress = \"127.0.0.1:1883\"\nbacklog = 9000";
+    host.assert_only(longer, Level::Warn, "net.core.somaxconn", "128, >=9000", "'9000'");
 }
 
 #[test]
@@ -141,14 +159,43 @@ fn a_port_that_outgoing_connections_may_take_is_a_warning_unless_reserved() {
 fn huge_pages_that_are_always_on_are_a_warning() {
     let host = Host::healthy("huge");
     host.set("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n");
-    host.assert_only("", Level::Warn, "huge pages", "always on", "madvise");
+    host.assert_only("", Level::Warn, "transparent huge pages", "always, madvise|never", "echo madvise > /sys/kernel");
 }
 
 #[test]
 fn a_firewall_that_tracks_too_few_connections_is_a_warning() {
     let host = Host::healthy("conntrack");
     host.set("proc/sys/net/netfilter/nf_conntrack_max", "262144\n");
-    host.assert_only("", Level::Warn, "conntrack", "262144", "nf_conntrack_max=2000000");
+    host.set("proc/sys/net/netfilter/nf_conntrack_count", "12\n");
+    host.assert_only("", Level::Warn, "net.netfilter.nf_conntrack_max", "262144", "nf_conntrack_max='1315536'");
+    host.set("proc/sys/net/netfilter/nf_conntrack_count", "0\n");
+    assert!(host.examine("").iter().all(|finding| finding.level == Level::Ok), "loaded, and tracking nothing");
+}
+
+#[test]
+fn what_only_bounds_the_number_of_connections_fails_when_that_number_was_asked_for() {
+    let host = Host::healthy("asked");
+    host.set("proc/sys/fs/file-max", "100000\n");
+    let rows = host.rows();
+    let level = |asked| knob_findings(&rows, asked).iter().find(|found| found.name == "fs.file-max").unwrap().level;
+    assert_eq!((level(false), level(true)), (Level::Warn, Level::Fail));
+    host.limits("1000", "8388608");
+    let mut findings = host.examine("");
+    insist(&mut findings);
+    let fails = findings.iter().filter(|found| found.level == Level::Fail).map(|found| found.name);
+    assert_eq!(fails.collect::<Vec<_>>(), ["open files"]);
+    let row = rows.iter().find(|row| row.knob == "fs.file-max").unwrap();
+    assert_eq!((row.state, row.current.as_deref()), (State::Fail, Some("100000")));
+}
+
+#[test]
+fn what_the_doctor_examines_itself_is_not_told_twice() {
+    let host = Host::healthy("twice");
+    host.limits("4096", "65536");
+    host.set("proc/sys/kernel/io_uring_disabled", "2\n");
+    let named = |name: &str| host.examine("").iter().filter(|finding| finding.name == name).count();
+    assert_eq!((named("open files"), named("memlock"), named("locked memory")), (1, 1, 0));
+    assert_eq!(named("kernel.io_uring_disabled"), 0);
 }
 
 #[test]

@@ -18,16 +18,17 @@ simulator_seconds=60
 # name | minutes it may take | what it does
 steps() {
     cat <<'END'
-setup     | 10 | installs what the other steps need and this machine lacks
-fmt       |  2 | the sources are formatted
-clippy    | 12 | no lint warns, in any target
-doc       | 10 | the documentation builds without a warning
-unit      | 20 | unit, property, simulator, network and command line tests
-build     | 15 | the release binaries build
-simulator |  5 | whole brokers in virtual time: a fixed set of seeds, then random ones
-fuzz      | 12 | the decoder under libFuzzer, over the committed corpus
-e2e-1     |  8 | real clients on the release binary with 1 shard
-e2e-4     |  8 | real clients on the release binary with 4 shards
+setup        | 10 | installs what the other steps need and this machine lacks
+fmt          |  2 | the sources are formatted
+clippy       | 12 | no lint warns, in any target
+doc          | 10 | the documentation builds without a warning
+unit         | 20 | unit, property, simulator, network and command line tests
+build        | 15 | the release binaries build
+instructions | 10 | a shard's work costs at most 5 % more instructions than the record says
+simulator    |  5 | whole brokers in virtual time: a fixed set of seeds, then random ones
+fuzz         | 12 | the decoder under libFuzzer, over the committed corpus
+e2e-1        |  8 | real clients on the release binary with 1 shard
+e2e-4        |  8 | real clients on the release binary with 4 shards
 END
 }
 
@@ -43,6 +44,7 @@ step_setup() {
         echo "installing rustfmt and clippy (rustup)"
         rustup component add rustfmt clippy || return 1
     }
+    command -v valgrind >/dev/null || apt_install valgrind || return 1
     tests/clients/setup.sh || return 1
     if has_fuzz_targets && ! cargo_fuzz --version 2>/dev/null; then
         echo "installing cargo-fuzz into target/tools (cargo)"
@@ -80,6 +82,10 @@ step_unit() {
 
 step_build() {
     cargo build --release --locked --bin ringmq
+}
+
+step_instructions() {
+    benches/instructions.sh
 }
 
 step_simulator() {
@@ -146,14 +152,14 @@ count() { # count LOG EXIT_CODE -> "passed failed skipped"
 
 run_step() { # run_step NAME MINUTES WHAT
     local name=$1 log=$logs/$1.log started=$SECONDS code passed failed skipped
-    printf '%-10s %s\n' "$name" "$3"
+    printf '%-12s %s\n' "$name" "$3"
     timeout --kill-after=10 "$2m" "$BASH" tests/run.sh --inside "$name" >"$log" 2>&1
     code=$?
     [ "$code" != 124 ] || echo "stopped after $2 minutes" >>"$log"
     read -r passed failed skipped < <(count "$log" "$code")
     # To install is no test, unless it fails.
     [ "$name" != setup ] || passed=0
-    printf '%-10s %d passed, %d failed%s, %d s\n' "" "$passed" "$failed" \
+    printf '%-12s %d passed, %d failed%s, %d s\n' "" "$passed" "$failed" \
         "$([ "$skipped" = 0 ] || echo ", $skipped skipped")" $((SECONDS - started))
     if [ "$failed" != 0 ]; then
         echo "----- ${log#"$PWD"/}"

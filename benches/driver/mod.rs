@@ -1,84 +1,183 @@
-//! Drives one shard's core in memory: no socket, no ring, a clock that stands still, and clients that answer
-//! as the specification asks. What is measured through it is the core, and little else.
+//! Drives cores in memory: no socket, no ring, a clock that stands still, and clients that answer as the
+//! specification asks. What is measured through it is the core, and little else.
+//!
+//! With several shards, what one leaves in its outbox for another is handed over at once: the core's part of a
+//! mesh hop without the mesh.
+
+#![allow(dead_code, unused_imports, reason = "each bench uses a part")]
+
+mod filters;
+mod packets;
 
 use std::sync::Arc;
 
-use ringmq::codec::{
-    Connect, ConnectProperties, FilterRequest, Filters, Framed, Packet, PacketType, ProtocolVersion, PublishHead, QoS,
-    Subscribe, SubscriptionOptions, UserProperties, encode, encode_ack, encode_publish_head, frame,
-};
+use ringmq::codec::{Framed, PacketType, ProtocolVersion, QoS, encode_ack, frame};
 use ringmq::config::{Limits, MqttOptions};
 use ringmq::core::{Core, CoreConfig, Shared};
-use ringmq::engine::{ConnId, Engine, Output, ShardId, Time};
+use ringmq::engine::{ConnId, Effect, Engine, Output, ShardId, Time, TransportEnd};
 
-/// What all clients speak.
-pub const VERSION: ProtocolVersion = ProtocolVersion::V311;
+pub use filters::{WAYS, Way, far_apart};
+pub use packets::{PROPERTIES, Session, VERSION, connect, publish, publish_with, subscribe};
 
-/// A core and what its clients are about to say.
+const NOW: Time = Time(0);
+
+/// The cores of a broker and what its clients are about to say.
 pub struct Driver {
-    core: Core,
+    shared: Arc<Shared>,
+    cores: Vec<Core>,
     answers: Vec<u8>,
-    /// PUBLISH packets that reached a client.
+    reading: bool,
+    /// PUBLISH packets that reached a client that reads.
     pub delivered: u64,
+    /// Bytes that were taken to be sent to clients.
+    pub bytes: u64,
+}
+
+/// A client's connection, and the shard that it lives on.
+#[derive(Clone, Copy)]
+pub struct Client {
+    shard: usize,
+    conn: ConnId,
 }
 
 impl Driver {
     /// A broker of one shard without clients.
     pub fn new() -> Self {
-        let core = Core::new(CoreConfig {
-            shard: ShardId(0),
-            shared: Arc::new(Shared::new(1, 1)),
-            limits: Arc::new(Limits::default()),
-            mqtt: Arc::new(MqttOptions::default()),
-            sys_interval: None,
-            seed: 1,
-            now: Time(0),
-        });
-        Self { core, answers: Vec::new(), delivered: 0 }
+        Self::with_shards(1)
     }
 
-    /// Connects a client, subscribed to a filter if one is given.
-    pub fn client(&mut self, client_id: &str, filter: Option<(&str, QoS)>) -> ConnId {
-        let conn = self.core.open(Time(0), 0).expect("far from any limit");
-        let mut bytes = connect(client_id);
+    /// A broker of several shards. All seeds are fixed, so that two runs do the same.
+    pub fn with_shards(shards: u16) -> Self {
+        let shared = Arc::new(Shared::new(shards, 1));
+        let core = |shard| {
+            Core::new(CoreConfig {
+                shard: ShardId(shard),
+                shared: shared.clone(),
+                limits: Arc::new(Limits::default()),
+                mqtt: Arc::new(MqttOptions::default()),
+                sys_interval: None,
+                seed: 1,
+                now: NOW,
+            })
+        };
+        let cores = (0..shards).map(core).collect();
+        Self { shared, cores, answers: Vec::new(), reading: true, delivered: 0, bytes: 0 }
+    }
+
+    /// From now on nobody looks at what clients receive, or answers: at QoS 0 the work of the core alone remains.
+    pub fn without_readers(mut self) -> Self {
+        self.reading = false;
+        self
+    }
+
+    /// Connects a client with a clean session, subscribed to a filter if one is given.
+    pub fn client(&mut self, client_id: &str, filter: Option<(&str, QoS)>) -> Client {
+        self.client_of(VERSION, client_id, Session::Clean, filter)
+    }
+
+    /// Connects any client.
+    pub fn client_of(
+        &mut self,
+        version: ProtocolVersion,
+        client_id: &str,
+        session: Session,
+        filter: Option<(&str, QoS)>,
+    ) -> Client {
+        let mut bytes = connect(version, client_id, session);
         if let Some((filter, qos)) = filter {
-            subscribe(filter, qos, &mut bytes);
+            subscribe(version, filter, qos, &mut bytes);
         }
-        self.receive(conn, &bytes);
-        conn
+        let client = self.open(client_id);
+        self.receive(client, &bytes);
+        client
+    }
+
+    /// A connection that has not said anything yet, accepted where this client is at home.
+    pub fn open(&mut self, client_id: &str) -> Client {
+        let shard = usize::from(self.shared.home(client_id).0);
+        let conn = self.cores[shard].open(NOW, 0).expect("far from any limit");
+        Client { shard, conn }
+    }
+
+    /// A client identifier that begins with `name` and is at home on that shard.
+    pub fn client_id_on(&self, shard: u16, name: &str) -> String {
+        let mut tries = (0..).map(|number| format!("{name}-{number}"));
+        tries.find(|client_id| self.shared.home(client_id).0 == shard).expect("every shard is some client's home")
     }
 
     /// Hands bytes of a client in, and lets everything that follows from them happen.
-    pub fn receive(&mut self, conn: ConnId, bytes: &[u8]) {
-        self.core.receive(Time(0), conn, bytes);
-        while self.core.poll_effect().is_some() {}
-        while let Some(conn) = self.core.poll_dirty() {
-            self.deliver(conn);
+    pub fn receive(&mut self, client: Client, bytes: &[u8]) {
+        self.cores[client.shard].receive(NOW, client.conn, bytes);
+        self.settle();
+    }
+
+    /// A client is gone without a word.
+    pub fn disconnect(&mut self, client: Client) {
+        self.cores[client.shard].disconnected(NOW, client.conn, TransportEnd::EndOfStream);
+        self.settle();
+    }
+
+    /// Until nobody has anything left to do.
+    fn settle(&mut self) {
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for shard in 0..self.cores.len() {
+                while let Some(conn) = self.cores[shard].poll_dirty() {
+                    self.deliver(Client { shard, conn });
+                }
+                self.run_effects(shard);
+                busy |= self.hand_over_notes(shard);
+            }
         }
     }
 
+    fn run_effects(&mut self, shard: usize) {
+        while let Some(effect) = self.cores[shard].poll_effect() {
+            match effect {
+                Effect::Close(conn) => self.cores[shard].release(conn),
+                Effect::HandOver { .. } => unreachable!("clients come to their home at once"),
+                Effect::Settle(_) | Effect::PauseReceive(_) | Effect::ResumeReceive(_) => {}
+            }
+        }
+    }
+
+    fn hand_over_notes(&mut self, shard: usize) -> bool {
+        let mut any = false;
+        while let Some(to) = self.cores[shard].poll_outbox() {
+            any = true;
+            while let Some(note) = self.cores[shard].outbox(to).pop_front() {
+                self.cores[usize::from(to.0)].mesh(NOW, ShardId(shard as u16), note);
+            }
+            self.cores[shard].mesh_has_room(NOW, to);
+        }
+        any
+    }
+
     /// Takes a client's output, and answers it, until it has none.
-    fn deliver(&mut self, conn: ConnId) {
+    fn deliver(&mut self, client: Client) {
         loop {
-            let output = self.core.take_output(conn);
+            let output = self.cores[client.shard].take_output(client.conn);
             if output.is_empty() {
                 return;
             }
             let length = output.len();
-            self.read(&output);
-            self.core.recycle(output);
-            self.core.sent(Time(0), conn, length);
+            self.bytes += length as u64;
+            if self.reading {
+                self.read(&output);
+            }
+            let core = &mut self.cores[client.shard];
+            core.recycle(output);
+            core.sent(NOW, client.conn, length);
             if !self.answers.is_empty() {
-                let answers = std::mem::take(&mut self.answers);
-                self.core.receive(Time(0), conn, &answers);
-                self.answers = answers;
+                core.receive(NOW, client.conn, &self.answers);
+                self.answers.clear();
             }
         }
     }
 
     /// What a client does with what it received. A payload that is referenced belongs to the last packet, at QoS 0.
     fn read(&mut self, output: &Output) {
-        self.answers.clear();
         if !output.large.is_empty() {
             self.delivered += output.large.len() as u64;
             return;
@@ -107,44 +206,4 @@ fn answer(kind: PacketType, first: u8, body: &[u8]) -> Option<(PacketType, u16)>
         (PacketType::PubRel, _) => Some((PacketType::PubComp, id_at(0))),
         _ => None,
     }
-}
-
-/// A CONNECT with a clean session and no keep alive.
-pub fn connect(client_id: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let connect = Connect {
-        version: VERSION,
-        bridge: false,
-        clean_start: true,
-        keep_alive: 0,
-        client_id,
-        will: None,
-        user_name: None,
-        password: None,
-        properties: ConnectProperties::default(),
-    };
-    encode(&Packet::Connect(Box::new(connect)), VERSION, &mut bytes);
-    bytes
-}
-
-/// Appends a SUBSCRIBE to one filter.
-pub fn subscribe(filter: &str, qos: QoS, bytes: &mut Vec<u8>) {
-    let mut payload = Vec::new();
-    FilterRequest { filter, options: SubscriptionOptions { qos, ..SubscriptionOptions::default() } }.put(&mut payload);
-    let subscribe = Subscribe {
-        packet_id: 1,
-        subscription_identifier: None,
-        user_properties: UserProperties::default(),
-        filters: Filters { payload: &payload, with_options: true },
-    };
-    encode(&Packet::Subscribe(subscribe), VERSION, bytes);
-}
-
-/// A PUBLISH; above QoS 0 with the packet identifier given.
-pub fn publish(topic: &str, qos: QoS, packet_id: u16, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let head = PublishHead { qos, topic, packet_id, ..PublishHead::default() };
-    encode_publish_head(&mut bytes, VERSION, &head, payload.len());
-    bytes.extend_from_slice(payload);
-    bytes
 }

@@ -8,6 +8,7 @@ mod rlimits;
 mod serve;
 mod signals;
 mod summary;
+mod tune;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,21 @@ enum Command {
         file: PathBuf,
     },
     /// Say whether this host can run the broker as configured, and what to change
-    Doctor(Options),
+    Doctor(DoctorOptions),
+    /// Hold this host against the table of knobs, change it, change it back
+    Tune(tune::Tune),
+}
+
+#[derive(Args)]
+struct DoctorOptions {
+    #[command(flatten)]
+    options: Options,
+    /// Connections that have to be held; a host that cannot fails [default: limits.connections_max, as a warning]
+    #[arg(long, value_name = "N")]
+    connections: Option<u32>,
+    /// One JSON object, every knob of the table in it
+    #[arg(long)]
+    json: bool,
 }
 
 /// The configuration: a file, and what the command line says instead of it.
@@ -99,11 +114,12 @@ impl Options {
 
 /// Does what the process's arguments ask for.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| tune::refuse(&error));
     match cli.command.unwrap_or(Command::Serve(cli.options)) {
         Command::Serve(options) => run_serve(&options),
         Command::CheckConfig { file } => run_check_config(&file),
         Command::Doctor(options) => run_doctor(&options),
+        Command::Tune(tune) => tune.run(),
     }
 }
 
@@ -134,14 +150,30 @@ fn run_check_config(file: &Path) -> ExitCode {
     }
 }
 
-fn run_doctor(options: &Options) -> ExitCode {
-    let (config, placement) = match options.draft().and_then(checked) {
+fn run_doctor(doctor: &DoctorOptions) -> ExitCode {
+    let (mut config, placement) = match doctor.options.draft().and_then(checked) {
         Ok(checked) => checked,
         Err(error) => return config_refused(&error),
     };
-    let findings = doctor::examine(Path::new("/"), doctor::ring(), &config, &placement);
-    for finding in &findings {
-        println!("{finding}");
+    config.limits.connections_max = doctor.connections.unwrap_or(config.limits.connections_max);
+    let root = Path::new("/");
+    let target = doctor::target(root, &config, &placement);
+    let knobs = match doctor::knobs(root, &target) {
+        Ok(knobs) => knobs,
+        Err(error) => {
+            eprintln!("ringmq: {error}");
+            return ExitCode::from(REFUSED);
+        }
+    };
+    let mut findings = doctor::examine(root, doctor::ring(), &config, &placement);
+    if doctor.connections.is_some() {
+        doctor::insist(&mut findings);
+    }
+    findings.extend(doctor::knob_findings(&knobs, doctor.connections.is_some()));
+    if doctor.json {
+        println!("{}", serde_json::json!({ "target": target, "findings": findings, "knobs": knobs }));
+    } else {
+        findings.iter().for_each(|finding| println!("{finding}"));
     }
     match findings.iter().any(|finding| finding.level == doctor::Level::Fail) {
         true => ExitCode::from(REFUSED),

@@ -159,7 +159,8 @@ impl Core {
             }
             self.scratch.round = self.scratch.round.wrapping_add(1).max(1);
             let message = delivery.message.clone();
-            let mut fan = Fan::of(&message, self.scratch.round);
+            let publication = message.publication();
+            let mut fan = Fan::of(&message, &publication, self.scratch.round);
             if delivery.qos == QoS::AtMostOnce {
                 send_qos0(session, &mut self.wire, &self.counters, &mut fan, &delivery);
             } else {
@@ -208,7 +209,8 @@ impl Core {
                 continue;
             };
             self.scratch.round = self.scratch.round.wrapping_add(1).max(1);
-            let mut fan = Fan::of(&delivery.message, self.scratch.round);
+            let publication = delivery.message.publication();
+            let mut fan = Fan::of(&delivery.message, &publication, self.scratch.round);
             let how = delivery.how(true, inflight.packet_id);
             if self.wire.publish(session.conn, &mut fan, how).is_err() {
                 self.counters.drop_delivery(DropReason::PacketTooLarge);
@@ -287,7 +289,7 @@ fn delivery(fan: &mut Fan<'_>, how: How<'_>, group: Option<u64>) -> Delivery {
             group: group.and_then(NonZeroU64::new),
         })
     });
-    Delivery { message: fan.message().clone(), extra, qos: how.qos, retain: how.retain }
+    Delivery { message: fan.keep(), extra, qos: how.qos, retain: how.retain }
 }
 
 /// Sends a delivery of QoS 1 or 2 and keeps it until it is acknowledged.

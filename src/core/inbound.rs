@@ -9,8 +9,8 @@ use super::conn::Phase;
 use super::counters::EndReason;
 use super::session::{Leave, NO_SLOT};
 use crate::codec::{
-    DecodeError, Disconnect, Frame, Framed, Packet, ProtocolVersion, ReasonCode, decode, decode_ack, decode_publish,
-    frame,
+    Ack, DecodeError, Disconnect, Frame, Framed, Packet, ProtocolVersion, ReasonCode, decode, decode_ack,
+    decode_publish, frame,
 };
 use crate::engine::{ConnId, Effect};
 use tracing::debug;
@@ -148,29 +148,37 @@ impl Core {
         self.counters.packets_received.add(1);
         let conn = &self.wire.conns[id.slot];
         let (version, session) = (conn.version, conn.session);
-        let handled = match (conn.phase, frame.first >> 4) {
-            (Phase::Leaving, _) => return Flow::Stop,
-            (Phase::AwaitsConnect, packet_type::CONNECT) => return self.on_first_packet(id, frame, from_here),
-            (Phase::AwaitsConnect, _) => return self.close_silently(id, "the first packet is not a CONNECT"),
-            (Phase::Connected, packet_type::PUBLISH) => decode_publish(frame.first, frame.body, version)
-                .map(|publish| self.on_publish(id, &publish, frame.body)),
+        // What was decoded is used where it was decoded to: moved, it would be read in wider pieces than it was
+        // just written in, for which the CPU has to wait.
+        match (conn.phase, frame.first >> 4) {
+            (Phase::Connected, packet_type::PUBLISH) => match &decode_publish(frame.first, frame.body, version) {
+                Ok(publish) => self.on_publish(id, publish, frame.body),
+                Err(error) => self.break_off(id, *error),
+            },
             (Phase::Connected, kind @ packet_type::PUBACK..=packet_type::PUBCOMP) => {
-                decode_ack(frame.first, frame.body, version).map(|ack| {
-                    match kind {
-                        packet_type::PUBACK => self.on_pub_ack(session, ack.packet_id, ack.reason),
-                        packet_type::PUBREC => self.on_pub_rec(session, ack.packet_id, ack.reason),
-                        packet_type::PUBREL => self.on_pub_rel(id, ack.packet_id),
-                        _ => self.on_pub_comp(session, ack.packet_id, ack.reason),
-                    }
-                    Flow::Continue
-                })
+                match &decode_ack(frame.first, frame.body, version) {
+                    Ok(ack) => self.on_ack(id, session, kind, ack),
+                    Err(error) => self.break_off(id, *error),
+                }
             }
-            (Phase::Connected, _) => decode(frame, version).map(|packet| self.on_rare_packet(id, &packet)),
-        };
-        match handled {
-            Ok(flow) => flow,
-            Err(error) => self.break_off(id, error),
+            (Phase::Connected, _) => match &decode(frame, version) {
+                Ok(packet) => self.on_rare_packet(id, packet),
+                Err(error) => self.break_off(id, *error),
+            },
+            (Phase::Leaving, _) => Flow::Stop,
+            (Phase::AwaitsConnect, packet_type::CONNECT) => self.on_first_packet(id, frame, from_here),
+            (Phase::AwaitsConnect, _) => self.close_silently(id, "the first packet is not a CONNECT"),
         }
+    }
+
+    fn on_ack(&mut self, id: ConnId, session: u32, kind: u8, ack: &Ack<'_>) -> Flow {
+        match kind {
+            packet_type::PUBACK => self.on_pub_ack(session, ack.packet_id, ack.reason),
+            packet_type::PUBREC => self.on_pub_rec(session, ack.packet_id, ack.reason),
+            packet_type::PUBREL => self.on_pub_rel(id, ack.packet_id),
+            _ => self.on_pub_comp(session, ack.packet_id, ack.reason),
+        }
+        Flow::Continue
     }
 
     fn on_rare_packet(&mut self, id: ConnId, packet: &Packet<'_>) -> Flow {

@@ -56,7 +56,7 @@ impl Core {
         self.counters.wills_published.add(1);
         // The interval is counted from the publication, not from CONNECT.
         let publication = message.publication().expiring(expires);
-        self.route(publication, slot, None);
+        self.route(&publication, slot, None);
     }
 
     /// Forgets a session that no connection is attached to. What it still held is passed on to other members
@@ -105,7 +105,7 @@ impl Core {
             payload: &body[properties_end..],
         };
         let hash = crate::index::topic_hash(&self.shared.seed, will.topic);
-        let message = Publication::new(parts, hash, will.qos, will.retain, NEVER).to_message();
+        let message = Publication::new(&parts, hash, will.qos, will.retain, NEVER).to_message();
         Box::new(Will {
             message,
             message_expiry: will.properties.message_expiry_interval,

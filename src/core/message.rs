@@ -71,7 +71,8 @@ pub struct Parts<'a> {
 
 impl<'a> Publication<'a> {
     /// Puts a publication together. Each part lies within `parts.body`.
-    pub fn new(parts: Parts<'a>, topic_hash: u64, qos: QoS, retain: bool, expires: Time) -> Publication<'a> {
+    #[inline]
+    pub fn new(parts: &Parts<'a>, topic_hash: u64, qos: QoS, retain: bool, expires: Time) -> Publication<'a> {
         let at = |part: &[u8]| offset_in(parts.body, part);
         Publication {
             head: Head {
@@ -126,7 +127,7 @@ impl<'a> Publication<'a> {
     }
 
     /// The same content in an allocation of its own.
-    pub fn to_message(self) -> Message {
+    pub fn to_message(&self) -> Message {
         Message(ThinArc::from_header_and_slice(self.head, self.body))
     }
 }
@@ -238,7 +239,7 @@ mod tests {
     fn a_message_keeps_the_parts_of_its_publication() {
         let body = b"xxtopic/aPROPSpayload";
         let publication = Publication::new(
-            Parts {
+            &Parts {
                 body,
                 form: Form::Parts,
                 topic: std::str::from_utf8(&body[2..9]).unwrap(),
@@ -263,7 +264,7 @@ mod tests {
         let body = b"t";
         let topic = std::str::from_utf8(body).unwrap();
         let publication = Publication::new(
-            Parts { body, form: Form::Parts, topic, properties: b"", payload: b"" },
+            &Parts { body, form: Form::Parts, topic, properties: b"", payload: b"" },
             0,
             QoS::AtMostOnce,
             false,

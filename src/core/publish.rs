@@ -32,8 +32,7 @@ impl Core {
         if plain {
             let form = if self.wire.conns[id.slot].is_v5() { Form::Packet5 } else { Form::Packet3 };
             let (topic, properties, payload) = (publish.topic, publish.properties.raw, publish.payload);
-            let parts = Parts { body, form, topic, properties, payload };
-            return self.take_publish(id, publish, parts);
+            return self.take_publish(id, publish, &Parts { body, form, topic, properties, payload });
         }
         let mut scratch = std::mem::take(&mut self.scratch.body);
         scratch.clear();
@@ -60,8 +59,7 @@ impl Core {
             return self.protocol_error(id, ReasonCode::UnspecifiedError, "a topic alias lost its topic");
         };
         let (properties, payload) = (&body[topic_end..properties_end], &body[properties_end..]);
-        let parts = Parts { body, form: Form::Parts, topic, properties, payload };
-        self.take_publish(id, publish, parts)
+        self.take_publish(id, publish, &Parts { body, form: Form::Parts, topic, properties, payload })
     }
 
     /// Appends the topic name to `out`, through the connection's aliases where one is used (§3.3.2.3.4).
@@ -114,13 +112,18 @@ impl Core {
         if topic.len() > usize::from(self.limits.topic_bytes_max) {
             return Err((ReasonCode::TopicNameInvalid, "the topic name is too long"));
         }
-        if level_count(topic) > usize::from(self.limits.topic_levels_max) {
+        let levels_max = usize::from(self.limits.topic_levels_max);
+        // A topic has fewer levels than bytes, but for one: a short one needs no counting.
+        if topic.len() >= levels_max && level_count(topic) > levels_max {
             return Err((ReasonCode::TopicNameInvalid, "the topic name has too many levels"));
         }
         if topic.starts_with("$SYS/") || topic == "$SYS" {
             return Err((ReasonCode::NotAuthorized, "$SYS belongs to the server"));
         }
         let properties = &publish.properties;
+        if properties.raw.is_empty() {
+            return Ok(());
+        }
         if properties.user_properties().iter().nth(usize::from(self.limits.user_properties_max)).is_some() {
             return Err((ReasonCode::QuotaExceeded, "too many user properties"));
         }
@@ -133,7 +136,7 @@ impl Core {
         Ok(())
     }
 
-    fn take_publish(&mut self, id: ConnId, publish: &Publish<'_>, parts: Parts<'_>) -> Flow {
+    fn take_publish(&mut self, id: ConnId, publish: &Publish<'_>, parts: &Parts<'_>) -> Flow {
         let session = self.wire.conns[id.slot].session;
         if let Err((code, why)) = self.check_content(publish, parts.topic) {
             self.counters.publish_refused.add(1);
@@ -144,14 +147,14 @@ impl Core {
         let topic_hash = crate::index::topic_hash(&self.shared.seed, parts.topic);
         let publication = Publication::new(parts, topic_hash, publish.qos, publish.retain, expires);
         if publish.qos == QoS::AtMostOnce {
-            self.route(publication, session, None);
+            self.route(&publication, session, None);
             return Flow::Continue;
         }
         if publish.qos == QoS::ExactlyOnce {
             self.sessions[session].receiving.get_or_insert_default().insert(publish.packet_id);
         }
         let ticket = (self.shards > 1).then(|| self.ticket(session));
-        let routed = self.route(publication, session, ticket);
+        let routed = self.route(&publication, session, ticket);
         let waiting = self.sessions[session].acks.as_ref().is_some_and(|acks| !acks.waiting.is_empty());
         if routed.waits == 0 && !waiting {
             self.acknowledge(session, publish.packet_id, publish.qos, routed.outcome, None);

@@ -236,7 +236,8 @@ impl Core {
             subscription_identifiers: if replay.identifier == 0 { &[] } else { &identifiers },
         };
         self.counters.matched.add(1);
-        let mut fan = Fan::of(&message, round);
+        let publication = message.publication();
+        let mut fan = Fan::of(&message, &publication, round);
         self.deliver_replayed(&mut fan, slot, how);
     }
 

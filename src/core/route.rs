@@ -23,28 +23,44 @@ impl Core {
     /// Delivers a publication to whoever should get it, here and on other shards, and stores it if it is to
     /// be retained. `publisher` is the session it came from, or [`NO_SLOT`]; with a ticket, every other
     /// shard that gets the message will answer.
-    pub(super) fn route(&mut self, publication: Publication<'_>, publisher: u32, ticket: Option<Ticket>) -> Routed {
+    pub(super) fn route(&mut self, publication: &Publication<'_>, publisher: u32, ticket: Option<Ticket>) -> Routed {
         let mut fan = Fan::new(publication, self.next_round());
         let mut routed = Routed { outcome: Outcome::default(), waits: 0 };
         if publication.head().retain {
             self.route_retained(&mut fan, ticket, &mut routed);
         }
+        fan.goes_on = self.look_up_others(publication);
+        let away = fan.goes_on.then(|| std::mem::take(&mut self.scratch.route));
         routed.outcome = routed.outcome.and(self.deliver_here(&mut fan, publisher));
-        self.route_away(&mut fan, publisher, ticket, &mut routed);
+        if let Some(route) = away {
+            self.route_away(&mut fan, route, publisher, ticket, &mut routed);
+        }
         routed
     }
 
-    /// Other shards that are interested, and shared subscriptions.
-    fn route_away(&mut self, fan: &mut Fan<'_>, publisher: u32, ticket: Option<Ticket>, routed: &mut Routed) {
-        let mut route = std::mem::take(&mut self.scratch.route);
-        let head = fan.publication.head();
+    /// Looks up which other shards and which shared subscriptions want a publication; false when none does.
+    fn look_up_others(&mut self, publication: &Publication<'_>) -> bool {
+        let route = &mut self.scratch.route;
         if self.shards == 1 {
-            self.shared.interest.lookup_groups(fan.publication.topic(), &mut route);
+            self.shared.interest.lookup_groups(publication.topic(), route);
         } else {
-            let topic = fan.publication.topic();
-            self.shared.interest.lookup(topic, head.topic_hash, &mut self.interest_cache, &mut route);
+            let hash = publication.head().topic_hash;
+            self.shared.interest.lookup(publication.topic(), hash, &mut self.interest_cache, route);
+            route.shards &= !(1 << self.shard);
         }
-        self.send_to_shards(fan, &route, ticket, routed);
+        route.shards != 0 || !route.groups.is_empty()
+    }
+
+    /// Other shards that are interested, and shared subscriptions.
+    fn route_away(
+        &mut self,
+        fan: &mut Fan<'_>,
+        mut route: Route,
+        publisher: u32,
+        ticket: Option<Ticket>,
+        routed: &mut Routed,
+    ) {
+        self.send_to_shards(fan, route.shards, ticket, routed);
         for group in &route.groups {
             if let Some((outcome, waits)) = self.route_group(fan, group, publisher, ticket, 0) {
                 routed.outcome = routed.outcome.and(outcome);
@@ -56,8 +72,7 @@ impl Core {
         self.scratch.route = route;
     }
 
-    fn send_to_shards(&mut self, fan: &mut Fan<'_>, route: &Route, ticket: Option<Ticket>, routed: &mut Routed) {
-        let mut shards = route.shards & !(1 << self.shard);
+    fn send_to_shards(&mut self, fan: &mut Fan<'_>, mut shards: u64, ticket: Option<Ticket>, routed: &mut Routed) {
         while shards != 0 {
             let to = shards.trailing_zeros() as u16;
             shards &= shards - 1;
@@ -69,27 +84,50 @@ impl Core {
 
     /// Delivers to the sessions of this shard whose subscriptions match.
     pub(super) fn deliver_here(&mut self, fan: &mut Fan<'_>, publisher: u32) -> Outcome {
+        let recalled = self.index.recall(fan.publication.head().topic_hash);
+        match recalled.as_ref().filter(|recalled| recalled.filters() <= 1) {
+            Some(recalled) => self.deliver_to_each(fan, recalled.subscribers(), publisher, false),
+            None => self.deliver_to_matching(fan, publisher),
+        }
+    }
+
+    /// Finds the receivers in the index.
+    fn deliver_to_matching(&mut self, fan: &mut Fan<'_>, publisher: u32) -> Outcome {
         let mut receivers = std::mem::take(&mut self.scratch.receivers);
         receivers.clear();
-        let head = *fan.publication.head();
-        let filters = self.index.matches_again(fan.publication.topic(), head.topic_hash, &mut receivers);
+        let topic_hash = fan.publication.head().topic_hash;
+        let filters = self.index.matches_again(fan.publication.topic(), topic_hash, &mut receivers);
         if filters > 1 {
             self.merge_overlapping(&mut receivers, fan.round, publisher);
         }
+        let several = filters > 1 && !self.scratch.identifiers.is_empty();
+        let outcome = self.deliver_to_each(fan, &receivers, publisher, several);
+        self.scratch.receivers = receivers;
+        outcome
+    }
+
+    /// Delivers to each receiver; with `several`, some have more subscription identifiers in `scratch`.
+    fn deliver_to_each(
+        &mut self,
+        fan: &mut Fan<'_>,
+        receivers: &[Subscriber],
+        publisher: u32,
+        several: bool,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         for (at, &receiver) in receivers.iter().enumerate() {
             // No Local [MQTT-3.8.3-3]: a client's session lives on one shard, so its slot says who it is.
             if receiver.no_local() && receiver.session() == publisher && publisher != NO_SLOT {
                 continue;
             }
-            let one = if filters > 1 && !self.scratch.identifiers.is_empty() {
+            fan.is_last = !fan.goes_on && at + 1 == receivers.len();
+            let one = if several {
                 self.deliver_with_identifiers(fan, receiver, at as u32)
             } else {
                 self.deliver_to(fan, receiver, None)
             };
             outcome = outcome.and(one);
         }
-        self.scratch.receivers = receivers;
         outcome
     }
 
@@ -137,7 +175,8 @@ impl Core {
 
     /// A message that another shard sent here.
     pub(super) fn receive_publish(&mut self, from: u16, message: Message, ticket: Option<Ticket>) {
-        let mut fan = Fan::of(&message, self.next_round());
+        let publication = message.publication();
+        let mut fan = Fan::of(&message, &publication, self.next_round());
         let outcome = self.deliver_here(&mut fan, NO_SLOT);
         self.answer(from, ticket, outcome);
     }

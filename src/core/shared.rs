@@ -120,7 +120,8 @@ impl Core {
     /// A message that another shard chose this one for.
     pub(super) fn receive_shared(&mut self, from: u16, note: SharedNote) {
         let SharedNote { message, group, pick, ticket, hops } = note;
-        let mut fan = Fan::of(&message, self.next_round());
+        let publication = message.publication();
+        let mut fan = Fan::of(&message, &publication, self.next_round());
         if let Some(outcome) = self.deliver_to_member(&mut fan, &group, pick) {
             return self.answer(from, ticket, outcome);
         }
@@ -147,7 +148,8 @@ impl Core {
             return self.counters.drop_delivery(DropReason::Expired); // [MQTT-3.3.2-5]
         }
         let group = delivery.group().and_then(|id| self.find_group(&delivery.message, id));
-        let mut fan = Fan::of(&delivery.message, self.next_round());
+        let publication = delivery.message.publication();
+        let mut fan = Fan::of(&delivery.message, &publication, self.next_round());
         match group.and_then(|group| self.route_group(&mut fan, &group, NO_SLOT, None, 0)) {
             Some(_) => self.counters.redispatched.add(1),
             None => self.counters.drop_delivery(DropReason::SessionEnded),

@@ -99,8 +99,8 @@ impl Core {
             payload: &body[topic.len()..],
         };
         let hash = crate::index::topic_hash(&self.shared.seed, topic);
-        let publication = Publication::new(parts, hash, QoS::AtMostOnce, true, NEVER);
-        self.route(publication, NO_SLOT, None);
+        let publication = Publication::new(&parts, hash, QoS::AtMostOnce, true, NEVER);
+        self.route(&publication, NO_SLOT, None);
     }
 
     fn sys_figures(&self, sys: &mut Sys, now: Time) -> Vec<(String, String)> {

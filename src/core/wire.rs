@@ -31,13 +31,19 @@ pub struct Wire {
 /// A publication while it is delivered to its receivers.
 pub struct Fan<'a> {
     /// What is delivered.
-    pub publication: Publication<'a>,
-    /// The same in an allocation of its own, once somebody needed to keep it.
+    pub publication: &'a Publication<'a>,
+    /// The same in an allocation of its own, if it came in one.
+    given: Option<&'a Message>,
+    /// The same, once somebody needed to keep it.
     kept: Option<Message>,
     /// Its payload as a reference, once somebody was sent a large one.
     payload: Option<Bytes>,
     /// Number of this fan-out.
     pub round: u32,
+    /// It goes on to other shards or shared subscriptions when the sessions of this shard have it.
+    pub goes_on: bool,
+    /// The receiver that is served now is the last one.
+    pub is_last: bool,
 }
 
 /// How one receiver gets a publication.
@@ -64,18 +70,30 @@ struct FrameCache {
 
 impl<'a> Fan<'a> {
     /// A publication that is in some buffer.
-    pub fn new(publication: Publication<'a>, round: u32) -> Fan<'a> {
-        Fan { publication, kept: None, payload: None, round }
+    pub fn new(publication: &'a Publication<'a>, round: u32) -> Fan<'a> {
+        Fan { publication, given: None, kept: None, payload: None, round, goes_on: false, is_last: false }
     }
 
-    /// A publication that is kept already.
-    pub fn of(message: &'a Message, round: u32) -> Fan<'a> {
-        Fan { publication: message.publication(), kept: Some(message.clone()), payload: None, round }
+    /// A publication that is kept already: `publication` is the view of `message`.
+    pub fn of(message: &'a Message, publication: &'a Publication<'a>, round: u32) -> Fan<'a> {
+        Fan { given: Some(message), ..Fan::new(publication, round) }
     }
 
     /// The publication as a message that can be kept.
     pub fn message(&mut self) -> &Message {
-        self.kept.get_or_insert_with(|| self.publication.to_message())
+        match self.given {
+            Some(message) => message,
+            None => self.kept.get_or_insert_with(|| self.publication.to_message()),
+        }
+    }
+
+    /// A reference of one's own to the message. The last receiver gets the only one: it costs no counting.
+    pub fn keep(&mut self) -> Message {
+        // The bytes of a large payload are still to be asked for.
+        if self.is_last && self.given.is_none() && self.publication.payload().len() < LARGE_PAYLOAD_MIN {
+            return self.kept.take().unwrap_or_else(|| self.publication.to_message());
+        }
+        self.message().clone()
     }
 
     /// The payload as a reference that all receivers share.

@@ -1,4 +1,4 @@
-//! Kernel, io_uring, limits of the process, CPUs, memory.
+//! Kernel, io_uring, limits of the process, CPUs.
 
 use std::path::Path;
 
@@ -55,7 +55,7 @@ pub fn ring() -> Result<String, String> {
 }
 
 pub(super) fn memlock(root: &Path) -> Finding {
-    match proc::limits(root, "Max locked memory") {
+    match proc::limits(root, "self", "Max locked memory") {
         None => Finding::warn("memlock", "its limit cannot be read", "mount /proc"),
         Some((_, hard)) if hard < MEMLOCK_MIN => Finding::fail(
             "memlock",
@@ -67,17 +67,21 @@ pub(super) fn memlock(root: &Path) -> Finding {
     }
 }
 
-/// Open files that the limit must allow. A shard's connections are descriptors of its own ring, whose table the
-/// limit bounds ring by ring; clients are hashed onto shards, which is uneven by a little.
+/// Open files that the limit must allow: see [`descriptors_per_shard`].
 pub fn descriptors_needed(config: &Config, placement: &Placement) -> u64 {
-    let connections = u64::from(config.limits.connections_max);
-    let each = connections.div_ceil(u64::from(placement.shards));
-    let uneven = if placement.shards > 1 { each / 10 } else { 0 };
-    each + uneven + DESCRIPTORS_ASIDE
+    descriptors_per_shard(u64::from(config.limits.connections_max), u64::from(placement.shards))
+}
+
+/// A shard's connections are descriptors of its own ring, whose table the limit on open files bounds ring by ring;
+/// clients are hashed onto shards, which is uneven by a little.
+pub(super) fn descriptors_per_shard(connections: u64, shards: u64) -> u64 {
+    let each = connections.div_ceil(shards.max(1));
+    let uneven = if shards > 1 { each / 10 } else { 0 };
+    each.saturating_add(uneven).saturating_add(DESCRIPTORS_ASIDE)
 }
 
 pub(super) fn open_files(root: &Path, config: &Config, placement: &Placement) -> Finding {
-    let Some((_, hard)) = proc::limits(root, "Max open files") else {
+    let Some((_, hard)) = proc::limits(root, "self", "Max open files") else {
         return Finding::warn("open files", "their limit cannot be read", "mount /proc");
     };
     let needed = descriptors_needed(config, placement);
@@ -99,19 +103,6 @@ pub(super) fn cpus(root: &Path, placement: &Placement) -> Finding {
         return Finding::warn("cpus", found, "run one shard a CPU: leave server.shards \"auto\"");
     }
     Finding::ok("cpus", format!("{shards} shards on CPUs {} of {allowed}", placement.cpus))
-}
-
-pub(super) fn huge_pages(root: &Path) -> Finding {
-    let name = "huge pages";
-    match proc::text(root, "sys/kernel/mm/transparent_hugepage/enabled") {
-        Some(modes) if modes.contains("[always]") => Finding::warn(
-            name,
-            "transparent huge pages are always on: memory for each connection grows in steps of 2MiB",
-            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
-        ),
-        Some(modes) if modes.contains("[madvise]") => Finding::ok(name, "transparent huge pages where asked for"),
-        _ => Finding::ok(name, "no transparent huge pages"),
-    }
 }
 
 #[cfg(test)]

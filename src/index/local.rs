@@ -3,7 +3,7 @@
 //! A filter lives once, in a slab, with its text and its subscribers. Filters without wildcards are found by the
 //! topic's hash, which the caller computed already; those with wildcards by the trie.
 
-use super::recent::Recent;
+use super::recent::{Recalled, Recent};
 use super::subscribers::{Subscriber, SubscriberSet};
 use super::table::IdTable;
 use super::trie::WildcardTrie;
@@ -113,12 +113,19 @@ impl LocalIndex {
     /// The same as [`matches`](Self::matches), faster for a topic that was asked for recently. `out` is empty.
     #[inline]
     pub fn matches_again(&mut self, topic: &str, topic_hash: u64, out: &mut Vec<Subscriber>) -> usize {
-        if let Some(filters) = self.recent.recall(topic_hash, out) {
-            return filters;
+        if let Some(recalled) = self.recent.recall(topic_hash) {
+            out.extend_from_slice(recalled.subscribers());
+            return recalled.filters();
         }
         let filters = self.matches(topic, topic_hash, out);
         self.recent.remember(topic_hash, filters, out);
         filters
+    }
+
+    /// The subscribers of a topic that was asked for recently and has few.
+    #[inline]
+    pub fn recall(&self, topic_hash: u64) -> Option<Recalled> {
+        self.recent.recall(topic_hash)
     }
 
     /// The filter with this text, if it has a subscriber.

@@ -25,6 +25,7 @@ mod trie;
 pub use groups::{GroupCounts, GroupId, Groups, Joined, Left, Pick};
 pub use interest::{Change, Interest, InterestCache, Route, SHARDS_MAX, STRIPES};
 pub use local::{FilterId, LocalIndex, Subscribed, Unsubscribed};
+pub use recent::Recalled;
 pub use retained::{RetainedStore, ScanCursor, ScanEnd};
 pub use stripe::{ShardMembers, ShareGroup};
 pub use subscribers::Subscriber;

@@ -26,6 +26,12 @@ struct Entry {
     /// Two topics with one 64-bit keyed hash are taken not to occur.
     hash: u64,
     generation: u32,
+    found: Recalled,
+}
+
+/// What is remembered of one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recalled {
     filters: u8,
     len: u8,
     subscribers: [Subscriber; SUBSCRIBERS_MAX],
@@ -50,15 +56,11 @@ impl Recent {
         }
     }
 
-    /// Appends what is remembered of a topic; returns how many filters matched, `None` if nothing is remembered.
+    /// What is remembered of a topic.
     #[inline]
-    pub fn recall(&self, hash: u64, out: &mut Vec<Subscriber>) -> Option<usize> {
+    pub fn recall(&self, hash: u64) -> Option<Recalled> {
         let entry = self.entries.get(hash as usize % TOPICS)?;
-        if entry.hash != hash || entry.generation != self.generation {
-            return None;
-        }
-        out.extend_from_slice(&entry.subscribers[..usize::from(entry.len)]);
-        Some(usize::from(entry.filters))
+        (entry.hash == hash && entry.generation == self.generation).then_some(entry.found)
     }
 
     /// Remembers what matched a topic, if it is little enough.
@@ -69,12 +71,27 @@ impl Recent {
         }
         if self.entries.is_empty() {
             let nothing = Subscriber::new(0, 0);
-            let entry = Entry { hash: 0, generation: 0, filters: 0, len: 0, subscribers: [nothing; SUBSCRIBERS_MAX] };
-            self.entries = vec![entry; TOPICS].into();
+            let nothing = Recalled { filters: 0, len: 0, subscribers: [nothing; SUBSCRIBERS_MAX] };
+            self.entries = vec![Entry { hash: 0, generation: 0, found: nothing }; TOPICS].into();
         }
         let entry = &mut self.entries[hash as usize % TOPICS];
-        *entry = Entry { hash, generation: self.generation, filters, len: found.len() as u8, ..*entry };
-        entry.subscribers[..found.len()].copy_from_slice(found);
+        (entry.hash, entry.generation) = (hash, self.generation);
+        (entry.found.filters, entry.found.len) = (filters, found.len() as u8);
+        entry.found.subscribers[..found.len()].copy_from_slice(found);
+    }
+}
+
+impl Recalled {
+    /// How many filters matched.
+    #[inline]
+    pub fn filters(&self) -> usize {
+        usize::from(self.filters)
+    }
+
+    /// Their subscribers.
+    #[inline]
+    pub fn subscribers(&self) -> &[Subscriber] {
+        &self.subscribers[..usize::from(self.len)]
     }
 }
 
@@ -121,6 +138,6 @@ mod tests {
         recent.remember(5, 1, &[Subscriber::new(1, 0)]);
         recent.generation = u32::MAX;
         recent.forget();
-        assert_eq!(recent.recall(5, &mut Vec::new()), None);
+        assert_eq!(recent.recall(5), None);
     }
 }

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Crew, Error, Outcome, Status};
@@ -96,7 +98,10 @@ pub fn conduct(
         Ok(window) => window,
         Err(error) => return Err(run.abandon(error)),
     };
-    run.wind_up(window)
+    match run.wind_up() {
+        Ok(()) => run.conclude(window),
+        Err(error) => Err(run.abandon(error)),
+    }
 }
 
 struct Run<'a> {
@@ -162,7 +167,7 @@ impl Run<'_> {
         self.progress.0 = self.clock.now_ns();
         loop {
             let status = self.look(self.clock.now_ns() + LOOK.as_nanos() as u64)?;
-            let absent = status.of - status.arrived;
+            let absent = status.of.saturating_sub(status.arrived);
             if absent == 0 && status.unfinished == 0 {
                 return Ok(Wait::Done);
             }
@@ -194,8 +199,7 @@ impl Run<'_> {
     }
 
     /// Stops, drains, exchanges what was sent, takes leave.
-    fn wind_up(mut self, window: Range<u32>) -> Result<Conducted, Error> {
-        let interrupted = self.interrupted();
+    fn wind_up(&mut self) -> Result<(), Error> {
         self.crew.stop();
         self.drain()?;
         self.pass(Phase::Drained);
@@ -205,6 +209,11 @@ impl Run<'_> {
         let deadline = self.clock.now_ns() + self.plan.timing.patience.as_nanos() as u64;
         while self.look(deadline)?.ready > 0 && self.clock.now_ns() < deadline {}
         self.pass(Phase::Left);
+        Ok(())
+    }
+
+    fn conclude(self, window: Range<u32>) -> Result<Conducted, Error> {
+        let interrupted = self.interrupted();
         let Run { crew, phases, observer, .. } = self;
         let samples = crew.samples().clone();
         let outcome = crew.finish()?;
@@ -234,8 +243,16 @@ impl Run<'_> {
     /// Hands on what the threads saw, until something is worth a look, at the latest at `until_ns`.
     fn look(&mut self, until_ns: u64) -> Result<Status, Error> {
         let deadline = Instant::now() + self.clock.until(until_ns).min(LOOK);
-        while let Ok(sample) = self.crew.samples().recv_deadline(deadline) {
-            self.observer.sample(sample);
+        loop {
+            match self.crew.samples().recv_deadline(deadline) {
+                Ok(sample) => self.observer.sample(sample),
+                Err(RecvTimeoutError::Timeout) => break,
+                // Nobody is there any more: the status says so.
+                Err(RecvTimeoutError::Disconnected) => {
+                    thread::sleep(deadline.saturating_duration_since(Instant::now()));
+                    break;
+                }
+            }
         }
         let status = self.crew.status();
         self.observer.status(&status);

@@ -8,10 +8,11 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The ring could not be set up, or failed.
-    #[error(
-        "io_uring: {0} (the generator needs Linux 6.1 or newer, kernel.io_uring_disabled = 0 and no seccomp filter)"
-    )]
-    Ring(#[source] io::Error),
+    #[error("io_uring: {source} ({})", ring_remedy(source))]
+    Ring {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A thread could not be started or pinned.
     #[error("can't run on CPU {0}: is it online, and allowed by taskset or a cgroup?")]
     Cpu(usize),
@@ -87,6 +88,16 @@ pub enum Error {
         /// What it said.
         what: String,
     },
+}
+
+fn ring_remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            "a thread can't hold more connections than the limit on open files: raise ulimit -n, or use more threads"
+        }
+        Some(libc::ENOMEM) => "out of memory that may be locked: raise ulimit -l, or use fewer threads",
+        _ => "the generator needs Linux 6.1 or newer, kernel.io_uring_disabled = 0 and no seccomp filter",
+    }
 }
 
 /// What an operator can do about a failed `connect`.

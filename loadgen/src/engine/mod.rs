@@ -4,13 +4,31 @@
 //! hands over a [`Sample`](crate::measure::Sample) per tick. [`conduct`] leads a [`Crew`] (this process's threads, or
 //! those of joined workers) through the phases of a run and calls an [`Observer`] at each boundary. No socket call is
 //! made in this room (`net` makes them), and nothing is said to people (`report` does).
+//!
+//! From the outside in: `threads` starts a `thread` for each CPU, which turns a ring and a `fleet`, its clients. They
+//! play the `script`, the compiled plan; `expect` says who must receive what of it, and `ledger` what came of that.
 
+mod client;
 mod clock;
 mod conduct;
 mod crew;
 mod error;
+mod expect;
+mod fleet;
+mod gauges;
+mod inflight;
+mod ledger;
+mod pace;
+mod packets;
+mod script;
+mod stamp;
+mod tally;
+mod thread;
+mod threads;
+mod window;
 
-pub use clock::Clock;
+pub use clock::{Clock, monotonic_ns};
 pub use conduct::{Conducted, Observer, Phase, conduct, tick_for};
-pub use crew::{Crew, Engine, Outcome, Setup, Slice, Status};
+pub use crew::{Crew, Outcome, Setup, Slice, Status};
 pub use error::Error;
+pub use threads::Engine;

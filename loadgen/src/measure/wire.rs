@@ -6,6 +6,7 @@
 //! histograms are the compact V2 form, whose own header says how long each is; order: latency, acknowledged, connect.
 
 use std::io;
+use std::sync::OnceLock;
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{DeserializeError, Deserializer, Serializer, V2Serializer};
@@ -52,6 +53,8 @@ struct Head {
     cpu_ns: u64,
 }
 
+static EMPTY: OnceLock<Histogram<u64>> = OnceLock::new();
+
 /// The bytes of a sample.
 pub fn encode(sample: &Sample) -> Vec<u8> {
     let &Sample { thread, tick, counts, ready, cpu_ns, .. } = sample;
@@ -60,7 +63,10 @@ pub fn encode(sample: &Sample) -> Vec<u8> {
     bytes.extend((head.len() as u32).to_be_bytes());
     bytes.extend(head);
     let mut serializer = V2Serializer::new();
+    let empty = EMPTY.get_or_init(times);
     for histogram in [&sample.latency_ns, &sample.acknowledged_ns, &sample.connect_ns] {
+        // One without entries may have been made without room for any.
+        let histogram = if histogram.is_empty() { empty } else { histogram };
         serializer.serialize(histogram, &mut bytes).expect("a Vec takes all, and the bounds are constant");
     }
     bytes
@@ -128,6 +134,13 @@ mod tests {
         }
         sample.connect_ns.record_n(1_000_000, 40_000).unwrap();
         sample
+    }
+
+    #[test]
+    fn an_empty_histogram_travels_whatever_it_had_room_for() {
+        let small = Histogram::new_with_bounds(1, 2, 0).unwrap();
+        let received = decode(&encode(&Sample { latency_ns: small, ..sample() })).unwrap();
+        assert_eq!(received.latency_ns, times());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use ringmq::net::ring::Ring;
 use ringmq::net::ring_buffers::GROUP;
 
 use super::op::{self, GENERATION_BITS, Kind};
-use super::socket::{self, NOWHERE, Targets};
+use super::socket::{NOWHERE, Sockets, Targets};
 use super::{Close, LinkId};
 
 /// Output vectors kept for whoever writes next.
@@ -74,6 +74,7 @@ pub struct Links {
     table: Vec<Link>,
     free: Vec<u32>,
     capacity: u32,
+    sockets: Sockets,
     targets: Targets,
     /// Links that have something to send and are not sending.
     dirty: Vec<LinkId>,
@@ -91,6 +92,7 @@ impl Links {
             table: Vec::with_capacity(capacity as usize),
             free: Vec::new(),
             capacity,
+            sockets: Sockets::new(),
             targets: Targets::default(),
             dirty: Vec::new(),
             unarmed: Vec::new(),
@@ -112,7 +114,7 @@ impl Links {
             let what = format!("all {} links of the thread are in use", self.capacity);
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, what));
         }
-        let socket = socket::make(target, source)?;
+        let socket = self.sockets.make(target, source)?;
         let slot = self.free.last().copied().unwrap_or(self.table.len() as u32);
         self.ring.submitter().register_files_update(slot, &[socket.as_raw_fd()])?;
         let link = self.occupy(slot, tag);

@@ -4,11 +4,29 @@
 //! [`Plan`]: every parameter is resolved, every template parsed, every value checked. The engine, the reports and
 //! the workers of a joined run all read this and nothing else. No socket and no clock here.
 
+mod check;
+mod decode;
+mod node;
+mod overrides;
+mod parameters;
+mod presets;
+mod problem;
+mod scenario;
+mod schema;
 pub mod template;
+#[cfg(test)]
+mod tests;
+pub mod units;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use check::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
+pub use node::Value;
+pub use overrides::{Overrides, Target};
+pub use problem::{Origin, ScenarioError};
+pub use scenario::Scenario;
 
 /// Everything about a run but where the broker is and which host's CPUs drive it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

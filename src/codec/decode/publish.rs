@@ -6,7 +6,9 @@ use crate::codec::wire::Reader;
 use crate::codec::{DecodeError, ProtocolVersion, Publish, PublishProperties, QoS};
 
 /// Decodes the body of a PUBLISH; `first` is the packet's first byte, of which only the flags matter.
-#[inline]
+// Always: what it returns is then used from registers. Read back from memory, slices are loaded in one piece that
+// was written in two, which costs more than all of the decoding.
+#[inline(always)]
 pub fn decode_publish(first: u8, body: &[u8], version: ProtocolVersion) -> Result<Publish<'_>, DecodeError> {
     let mut reader = Reader::new(body);
     let qos = QoS::from_bits(first >> 1 & 0x03).ok_or(DecodeError::PublishQoS)?;

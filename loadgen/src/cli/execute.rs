@@ -1,0 +1,165 @@
+//! Doing what was asked for: each command from its arguments to its exit code.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{Cli, Command, JoinOptions, Prepared, ReportFiles, Run, WorkerOptions, list, show};
+use crate::engine::{Clock, Crew, Engine, Setup, Slice, conduct, tick_for};
+use crate::measure::broker::Broker;
+use crate::plan::Plan;
+use crate::report::{self, Labelled, Progress, Report, Subject, Verdict, Watch};
+use crate::{compare, join};
+
+/// The exit code of a run that was done, but in which a check failed.
+const CHECK_FAILED: u8 = 1;
+/// The exit code when there is no result: nothing was begun, or it could not be ended.
+const NO_RESULT: u8 = 2;
+
+/// Whatever stands in the way of a result; each says what to do.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Who joined a run.
+type Roster = Arc<Mutex<Vec<join::Joined>>>;
+
+/// Does what the command line asks for. Exit codes: 0 all is well, 1 a check failed (loss, duplicates, a dropped
+/// connection…), 2 there is no result.
+pub fn execute(cli: Cli) -> ExitCode {
+    raise_open_files_limit();
+    let done = match cli.command {
+        Command::Run(run) => stop_flag().and_then(|stop| one_run(&run, &stop)),
+        Command::Compare(compare) => stop_flag().and_then(|stop| Ok(compare_brokers(&compare, &stop)?)),
+        Command::Worker(worker) => stop_flag().and_then(|stop| work(&worker, &stop)),
+        Command::Report(files) => lay_side_by_side(&files).map(|()| true),
+        Command::List => list(&mut io::stdout().lock()).map(|()| true).map_err(Failure::from),
+        Command::Show { scenario } => show(&scenario, &mut io::stdout().lock()).map(|()| true).map_err(Failure::from),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => CHECK_FAILED.into(),
+        Err(error) => {
+            eprintln!("ringmq-loadgen: {error}");
+            NO_RESULT.into()
+        }
+    }
+}
+
+/// Each thread's descriptor table may be as large as the limit on open files. A failure leaves the limit as it was:
+/// then the check before a run says what does not fit.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// A flag that Ctrl-C and SIGTERM raise: the run ends in order. A second signal ends the process at once.
+fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, NO_RESULT.into(), Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+fn compare_brokers(compare: &compare::Compare, stop: &AtomicBool) -> Result<bool, compare::Error> {
+    compare.run(stop)
+}
+
+fn one_run(run: &Run, stop: &Arc<AtomicBool>) -> Result<bool, Failure> {
+    let Prepared { plan, means } = run.prepare()?;
+    let options = &run.options;
+    let broker = options.target.broker_pid.map(Broker::watch).transpose()?;
+    let progress = if options.output.quiet { Progress::none(&plan) } else { Progress::new(&plan) };
+    let (tick, clock) = (tick_for(&plan.timing), Clock::start());
+    let target = means.hosts.iter().map(SocketAddr::to_string).collect();
+    let (crew, roster): (Box<dyn Crew>, _) = match options.join.workers {
+        None => (engine(&plan, means, tick, clock)?, Roster::default()),
+        Some(_) => joined(&options.join, &plan, &means.hosts, (tick, clock), stop)?,
+    };
+    let mut watch = Watch::new(tick, broker, progress);
+    let conducted = conduct(crew, &plan, tick, clock, stop, &mut watch)?;
+    // Only now is known how far the workers' clocks drifted.
+    let workers = roster.lock().iter().flat_map(|joined| joined.iter()).map(join::Joined::to_string).collect();
+    let subject = Subject { plan: &plan, target, command: std::env::args().collect(), workers };
+    let report = Report::new(&subject, watch.finish(), &conducted);
+    tell(&report, options.output.json.as_ref(), options.output.out.as_ref())?;
+    let Verdict { failed, .. } = report.verdict(options.output.strict);
+    Ok(failed.is_empty())
+}
+
+fn engine(
+    plan: &Plan,
+    means: super::preflight::Means,
+    tick: std::time::Duration,
+    clock: Clock,
+) -> Result<Box<dyn Crew>, Failure> {
+    let setup = Setup {
+        plan: Arc::new(plan.clone()),
+        hosts: means.hosts,
+        source_addresses: means.sources,
+        cpus: means.cpus,
+        slice: Slice::WHOLE,
+        tick,
+        clock,
+    };
+    Ok(Box::new(Engine::start(setup)?))
+}
+
+fn joined(
+    options: &JoinOptions,
+    plan: &Plan,
+    hosts: &[SocketAddr],
+    (tick, clock): (std::time::Duration, Clock),
+    stop: &Arc<AtomicBool>,
+) -> Result<(Box<dyn Crew>, Roster), Failure> {
+    let wanted = usize::from(options.workers.unwrap_or_default());
+    let gathering = join::gather(options.join_listen, wanted, Arc::clone(stop), |line| eprintln!("{line}"))?;
+    let workers = gathering.load(plan, hosts, tick, clock)?;
+    let roster = workers.roster();
+    Ok((Box::new(workers), roster))
+}
+
+fn tell(report: &Report, json: Option<&PathBuf>, out: Option<&PathBuf>) -> Result<(), Failure> {
+    print!("{report}");
+    if let Some(path) = json {
+        std::fs::write(path, report.json()).map_err(|error| format!("--json {}: {error}", path.display()))?;
+    }
+    if let Some(directory) = out {
+        report.write(directory)?;
+        println!("written to {}: open report.html in a browser", directory.display());
+    }
+    Ok(())
+}
+
+fn work(options: &WorkerOptions, stop: &AtomicBool) -> Result<bool, Failure> {
+    let hosts = options.host.iter().map(|host| host.resolve()).collect::<Result<_, _>>()?;
+    let worker = join::Worker {
+        coordinator: options.join.clone(),
+        name: options.name.clone(),
+        cpus: options.generator.threads()?,
+        source_addresses: options.generator.sources(),
+        hosts,
+    };
+    let outcome = join::work(&worker, stop, |line| eprintln!("{line}"))?;
+    if stop.load(Ordering::Relaxed) {
+        eprintln!("ended early");
+    }
+    Ok(outcome.is_clean())
+}
+
+fn lay_side_by_side(files: &ReportFiles) -> Result<(), Failure> {
+    let runs = files.files.iter().map(|path| {
+        let label = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Labelled { label, report: report::read(path)? })
+    });
+    let runs: Vec<Labelled> = runs.collect::<Result<_, report::Error>>()?;
+    print!("{}", report::side_by_side(&runs));
+    if let Some(path) = &files.html {
+        std::fs::write(path, report::overlay(&runs)).map_err(|error| format!("--html {}: {error}", path.display()))?;
+    }
+    Ok(())
+}

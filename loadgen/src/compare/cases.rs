@@ -1,0 +1,108 @@
+//! What a comparison does: which scenarios, against whom, on which CPUs.
+
+use std::sync::Arc;
+
+use super::Error;
+use super::brokers::{self, Spec};
+use super::scaling::{self, Traffic};
+use super::trial::{Load, Subject};
+use crate::plan::{Overrides, Plan, Scenario, Timing};
+
+/// The scenario that starts a broker, looks at its memory and does nothing.
+const START: &str = "start";
+/// How many shards or threads a broker has then.
+const START_SHARDS: usize = 2;
+
+/// What is run when nobody says what: everything that two brokers are compared by, and what says how much a client costs.
+pub const DEFAULT: [&str; 12] = [
+    "p2p",
+    "p2p-qos1",
+    "p2p-qos2",
+    "unbatched",
+    "unbatched-qos1",
+    "fan-out",
+    "fan-in",
+    "connect-subscribe",
+    "idle",
+    "open-20k-8000",
+    "open-50k-1000",
+    START,
+];
+
+/// A scenario and who is measured in it, the one that ratios are to first.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The scenario's name.
+    pub name: String,
+    /// What is to be done.
+    pub load: Load,
+    /// By whom.
+    pub subjects: Vec<Subject>,
+}
+
+/// What the command line says about all of them.
+pub struct Choice<'a> {
+    /// The brokers.
+    pub brokers: &'a [Spec],
+    /// Where they run.
+    pub broker_cpus: &'a [usize],
+    /// Where the generator runs.
+    pub generator_cpus: &'a [usize],
+    /// What is changed in each scenario.
+    pub overrides: &'a Overrides,
+    /// Changes the timing of each scenario.
+    pub timed: &'a dyn Fn(Timing) -> Timing,
+}
+
+impl Choice<'_> {
+    /// Reads a scenario by its name or file: `start`, `scaling-local`, `scaling-cross`, a preset or a document.
+    ///
+    /// # Errors
+    ///
+    /// A scenario that doesn't exist or can't be read.
+    pub fn case(&self, name: &str) -> Result<Case, Error> {
+        match name {
+            START => Ok(self.start()),
+            "scaling-local" => self.scaling(Traffic::Local),
+            "scaling-cross" => self.scaling(Traffic::Cross),
+            _ => self.scenario(name),
+        }
+    }
+
+    fn scenario(&self, name: &str) -> Result<Case, Error> {
+        let mut plan = Scenario::find(name)?.read(self.overrides)?;
+        plan.timing = (self.timed)(plan.timing);
+        Ok(case(plan, self.subjects(self.broker_cpus)))
+    }
+
+    fn start(&self) -> Case {
+        let mut cpus: Vec<usize> = self.broker_cpus.iter().chain(self.generator_cpus).copied().collect();
+        cpus.dedup();
+        cpus.truncate(START_SHARDS);
+        Case { name: START.to_owned(), load: Load::Start, subjects: self.subjects(&cpus) }
+    }
+
+    fn scaling(&self, traffic: Traffic) -> Result<Case, Error> {
+        let subject = |shards: usize| {
+            let (broker_cpus, generator_cpus) = scaling::cpus(shards);
+            let spec = brokers::spec("ringmq").map_err(Error::Usage)?;
+            Ok(Subject { name: format!("ringmq-{shards}"), spec, broker_cpus, generator_cpus })
+        };
+        let subjects = (1..=usize::from(scaling::SHARDS)).map(subject).collect::<Result<_, Error>>()?;
+        Ok(case(scaling::plan(traffic, (self.timed)(scaling::TIMING)), subjects))
+    }
+
+    fn subjects(&self, broker_cpus: &[usize]) -> Vec<Subject> {
+        let subject = |spec: &Spec| Subject {
+            name: spec.name.clone(),
+            spec: spec.clone(),
+            broker_cpus: broker_cpus.to_vec(),
+            generator_cpus: self.generator_cpus.to_vec(),
+        };
+        self.brokers.iter().map(subject).collect()
+    }
+}
+
+fn case(plan: Plan, subjects: Vec<Subject>) -> Case {
+    Case { name: plan.name.clone(), load: Load::Plan(Arc::new(plan)), subjects }
+}

@@ -1,0 +1,159 @@
+//! What becomes of a message that reached a subscriber: counted, timed, entered in the ledger, told to its publisher.
+
+use ringmq::codec::Publish;
+
+use super::Fleet;
+use crate::engine::ledger::{Delivery, Entry};
+use crate::engine::script::hash;
+use crate::engine::stamp::Stamp;
+use crate::net::Links;
+
+impl Fleet {
+    /// A PUBLISH that is here for the first time, as far as packet identifiers tell.
+    #[inline]
+    pub(super) fn deliver(&mut self, links: &mut Links, number: u32, publish: &Publish<'_>) {
+        let Some(stamp) = Stamp::of(publish.payload) else { return self.deliver_unstamped(publish) };
+        if !self.shared.checks {
+            return self.deliver_unchecked(stamp, publish);
+        }
+        let client = &self.clients[number as usize];
+        let came_back = client.flags.came_back;
+        let own = self.ledger.find(client.account, stamp.flow);
+        let (entry, receiver_came_back) = match own {
+            Some(entry) if !client.flags.shares => (entry, came_back),
+            _ => match self.find_shared(number, own, stamp) {
+                Some((entry, share_came_back)) => (entry, came_back || share_came_back),
+                None => return self.deliver_to_stranger(publish),
+            },
+        };
+        if publish.retain && !entry.expectation.retained && !self.keeps_flag(number) {
+            return self.deliver_to_stranger(publish);
+        }
+        let part = &self.shared.script.publications[usize::from(entry.publication)];
+        if !self.composer.is_payload(&self.shared.script, part, stamp, publish.payload) {
+            return self.count_corrupted();
+        }
+        if self.settled {
+            return;
+        }
+        let delivery = Delivery { dup: publish.dup, receiver_came_back };
+        if publish.retain && entry.expectation.retained {
+            return self.deliver_retained(entry, stamp, delivery);
+        }
+        if self.ledger.enter(entry, stamp.sequence, delivery) {
+            self.tally.counts.delivered += 1;
+            self.tally.latency(self.now_ns.saturating_sub(stamp.at_ns));
+            if entry.expectation.owed {
+                self.figures.paid += 1;
+                self.tell_publisher(links, entry, stamp);
+            }
+        }
+    }
+
+    /// A closed loop goes on when its message is everywhere.
+    #[inline]
+    fn tell_publisher(&mut self, links: &mut Links, entry: Entry, stamp: Stamp) {
+        let part = &self.shared.script.publications[usize::from(entry.publication)];
+        if !part.is_closed() {
+            return;
+        }
+        let (index, _) = part.at(stamp.flow);
+        let (thread, stream) = self.shared.seats[usize::from(entry.publication)][index as usize];
+        let number = part.number(stamp.flow, stamp.sequence);
+        if thread == self.thread {
+            self.reached_here(links, stream, number);
+        } else {
+            self.reached[usize::from(thread)].push((stream, number));
+        }
+    }
+
+    /// Live messages have the RETAIN flag too, if the subscription asked to keep it as published.
+    fn keeps_flag(&self, number: u32) -> bool {
+        let group = usize::from(self.clients[number as usize].group);
+        let subscriptions = &self.shared.script.plan.groups[group].subscribe;
+        subscriptions.iter().any(|subscription| subscription.retain_as_published)
+    }
+
+    fn deliver_retained(&mut self, entry: Entry, stamp: Stamp, delivery: Delivery) {
+        if self.ledger.enter_retained(entry, stamp.sequence, delivery) {
+            self.tally.counts.delivered += 1;
+            self.tally.counts.retained += 1;
+            self.figures.paid += u64::from(entry.expectation.owed);
+        }
+    }
+
+    /// The account of a shared subscription that this client is a member of, unless the delivery is its own.
+    fn find_shared(&self, number: u32, own: Option<Entry>, stamp: Stamp) -> Option<(Entry, bool)> {
+        let own = own.map(|entry| (entry, false));
+        let is_new = |entry: &Entry| !self.ledger.holds(*entry, stamp.sequence);
+        if let Some((entry, _)) = &own
+            && is_new(entry)
+        {
+            return own;
+        }
+        let shares = self.memberships.get(&number).into_iter().flatten();
+        let entries = shares.filter_map(|share| {
+            let (account, came_back) = self.shares[*share as usize];
+            self.ledger.find(account, stamp.flow).map(|entry| (entry, came_back))
+        });
+        let mut last = own;
+        for found in entries {
+            if is_new(&found.0) {
+                return Some(found);
+            }
+            last = last.or(Some(found));
+        }
+        last
+    }
+
+    /// Nobody keeps a ledger: every delivery counts.
+    fn deliver_unchecked(&mut self, stamp: Stamp, publish: &Publish<'_>) {
+        if self.shared.script.publication_of(stamp.flow).is_none() {
+            return self.count_corrupted();
+        }
+        self.tally.counts.delivered += 1;
+        self.figures.paid += 1;
+        if publish.retain {
+            self.tally.counts.retained += 1;
+        } else {
+            self.tally.latency(self.now_ns.saturating_sub(stamp.at_ns));
+        }
+    }
+
+    /// Nothing of the kind is expected. But what is retained may be older than the run, or come again to who has come
+    /// back: it is counted, and nothing is said about it.
+    fn deliver_to_stranger(&mut self, publish: &Publish<'_>) {
+        if publish.retain {
+            self.tally.counts.delivered += 1;
+            self.tally.counts.retained += 1;
+        } else {
+            self.count_corrupted();
+        }
+    }
+
+    fn deliver_unstamped(&mut self, publish: &Publish<'_>) {
+        if self.is_will(publish) {
+            self.tally.counts.wills += 1;
+        } else if publish.retain {
+            self.deliver_to_stranger(publish);
+        } else {
+            self.count_corrupted();
+        }
+    }
+
+    fn is_will(&self, publish: &Publish<'_>) -> bool {
+        let wills = &self.shared.wills;
+        let topic = publish.topic.as_bytes();
+        !wills.is_empty() && (wills.contains(&hash_will(topic, publish.payload)) || wills.contains(&hash(topic)))
+    }
+
+    fn count_corrupted(&mut self) {
+        self.ledger.faults.corrupted += u64::from(!self.settled);
+    }
+}
+
+/// What a will is known by.
+pub fn hash_will(topic: &[u8], payload: &[u8]) -> u64 {
+    // U+0000 is in no topic.
+    hash(&[topic, b"\0", payload].concat())
+}

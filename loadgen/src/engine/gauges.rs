@@ -1,0 +1,83 @@
+//! How far a thread is, where others can read it while it works.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Status;
+
+/// One thread's figures: it is their only writer.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Gauges {
+    arrived: AtomicU64,
+    ready: AtomicU64,
+    connecting: AtomicU64,
+    away: AtomicU64,
+    finished: AtomicU64,
+    owed: AtomicU64,
+    paid: AtomicU64,
+    unacknowledged: AtomicU64,
+    arrivals: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// The same as plain numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// [`Status::arrived`].
+    pub arrived: u64,
+    /// [`Status::ready`].
+    pub ready: u64,
+    /// [`Status::connecting`].
+    pub connecting: u64,
+    /// [`Status::away`].
+    pub away: u64,
+    /// Limited publications that are finished.
+    pub finished: u64,
+    /// [`Status::owed`].
+    pub owed: u64,
+    /// [`Status::paid`].
+    pub paid: u64,
+    /// [`Status::unacknowledged`].
+    pub unacknowledged: u64,
+    /// [`Status::arrivals`].
+    pub arrivals: u64,
+}
+
+impl Gauges {
+    /// Shows the thread's figures.
+    pub fn show(&self, figures: &Figures) {
+        // What was paid is read before what is owed, and so must be shown after it: else it could look like too much.
+        self.owed.store(figures.owed, Ordering::Release);
+        self.paid.store(figures.paid, Ordering::Release);
+        self.arrived.store(figures.arrived, Ordering::Relaxed);
+        self.ready.store(figures.ready, Ordering::Relaxed);
+        self.connecting.store(figures.connecting, Ordering::Relaxed);
+        self.away.store(figures.away, Ordering::Relaxed);
+        self.unacknowledged.store(figures.unacknowledged, Ordering::Relaxed);
+        self.finished.store(figures.finished, Ordering::Relaxed);
+        self.arrivals.store(figures.arrivals, Ordering::Relaxed);
+    }
+
+    /// The thread ended because something failed.
+    pub fn fail(&self) {
+        self.failed.store(1, Ordering::Release);
+    }
+
+    /// What the thread showed last. `of` and `unfinished` are not a thread's to know; the second holds what is finished.
+    pub fn read(&self) -> Status {
+        let paid = self.paid.load(Ordering::Acquire);
+        Status {
+            of: 0,
+            arrived: self.arrived.load(Ordering::Relaxed),
+            ready: self.ready.load(Ordering::Relaxed),
+            connecting: self.connecting.load(Ordering::Relaxed),
+            away: self.away.load(Ordering::Relaxed),
+            unfinished: self.finished.load(Ordering::Relaxed),
+            owed: self.owed.load(Ordering::Acquire),
+            paid,
+            unacknowledged: self.unacknowledged.load(Ordering::Relaxed),
+            arrivals: self.arrivals.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Acquire) > 0,
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! What subscribers received of each flow they follow: in order, late, twice, or not at all.
+//!
+//! A thread has one [`Ledger`]. A subscriber (or the members of a shared subscription together) owns some of its
+//! [`Range`]s: runs of flows with neighbouring numbers, about which the same is expected. Four bytes per flow and
+//! subscriber, and a little more while something is missing.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ringmq::codec::QoS;
+
+use crate::measure::Faults;
+
+/// A message further ahead than this is no message of ours.
+const GAP_MAX: u32 = 1 << 24;
+/// What a retained message's entry holds when its subscriber has subscribed and waits for it. Above: sequence + 2.
+const WAITS: u32 = 1;
+
+/// What is expected of a flow at a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// The lower of the QoS of publication and subscription.
+    pub qos: QoS,
+    /// Every message has to arrive. Otherwise some may be lost: to a clean session, or with an aborted connection.
+    pub owed: bool,
+    /// Published before the subscriber came: exactly the last message has to arrive, as a retained one.
+    pub retained: bool,
+    /// A second delivery is no fault, as several filters of the client match.
+    pub overlaps: bool,
+    /// The publisher may send a message again, at QoS 1, as it comes and goes.
+    pub sender_repeats: bool,
+    /// Arrives in order. Members of a shared subscription do not see each other's order.
+    pub ordered: bool,
+}
+
+/// A run of flows with the same expectation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first flow.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// The publication that all belong to.
+    pub publication: u16,
+    /// What is expected.
+    pub expectation: Expectation,
+}
+
+/// Which of a ledger's ranges are a subscriber's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    first: u32,
+    count: u32,
+}
+
+/// One flow of one account.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    at: u32,
+    /// The publication that the flow belongs to.
+    pub publication: u16,
+    /// What is expected of it.
+    pub expectation: Expectation,
+}
+
+/// What is known of a delivery besides its number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delivery {
+    /// The DUP flag.
+    pub dup: bool,
+    /// The receiver has come back after a connection that ended.
+    pub receiver_came_back: bool,
+}
+
+/// The accounts of one thread's subscribers.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    ranges: Vec<(Range, u32)>,
+    /// For each flow of each range: the sequence number that comes next.
+    next: Vec<u32>,
+    /// What was skipped and has not come since, as first → end, for entries that miss something.
+    gaps: HashMap<u32, BTreeMap<u32, u32>>,
+    /// What went wrong so far.
+    pub faults: Faults,
+}
+
+impl Ledger {
+    /// Adds an account; its ranges are in rising order and do not overlap.
+    pub fn open(&mut self, ranges: &[Range]) -> Account {
+        let account = Account { first: self.ranges.len() as u32, count: ranges.len() as u32 };
+        for range in ranges {
+            self.ranges.push((*range, self.next.len() as u32));
+            self.next.resize(self.next.len() + range.count as usize, 0);
+        }
+        account
+    }
+
+    /// The entry of a flow; `None` when nothing of it is expected.
+    #[inline]
+    pub fn find(&self, account: Account, flow: u32) -> Option<Entry> {
+        let ranges = &self.ranges[account.first as usize..][..account.count as usize];
+        let behind =
+            if ranges.len() < 2 { ranges.len() } else { ranges.partition_point(|(range, _)| range.first <= flow) };
+        let (range, at) = ranges.get(behind.checked_sub(1)?)?;
+        let offset = flow.checked_sub(range.first).filter(|offset| *offset < range.count)?;
+        Some(Entry { at: at + offset, publication: range.publication, expectation: range.expectation })
+    }
+
+    /// The subscriber has subscribed, perhaps not for the first time, and gets what is retained (again): how many
+    /// messages it is owed now that it was not owed before.
+    pub fn subscribed(&mut self, account: Account) -> u64 {
+        let mut owed = 0;
+        for (range, at) in &self.ranges[account.first as usize..][..account.count as usize] {
+            if !range.expectation.retained {
+                continue;
+            }
+            for next in &mut self.next[*at as usize..][..range.count as usize] {
+                owed += u64::from(*next == 0 && range.expectation.owed);
+                *next = WAITS;
+            }
+        }
+        owed
+    }
+
+    /// Whether this message was entered before.
+    pub fn holds(&self, entry: Entry, sequence: u32) -> bool {
+        let gaps = self.gaps.get(&entry.at);
+        let before = gaps.and_then(|gaps| gaps.range(..=sequence).next_back());
+        sequence < self.next[entry.at as usize] && before.is_none_or(|(_, end)| sequence >= *end)
+    }
+
+    /// Enters the delivery of a live message. True when it is new here.
+    #[inline]
+    pub fn enter(&mut self, entry: Entry, sequence: u32, delivery: Delivery) -> bool {
+        let next = &mut self.next[entry.at as usize];
+        if sequence == *next && !entry.expectation.retained {
+            *next += 1;
+            return true;
+        }
+        self.enter_unusual(entry, sequence, delivery)
+    }
+
+    fn enter_unusual(&mut self, entry: Entry, sequence: u32, delivery: Delivery) -> bool {
+        let next = self.next[entry.at as usize];
+        // Of what is retained it asked for no live message.
+        if entry.expectation.retained || sequence.saturating_sub(next) > GAP_MAX {
+            self.faults.corrupted += 1;
+            return false;
+        }
+        if sequence > next {
+            self.gaps.entry(entry.at).or_default().insert(next, sequence);
+            self.next[entry.at as usize] = sequence + 1;
+            return true;
+        }
+        if self.fill_gap(entry.at, sequence) {
+            self.faults.reordered += u64::from(entry.expectation.ordered && !delivery.dup);
+            return true;
+        }
+        self.repeated(entry.expectation, delivery);
+        false
+    }
+
+    /// Enters the delivery of a retained message. True when it is new here.
+    pub fn enter_retained(&mut self, entry: Entry, sequence: u32, delivery: Delivery) -> bool {
+        let next = &mut self.next[entry.at as usize];
+        if *next <= WAITS {
+            *next = sequence.saturating_add(2);
+            return true;
+        }
+        self.repeated(entry.expectation, delivery);
+        false
+    }
+
+    fn repeated(&mut self, expectation: Expectation, delivery: Delivery) {
+        let receiver = delivery.receiver_came_back && expectation.qos == QoS::AtLeastOnce;
+        if expectation.overlaps {
+            return;
+        }
+        if receiver || expectation.sender_repeats {
+            self.faults.redelivered += 1;
+        } else {
+            self.faults.duplicated += 1;
+        }
+    }
+
+    /// Takes a number out of what is missing.
+    fn fill_gap(&mut self, at: u32, sequence: u32) -> bool {
+        let Some(gaps) = self.gaps.get_mut(&at) else { return false };
+        let found = gaps.range(..=sequence).next_back().map(|(first, end)| (*first, *end));
+        let Some((first, end)) = found.filter(|(_, end)| sequence < *end) else { return false };
+        gaps.remove(&first);
+        if first < sequence {
+            gaps.insert(first, sequence);
+        }
+        if sequence + 1 < end {
+            gaps.insert(sequence + 1, end);
+        }
+        if gaps.is_empty() {
+            self.gaps.remove(&at);
+        }
+        true
+    }
+
+    /// Counts what never came, given how many messages each flow has.
+    pub fn close(&mut self, sent: &[u32]) {
+        for (range, at) in &self.ranges {
+            let flows = (range.first..).zip(&self.next[*at as usize..][..range.count as usize]);
+            for ((flow, next), at) in flows.zip(*at..) {
+                let sent = sent.get(flow as usize).copied().unwrap_or(0);
+                let expectation = range.expectation;
+                let lost = if expectation.retained {
+                    // Another one than the last is as good as none.
+                    u64::from(*next >= WAITS && sent > 0 && *next != sent + 1)
+                } else {
+                    self.faults.corrupted += u64::from(*next > sent);
+                    let missing = self.gaps.get(&at).into_iter().flatten().map(|(first, end)| u64::from(end - first));
+                    u64::from(sent.saturating_sub(*next)) + missing.sum::<u64>()
+                };
+                if expectation.owed {
+                    *lost_at(&mut self.faults, expectation.qos) += lost;
+                }
+            }
+        }
+    }
+}
+
+fn lost_at(faults: &mut Faults, qos: QoS) -> &mut u64 {
+    match qos {
+        QoS::AtMostOnce => &mut faults.lost_qos0,
+        QoS::AtLeastOnce => &mut faults.lost_qos1,
+        QoS::ExactlyOnce => &mut faults.lost_qos2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWED: Expectation = Expectation {
+        qos: QoS::AtLeastOnce,
+        owed: true,
+        retained: false,
+        overlaps: false,
+        sender_repeats: false,
+        ordered: true,
+    };
+
+    fn range(first: u32, count: u32, expectation: Expectation) -> Range {
+        Range { first, count, publication: 0, expectation }
+    }
+
+    /// Enters deliveries of flow 3, then closes with so many sent.
+    fn account_of(expectation: Expectation, sequences: &[u32], sent: u32) -> (Faults, usize) {
+        let mut ledger = Ledger::default();
+        let account = ledger.open(&[range(3, 1, expectation)]);
+        let entry = ledger.find(account, 3).unwrap();
+        let enter = |sequence: &&u32| ledger.enter(entry, **sequence, Delivery::default());
+        let new = sequences.iter().filter(enter).count();
+        ledger.close(&[0, 0, 0, sent]);
+        (ledger.faults, new)
+    }
+
+    #[test]
+    fn order_is_no_fault() {
+        assert_eq!(account_of(OWED, &[0, 1, 2], 3), (Faults::default(), 3));
+    }
+
+    #[test]
+    fn a_late_message_is_reordered_and_not_lost() {
+        assert_eq!(account_of(OWED, &[0, 2, 1], 3), (Faults { reordered: 1, ..Faults::default() }, 3));
+        let shared = Expectation { ordered: false, ..OWED };
+        assert_eq!(account_of(shared, &[2, 1, 0], 3), (Faults::default(), 3));
+    }
+
+    #[test]
+    fn a_second_delivery_is_a_duplicate() {
+        assert_eq!(account_of(OWED, &[0, 1, 1, 0], 2), (Faults { duplicated: 2, ..Faults::default() }, 2));
+        let overlapping = Expectation { overlaps: true, ..OWED };
+        assert_eq!(account_of(overlapping, &[0, 1, 1, 0], 2), (Faults::default(), 2));
+    }
+
+    #[test]
+    fn gaps_and_what_never_came_at_the_end_are_lost_by_qos() {
+        let lost = |qos| account_of(Expectation { qos, ..OWED }, &[0, 3], 6).0;
+        assert_eq!(lost(QoS::AtMostOnce), Faults { lost_qos0: 4, ..Faults::default() });
+        assert_eq!(lost(QoS::AtLeastOnce), Faults { lost_qos1: 4, ..Faults::default() });
+        assert_eq!(lost(QoS::ExactlyOnce), Faults { lost_qos2: 4, ..Faults::default() });
+        let not_owed = Expectation { owed: false, ..OWED };
+        assert_eq!(account_of(not_owed, &[0, 3], 6).0, Faults::default());
+    }
+
+    #[test]
+    fn a_sequence_that_was_never_sent_is_corruption() {
+        assert_eq!(account_of(OWED, &[0, 1, 2], 2).0, Faults { corrupted: 1, ..Faults::default() });
+        let far = account_of(OWED, &[0, u32::MAX, 1], 2);
+        assert_eq!(far, (Faults { corrupted: 1, ..Faults::default() }, 2));
+    }
+
+    #[test]
+    fn a_gap_in_the_middle_can_be_filled_from_anywhere() {
+        let (faults, new) = account_of(OWED, &[9, 4, 0, 8, 6, 4], 10);
+        assert_eq!(new, 5);
+        assert_eq!(faults, Faults { lost_qos1: 5, reordered: 4, duplicated: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn at_qos_1_a_second_delivery_after_a_reconnect_is_allowed() {
+        for (qos, came_back, sender_repeats, allowed) in [
+            (QoS::AtLeastOnce, true, false, true),
+            (QoS::AtLeastOnce, false, true, true),
+            (QoS::AtLeastOnce, false, false, false),
+            (QoS::ExactlyOnce, true, false, false),
+            (QoS::AtMostOnce, true, false, false),
+        ] {
+            let mut ledger = Ledger::default();
+            let account = ledger.open(&[range(0, 1, Expectation { qos, sender_repeats, ..OWED })]);
+            let entry = ledger.find(account, 0).unwrap();
+            let delivery = Delivery { receiver_came_back: came_back, dup: true };
+            assert!(ledger.enter(entry, 0, delivery));
+            assert!(!ledger.enter(entry, 0, delivery));
+            assert_eq!((ledger.faults.redelivered, ledger.faults.duplicated), (allowed.into(), (!allowed).into()));
+        }
+    }
+
+    #[test]
+    fn who_comes_after_gets_exactly_the_last_message_as_a_retained_one() {
+        let retained = Expectation { retained: true, ..OWED };
+        for (sequences, faults) in [
+            (&[4][..], Faults::default()),
+            (&[], Faults { lost_qos1: 1, ..Faults::default() }),
+            (&[3], Faults { lost_qos1: 1, ..Faults::default() }),
+            (&[4, 4], Faults { duplicated: 1, ..Faults::default() }),
+        ] {
+            let mut ledger = Ledger::default();
+            let account = ledger.open(&[range(0, 1, retained)]);
+            assert_eq!(ledger.subscribed(account), 1);
+            assert_eq!(ledger.subscribed(account), 0, "owed once");
+            let entry = ledger.find(account, 0).unwrap();
+            for sequence in sequences {
+                ledger.enter_retained(entry, *sequence, Delivery::default());
+            }
+            ledger.close(&[5]);
+            assert_eq!(ledger.faults, faults, "{sequences:?}");
+        }
+    }
+
+    #[test]
+    fn who_subscribes_again_gets_what_is_retained_again() {
+        let mut ledger = Ledger::default();
+        let account = ledger.open(&[range(0, 1, Expectation { retained: true, owed: false, ..OWED })]);
+        for _ in 0..3 {
+            assert_eq!(ledger.subscribed(account), 0);
+            let entry = ledger.find(account, 0).unwrap();
+            assert!(ledger.enter_retained(entry, 4, Delivery::default()));
+            assert!(!ledger.enter_retained(entry, 4, Delivery::default()));
+        }
+        assert_eq!(ledger.faults, Faults { duplicated: 3, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_live_message_to_who_is_owed_only_a_retained_one_is_corruption() {
+        let retained = Expectation { retained: true, ..OWED };
+        assert_eq!(account_of(retained, &[0], 1).0, Faults { corrupted: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn who_never_subscribed_is_owed_no_retained_message() {
+        assert_eq!(account_of(Expectation { retained: true, ..OWED }, &[], 1).0, Faults::default());
+    }
+
+    #[test]
+    fn an_account_knows_its_own_flows_only() {
+        let mut ledger = Ledger::default();
+        let one = ledger.open(&[range(3, 2, OWED), range(9, 1, OWED)]);
+        let other = ledger.open(&[range(4, 1, OWED)]);
+        let none = ledger.open(&[]);
+        let known = |account| (0..12).filter(|flow| ledger.find(account, *flow).is_some()).collect::<Vec<_>>();
+        assert_eq!(known(one), [3, 4, 9]);
+        assert_eq!(known(other), [4]);
+        assert!(known(none).is_empty());
+    }
+}

@@ -1,0 +1,36 @@
+//! The scenarios that come with the generator: documents like anybody's, each with comments that make it a start for
+//! one's own.
+
+/// Names and documents, in the order in which they are listed.
+pub const PRESETS: &[(&str, &str)] = &[
+    ("connect", include_str!("../../scenarios/connect.toml")),
+    ("connect-subscribe", include_str!("../../scenarios/connect-subscribe.toml")),
+    ("idle", include_str!("../../scenarios/idle.toml")),
+    ("p2p", include_str!("../../scenarios/p2p.toml")),
+    ("p2p-qos1", include_str!("../../scenarios/p2p-qos1.toml")),
+    ("p2p-qos2", include_str!("../../scenarios/p2p-qos2.toml")),
+    ("unbatched", include_str!("../../scenarios/unbatched.toml")),
+    ("unbatched-qos1", include_str!("../../scenarios/unbatched-qos1.toml")),
+    ("fan-out", include_str!("../../scenarios/fan-out.toml")),
+    ("fan-in", include_str!("../../scenarios/fan-in.toml")),
+    ("open-20k-8000", include_str!("../../scenarios/open-20k-8000.toml")),
+    ("open-50k-1000", include_str!("../../scenarios/open-50k-1000.toml")),
+    ("shared", include_str!("../../scenarios/shared.toml")),
+    ("retained", include_str!("../../scenarios/retained.toml")),
+    ("offline", include_str!("../../scenarios/offline.toml")),
+    ("churn", include_str!("../../scenarios/churn.toml")),
+    ("mixed", include_str!("../../scenarios/mixed.toml")),
+    ("smart-home", include_str!("../../scenarios/smart-home.toml")),
+    ("factory", include_str!("../../scenarios/factory.toml")),
+    ("vehicles", include_str!("../../scenarios/vehicles.toml")),
+    ("city", include_str!("../../scenarios/city.toml")),
+    ("conn-tcp-10K-100", include_str!("../../scenarios/conn-tcp-10K-100.toml")),
+    ("conn-tcp-1M-5K", include_str!("../../scenarios/conn-tcp-1M-5K.toml")),
+    ("fanout-1-1K-1-1K", include_str!("../../scenarios/fanout-1-1K-1-1K.toml")),
+    ("fanout-5-1000-5-250K", include_str!("../../scenarios/fanout-5-1000-5-250K.toml")),
+    ("p2p-1K-1K-1K-1K", include_str!("../../scenarios/p2p-1K-1K-1K-1K.toml")),
+    ("p2p-1K", include_str!("../../scenarios/p2p-1K.toml")),
+    ("p2p-50K-50K-50K-50K", include_str!("../../scenarios/p2p-50K-50K-50K-50K.toml")),
+    ("sharedsub-1K-5-1K-1K", include_str!("../../scenarios/sharedsub-1K-5-1K-1K.toml")),
+    ("sharedsub-50K-500-50K-50K", include_str!("../../scenarios/sharedsub-50K-500-50K-50K.toml")),
+];
