@@ -84,10 +84,11 @@ fn one_run(run: &Run, stop: &Arc<AtomicBool>) -> Result<bool, Failure> {
     let conducted = conduct(crew, &plan, tick, clock, stop, &mut watch)?;
     // Only now is known how far the workers' clocks drifted.
     let workers = roster.lock().iter().flat_map(|joined| joined.iter()).map(join::Joined::to_string).collect();
-    let subject = Subject { plan: &plan, target, command: std::env::args().collect(), workers };
+    let strict = options.output.strict;
+    let subject = Subject { plan: &plan, target, command: std::env::args().collect(), workers, strict };
     let report = Report::new(&subject, watch.finish(), &conducted);
     tell(&report, options.output.json.as_ref(), options.output.out.as_ref())?;
-    let Verdict { failed, .. } = report.verdict(options.output.strict);
+    let Verdict { failed, .. } = report.verdict();
     Ok(failed.is_empty())
 }
 

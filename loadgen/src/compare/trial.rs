@@ -88,7 +88,7 @@ fn drive(plan: &Arc<Plan>, subject: &Subject, stop: &AtomicBool) -> Result<Trial
     let engine = Engine::start(setup(plan, running.address, subject, tick, clock))?;
     let mut watch = Watch::new(tick, Some(broker), Progress::none(plan));
     let conducted = conduct(Box::new(engine), plan, tick, clock, stop, &mut watch)?;
-    let about = report::Subject { plan, target: Vec::new(), command: Vec::new(), workers: Vec::new() };
+    let about = report::Subject { plan, target: Vec::new(), command: Vec::new(), workers: Vec::new(), strict: true };
     let report = Report::new(&about, watch.finish(), &conducted);
     let figures = figures(&report.summary, subject.broker_cpus.len());
     Ok(Trial { figures, complaint: complaint(&report), warnings: report.warnings })
@@ -111,7 +111,7 @@ fn complaint(report: &Report) -> Option<String> {
     if report.summary.time.interrupted {
         return Some("interrupted".to_owned());
     }
-    let failed = report.verdict(true).failed;
+    let failed = report.verdict().failed;
     let findings = failed.iter().map(|finding| format!("{} {}", finding.count, finding.what));
     let words: Vec<String> = findings.chain(report.failures.iter().cloned()).collect();
     (!words.is_empty()).then(|| words.join("; "))
