@@ -56,10 +56,13 @@ pub struct Account {
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     at: u32,
+    range: u32,
     /// The publication that the flow belongs to.
     pub publication: u16,
-    /// What is expected of it.
-    pub expectation: Expectation,
+    /// See [`Expectation::owed`].
+    pub owed: bool,
+    /// See [`Expectation::retained`].
+    pub retained: bool,
 }
 
 /// What is known of a delivery besides its number.
@@ -100,9 +103,16 @@ impl Ledger {
         let ranges = &self.ranges[account.first as usize..][..account.count as usize];
         let behind =
             if ranges.len() < 2 { ranges.len() } else { ranges.partition_point(|(range, _)| range.first <= flow) };
-        let (range, at) = ranges.get(behind.checked_sub(1)?)?;
+        let number = behind.checked_sub(1)?;
+        let (range, at) = &ranges[number];
         let offset = flow.checked_sub(range.first).filter(|offset| *offset < range.count)?;
-        Some(Entry { at: at + offset, publication: range.publication, expectation: range.expectation })
+        let Expectation { owed, retained, .. } = range.expectation;
+        let range_number = account.first + number as u32;
+        Some(Entry { at: at + offset, range: range_number, publication: range.publication, owed, retained })
+    }
+
+    fn expectation(&self, entry: Entry) -> Expectation {
+        self.ranges[entry.range as usize].0.expectation
     }
 
     /// The subscriber has subscribed, perhaps not for the first time, and gets what is retained (again): how many
@@ -132,17 +142,18 @@ impl Ledger {
     #[inline]
     pub fn enter(&mut self, entry: Entry, sequence: u32, delivery: Delivery) -> bool {
         let next = &mut self.next[entry.at as usize];
-        if sequence == *next && !entry.expectation.retained {
+        if sequence == *next && !entry.retained {
             *next += 1;
             return true;
         }
         self.enter_unusual(entry, sequence, delivery)
     }
 
+    #[cold]
     fn enter_unusual(&mut self, entry: Entry, sequence: u32, delivery: Delivery) -> bool {
         let next = self.next[entry.at as usize];
         // Of what is retained it asked for no live message.
-        if entry.expectation.retained || sequence.saturating_sub(next) > GAP_MAX {
+        if entry.retained || sequence.saturating_sub(next) > GAP_MAX {
             self.faults.corrupted += 1;
             return false;
         }
@@ -152,10 +163,10 @@ impl Ledger {
             return true;
         }
         if self.fill_gap(entry.at, sequence) {
-            self.faults.reordered += u64::from(entry.expectation.ordered && !delivery.dup);
+            self.faults.reordered += u64::from(self.expectation(entry).ordered && !delivery.dup);
             return true;
         }
-        self.repeated(entry.expectation, delivery);
+        self.repeated(self.expectation(entry), delivery);
         false
     }
 
@@ -166,7 +177,7 @@ impl Ledger {
             *next = sequence.saturating_add(2);
             return true;
         }
-        self.repeated(entry.expectation, delivery);
+        self.repeated(self.expectation(entry), delivery);
         false
     }
 

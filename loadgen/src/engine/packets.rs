@@ -8,6 +8,7 @@ use ringmq::codec::{
 
 use super::script::{Cast, Content, Desk, Part, Scene, Script, Testament, Text, text};
 use super::stamp::Stamp;
+use crate::plan::template::Variable;
 use crate::plan::{Group, Subscription};
 
 /// Flags of PUBLISH's first byte.
@@ -73,6 +74,7 @@ impl Composer {
         self.publish_afresh(cast, part, index, message, head, output);
     }
 
+    #[inline(never)]
     fn publish_afresh(
         &mut self,
         cast: &Cast,
@@ -114,18 +116,23 @@ impl Composer {
     }
 
     /// Whether a payload is the one that a publisher made with this stamp.
+    #[inline]
     pub fn is_payload(&mut self, script: &Script, part: &Part, stamp: Stamp, payload: &[u8]) -> bool {
-        let text = match &part.payload {
-            Content::Bytes(length) => return payload.len() == *length && stamp.fills(payload),
-            Content::Text(text) => text,
-        };
+        match &part.payload {
+            Content::Bytes(length) => payload.len() == *length && stamp.fills(payload),
+            Content::Text(text) => self.is_text(script, part, text, stamp, payload),
+        }
+    }
+
+    #[inline(never)]
+    fn is_text(&mut self, script: &Script, part: &Part, text: &Text, stamp: Stamp, payload: &[u8]) -> bool {
         let (index, topic) = part.at(stamp.flow);
         let message = Message { stamp, topic, qos: part.qos, packet_id: 0, dup: false };
         let scene = self.scene(index, &message);
         let cast = &script.groups[usize::from(part.group)];
         self.payload.clear();
         text.render(cast, &scene, &mut self.desk, &mut self.payload);
-        if text.depends_on(crate::plan::template::Variable::Time) && script.is_divided() {
+        if text.depends_on(Variable::Time) && script.is_divided() {
             // Another host's idea of the time: the digits may differ.
             return self.payload.len() == payload.len()
                 && self.payload.iter().zip(payload).all(|(a, b)| a == b || (a.is_ascii_digit() && b.is_ascii_digit()));

@@ -50,7 +50,7 @@ impl Fleet {
         let client = &mut self.clients[number as usize];
         client.state = State::Connecting;
         client.since_ns = self.now_ns;
-        client.last_sent_ms = (self.now_ns / 1_000_000) as u32;
+        client.last_sent_ms = self.now_ms;
         let link = match links.connect(number, target, source) {
             Ok(link) => link,
             Err(error) => return self.on_closed(number, &Closed::Failed(error)),
@@ -315,7 +315,7 @@ impl Fleet {
 
     /// Everybody takes leave.
     pub fn leave(&mut self, links: &mut Links) {
-        self.now_ns = self.clock.now_ns();
+        self.look_at_clock();
         self.leaving = true;
         self.queue.clear();
         for number in 0..self.clients.len() as u32 {

@@ -26,7 +26,7 @@ impl Fleet {
                 None => return self.deliver_to_stranger(publish),
             },
         };
-        if publish.retain && !entry.expectation.retained && !self.keeps_flag(number) {
+        if publish.retain && !entry.retained && !self.keeps_flag(number) {
             return self.deliver_to_stranger(publish);
         }
         let part = &self.shared.script.publications[usize::from(entry.publication)];
@@ -37,13 +37,13 @@ impl Fleet {
             return;
         }
         let delivery = Delivery { dup: publish.dup, receiver_came_back };
-        if publish.retain && entry.expectation.retained {
+        if publish.retain && entry.retained {
             return self.deliver_retained(entry, stamp, delivery);
         }
         if self.ledger.enter(entry, stamp.sequence, delivery) {
             self.tally.counts.delivered += 1;
             self.tally.latency(self.now_ns.saturating_sub(stamp.at_ns));
-            if entry.expectation.owed {
+            if entry.owed {
                 self.figures.paid += 1;
                 self.tell_publisher(links, entry, stamp);
             }
@@ -74,15 +74,17 @@ impl Fleet {
         subscriptions.iter().any(|subscription| subscription.retain_as_published)
     }
 
+    #[inline(never)]
     fn deliver_retained(&mut self, entry: Entry, stamp: Stamp, delivery: Delivery) {
         if self.ledger.enter_retained(entry, stamp.sequence, delivery) {
             self.tally.counts.delivered += 1;
             self.tally.counts.retained += 1;
-            self.figures.paid += u64::from(entry.expectation.owed);
+            self.figures.paid += u64::from(entry.owed);
         }
     }
 
     /// The account of a shared subscription that this client is a member of, unless the delivery is its own.
+    #[inline(never)]
     fn find_shared(&self, number: u32, own: Option<Entry>, stamp: Stamp) -> Option<(Entry, bool)> {
         let own = own.map(|entry| (entry, false));
         let is_new = |entry: &Entry| !self.ledger.holds(*entry, stamp.sequence);
@@ -122,6 +124,7 @@ impl Fleet {
 
     /// Nothing of the kind is expected. But what is retained may be older than the run, or come again to who has come
     /// back: it is counted, and nothing is said about it.
+    #[inline(never)]
     fn deliver_to_stranger(&mut self, publish: &Publish<'_>) {
         if publish.retain {
             self.tally.counts.delivered += 1;
@@ -131,6 +134,7 @@ impl Fleet {
         }
     }
 
+    #[inline(never)]
     fn deliver_unstamped(&mut self, publish: &Publish<'_>) {
         if self.is_will(publish) {
             self.tally.counts.wills += 1;
@@ -147,6 +151,7 @@ impl Fleet {
         !wills.is_empty() && (wills.contains(&hash_will(topic, publish.payload)) || wills.contains(&hash(topic)))
     }
 
+    #[inline(never)]
     fn count_corrupted(&mut self) {
         self.ledger.faults.corrupted += u64::from(!self.settled);
     }

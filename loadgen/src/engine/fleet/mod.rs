@@ -72,6 +72,8 @@ pub struct Fleet {
     thread: u16,
     clock: Clock,
     now_ns: u64,
+    /// The same in milliseconds.
+    now_ms: u32,
     clients: Vec<Client>,
     streams: Vec<Stream>,
     windows: Vec<Window>,
@@ -118,6 +120,7 @@ impl Fleet {
             thread,
             clock,
             now_ns,
+            now_ms: 0,
             clients: Vec::with_capacity(seating[usize::from(thread)].len()),
             streams: Vec::new(),
             windows: Vec::new(),
@@ -293,7 +296,7 @@ impl Fleet {
 
     /// What subscribers of another thread told.
     pub fn reached(&mut self, links: &mut Links, reached: &[(u32, u32)]) {
-        self.now_ns = self.clock.now_ns();
+        self.look_at_clock();
         for (stream, number) in reached {
             self.reached_here(links, *stream, *number);
         }
@@ -329,6 +332,7 @@ impl Fleet {
     #[inline]
     fn look_at_clock(&mut self) {
         self.now_ns = self.clock.now_ns();
+        self.now_ms = (self.now_ns / 1_000_000) as u32;
         if self.now_ns >= self.tally.edge_ns() {
             self.tally.cut(self.now_ns, self.figures.ready);
         }

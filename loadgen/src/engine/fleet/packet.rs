@@ -1,7 +1,8 @@
 //! What a client makes of what arrives: packets out of bytes, and each to who handles it.
 
 use ringmq::codec::{
-    Ack, Frame, Framed, Packet, PacketType, Publish, QoS, decode, decode_ack, decode_publish, encode_ack, frame,
+    Ack, DecodeError, Frame, Framed, Packet, PacketType, Publish, QoS, decode, decode_ack, decode_publish, encode_ack,
+    frame,
 };
 
 use super::Fleet;
@@ -56,18 +57,33 @@ impl Fleet {
     fn packet(&mut self, links: &mut Links, number: u32, link: LinkId, frame: Frame<'_>) {
         let Frame { first, body } = frame;
         let version = self.clients[number as usize].version;
+        if first >> 4 != PacketType::Publish as u8 {
+            return self.other_packet(links, number, link, frame);
+        }
+        match decode_publish(first, body, version) {
+            Ok(publish) => self.on_publish(links, number, link, &publish),
+            Err(error) => self.fail_malformed(number, first, &error),
+        }
+    }
+
+    #[inline(never)]
+    fn other_packet(&mut self, links: &mut Links, number: u32, link: LinkId, frame: Frame<'_>) {
+        let Frame { first, body } = frame;
+        let version = self.clients[number as usize].version;
         let handled = match PacketType::of(first) {
-            Some(PacketType::Publish) => {
-                decode_publish(first, body, version).map(|publish| self.on_publish(links, number, link, &publish))
-            }
             Some(kind @ (PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp)) => {
                 decode_ack(first, body, version).map(|ack| self.on_ack(links, number, link, kind, &ack))
             }
             _ => decode(frame, version).map(|packet| self.on_rare(links, number, &packet)),
         };
         if let Err(error) = handled {
-            self.fail_protocol(number, format!("a malformed packet that starts with {first:#04x}: {error}"));
+            self.fail_malformed(number, first, &error);
         }
+    }
+
+    #[cold]
+    fn fail_malformed(&mut self, number: u32, first: u8, error: &DecodeError) {
+        self.fail_protocol(number, format!("a malformed packet that starts with {first:#04x}: {error}"));
     }
 
     #[inline]
@@ -90,7 +106,7 @@ impl Fleet {
     fn answer(&mut self, links: &mut Links, number: u32, link: LinkId, kind: PacketType, packet_id: u16) {
         let client = &mut self.clients[number as usize];
         encode_ack(links.output(link), client.version, kind, packet_id, 0);
-        client.last_sent_ms = (self.now_ns / 1_000_000) as u32;
+        client.last_sent_ms = self.now_ms;
         self.tally.counts.bytes_out += 4;
     }
 
@@ -151,6 +167,7 @@ impl Fleet {
         }
     }
 
+    #[inline(never)]
     fn on_rare(&mut self, links: &mut Links, number: u32, packet: &Packet<'_>) {
         match (packet, self.clients[number as usize].state) {
             (Packet::ConnAck(connack), State::Connecting) => self.on_connack(links, number, connack),

@@ -110,7 +110,7 @@ impl Fleet {
             self.windows[stream.window as usize].send(receivers + u32::from(qos != QoS::AtMostOnce));
         }
         stream.sent += 1;
-        client.last_sent_ms = (self.now_ns / 1_000_000) as u32;
+        client.last_sent_ms = self.now_ms;
         let cast = &self.shared.script.groups[usize::from(client.group)];
         let output = links.output(link);
         let before = output.len();

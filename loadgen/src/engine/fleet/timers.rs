@@ -91,7 +91,7 @@ impl Fleet {
             packets::ping(output);
             self.tally.counts.bytes_out += 2;
             client.flags.pinging = true;
-            client.last_sent_ms = (self.now_ns / 1_000_000) as u32;
+            client.last_sent_ms = self.now_ms;
             // An answer that does not come is noticed when patience is over, or at the next silence.
             self.now_ns + patience_ns.min(silence_ns(client.keep_alive))
         };
