@@ -21,12 +21,13 @@ steps() {
 setup        | 10 | installs what the other steps need and this machine lacks
 fmt          |  2 | the sources are formatted
 clippy       | 12 | no lint warns, in any target
-doc          | 10 | the documentation builds without a warning
+doc          | 10 | the documentation builds without a warning, and the README has the figures of the record
 unit         | 20 | unit, property, simulator, network and command line tests
 build        | 15 | the release binaries build
 instructions | 10 | a shard's work costs at most 5 % more instructions than the record says
 simulator    |  5 | whole brokers in virtual time: a fixed set of seeds, then random ones
 fuzz         | 12 | the decoder under libFuzzer, over the committed corpus
+million      |  5 | 20,000 connections held and woken by the load generator, within their memory
 e2e-1        |  8 | real clients on the release binary with 1 shard
 e2e-4        |  8 | real clients on the release binary with 4 shards
 END
@@ -73,7 +74,7 @@ step_clippy() {
 }
 
 step_doc() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked && benches/table.py --check
 }
 
 step_unit() {
@@ -81,7 +82,7 @@ step_unit() {
 }
 
 step_build() {
-    cargo build --release --locked --bin ringmq
+    cargo build --release --locked --workspace --bins
 }
 
 step_instructions() {
@@ -91,6 +92,11 @@ step_instructions() {
 step_simulator() {
     # The development build: a failure unwinds, so that it is told with its seed, and assertions are on.
     cargo run --locked --bin ringmq-sim -- --fixed --seconds "$simulator_seconds"
+}
+
+step_million() {
+    [ -x target/release/ringmq-loadgen ] || step_build || return 1
+    benches/million.sh 20000
 }
 
 has_fuzz_targets() { [ -f tests/fuzz/Cargo.toml ]; }
