@@ -31,6 +31,8 @@ pub struct Figures {
     pub rss_per_connection: Option<f64>,
     /// CPU of the generator's busiest thread, in percent of one core.
     pub generator_busy_percent: Option<f64>,
+    /// CPU that went to neither broker nor generator over the whole run, in percent of one core.
+    pub others_busy_percent: Option<f64>,
 }
 
 /// The name of one of [`Figures`].
@@ -106,6 +108,7 @@ impl Figures {
             rss_at_start: over(|run| run.rss_at_start),
             rss_per_connection: over(|run| run.rss_per_connection),
             generator_busy_percent: over(|run| run.generator_busy_percent),
+            others_busy_percent: over(|run| run.others_busy_percent),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod bars;
 pub mod brokers;
+mod bystanders;
 mod cases;
 pub mod figures;
 pub mod process;
@@ -27,6 +28,9 @@ use self::cases::{Case, Choice};
 use self::summary::{Or, Round, Row, Verdict};
 use self::trial::{Subject, Trial, measure};
 use crate::plan::Overrides;
+
+/// From here on others on the machine spoil what is measured, in percent of a core.
+const OTHERS_PERCENT_LIMIT: f64 = 10.0;
 
 /// The options of `compare`.
 #[derive(Args, Clone, Debug)]
@@ -167,7 +171,10 @@ fn brief(figures: &figures::Figures) -> String {
     }
     let (cpu, rate) = (Or(figures.cpu_us_per_message), Or(figures.delivered_per_second));
     let (busy, own) = (Or(figures.broker_busy_percent), Or(figures.generator_busy_percent));
-    format!("{cpu} µs CPU per message, {rate:.0}/s, broker {busy:.1} %, generator {own:.1} %")
+    let others = figures.others_busy_percent.filter(|percent| *percent >= OTHERS_PERCENT_LIMIT);
+    let told = others.map(|percent| format!("\n  WARNING others used {percent:.0} % of a core: is the machine idle?"));
+    let told = told.unwrap_or_default();
+    format!("{cpu} µs CPU per message, {rate:.0}/s, broker {busy:.1} %, generator {own:.1} %{told}")
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {

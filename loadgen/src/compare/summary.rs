@@ -106,7 +106,7 @@ pub fn tables(rows: &[Row], verdicts: &[Verdict]) -> String {
     text
 }
 
-const TITLES: [(&str, usize); 11] = [
+const TITLES: [(&str, usize); 12] = [
     ("µs CPU/msg", 11),
     ("µs CPU/client", 14),
     ("msg/s", 11),
@@ -118,6 +118,7 @@ const TITLES: [(&str, usize); 11] = [
     ("RSS start", 12),
     ("RSS/conn", 10),
     ("gen %", 7),
+    ("others %", 10),
 ];
 
 fn write_rows(text: &mut String, rows: &[Row]) -> fmt::Result {
@@ -139,6 +140,7 @@ fn write_rows(text: &mut String, rows: &[Row]) -> fmt::Result {
             (figures.rss_at_start, 0),
             (figures.rss_per_connection, 0),
             (figures.generator_busy_percent, 0),
+            (figures.others_busy_percent, 0),
         ];
         for ((value, precision), (_, width)) in shown.into_iter().zip(TITLES) {
             write!(text, "{:>width$.precision$}", Or(value))?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::brokers::Spec;
+use super::bystanders::Bystanders;
 use super::figures::Figures;
 use super::process::{Placement, start};
 use crate::engine::{Clock, Engine, Setup, Slice, conduct, tick_for};
@@ -84,13 +85,16 @@ fn drive(plan: &Arc<Plan>, subject: &Subject, stop: &AtomicBool) -> Result<Trial
     let level = plan.groups.iter().map(|group| group.version).max().unwrap_or(4);
     let running = start(&subject.spec, &Placement { level, ..Placement::on(&subject.broker_cpus) })?;
     let (tick, clock) = (tick_for(&plan.timing), Clock::start());
-    let broker = Broker::watch(running.pid())?;
+    let mut broker = Broker::watch(running.pid())?;
+    let (bystanders, before) = (Bystanders::watch(), broker.read()?.cpu_ns);
     let engine = Engine::start(setup(plan, running.address, subject, tick, clock))?;
     let mut watch = Watch::new(tick, Some(broker), Progress::none(plan));
     let conducted = conduct(Box::new(engine), plan, tick, clock, stop, &mut watch)?;
     let about = report::Subject { plan, target: Vec::new(), command: Vec::new(), workers: Vec::new(), strict: true };
     let report = Report::new(&about, watch.finish(), &conducted);
-    let figures = figures(&report.summary, subject.broker_cpus.len());
+    let used = Broker::watch(running.pid())?.read()?.cpu_ns.saturating_sub(before);
+    let others_busy_percent = Some(bystanders.busy_percent(used as f64));
+    let figures = Figures { others_busy_percent, ..figures(&report.summary, subject.broker_cpus.len()) };
     Ok(Trial { figures, complaint: complaint(&report), warnings: report.warnings })
 }
 
@@ -135,5 +139,6 @@ fn figures(summary: &Summary, shards: usize) -> Figures {
         rss_at_start: broker.map(|cost| cost.rss_before_bytes as f64),
         rss_per_connection: broker.and_then(|cost| cost.rss_per_connection_bytes),
         generator_busy_percent: threads.reduce(f64::max),
+        others_busy_percent: None,
     }
 }
