@@ -11,7 +11,7 @@ use super::{Cli, Command, JoinOptions, Prepared, ReportFiles, Run, WorkerOptions
 use crate::engine::{Clock, Crew, Engine, Setup, Slice, conduct, tick_for};
 use crate::measure::broker::Broker;
 use crate::plan::Plan;
-use crate::report::{self, Labelled, Progress, Report, Subject, Verdict, Watch};
+use crate::report::{self, Progress, Report, Subject, Watch};
 use crate::{compare, join};
 
 /// The exit code of a run that was done, but in which a check failed.
@@ -88,8 +88,7 @@ fn one_run(run: &Run, stop: &Arc<AtomicBool>) -> Result<bool, Failure> {
     let subject = Subject { plan: &plan, target, command: std::env::args().collect(), workers, strict };
     let report = Report::new(&subject, watch.finish(), &conducted);
     tell(&report, options.output.json.as_ref(), options.output.out.as_ref())?;
-    let Verdict { failed, .. } = report.verdict();
-    Ok(failed.is_empty())
+    Ok(report.verdict().passed())
 }
 
 fn engine(
@@ -153,11 +152,7 @@ fn work(options: &WorkerOptions, stop: &AtomicBool) -> Result<bool, Failure> {
 }
 
 fn lay_side_by_side(files: &ReportFiles) -> Result<(), Failure> {
-    let runs = files.files.iter().map(|path| {
-        let label = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Labelled { label, report: report::read(path)? })
-    });
-    let runs: Vec<Labelled> = runs.collect::<Result<_, report::Error>>()?;
+    let runs = report::read_all(&files.files)?;
     print!("{}", report::side_by_side(&runs));
     if let Some(path) = &files.html {
         std::fs::write(path, report::overlay(&runs)).map_err(|error| format!("--html {}: {error}", path.display()))?;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::instructions::Instructions;
-use super::proc::{field, page_bytes};
+use super::proc::{field, page_bytes, waited_ns};
 
 /// Why a process can't be watched.
 #[derive(Debug, Error)]
@@ -47,6 +47,8 @@ pub struct Reading {
     pub switches: u64,
     /// Resident memory in bytes.
     pub rss_bytes: u64,
+    /// How long its threads could have run but others had the CPU, in nanoseconds.
+    pub waited_ns: u64,
     /// How long it wanted to run but its cgroup's quota was used up, in nanoseconds.
     pub throttled_ns: u64,
     /// Instructions retired, where they can be counted.
@@ -115,6 +117,7 @@ impl Broker {
             kernel_ns: kernel_ns(&self.text("stat")?),
             switches: self.count_switches(),
             rss_bytes: pages * page_bytes(),
+            waited_ns: waited_ns(&self.pid.to_string()),
             throttled_ns: self.quotas.iter().map(|path| throttled_ns(path)).sum(),
             instructions,
         })

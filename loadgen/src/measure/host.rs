@@ -1,10 +1,11 @@
-//! What the whole host did: the kernel's memory for sockets, and CPU time that a hypervisor kept for others.
+//! What the whole host did: the kernel's memory for sockets, and CPU time that went to others, by a hypervisor or by
+//! other processes.
 
 use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use super::proc::{field, page_bytes, word};
+use super::proc::{field, page_bytes, waited_ns, word};
 
 /// A reading of the host's own accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,13 +16,16 @@ pub struct Reading {
     pub tcp_bytes: u64,
     /// Time that CPUs wanted to run but the hypervisor did not let them, all CPUs together, in nanoseconds.
     pub stolen_ns: u64,
+    /// How long this process's threads could have run but others had the CPU, in nanoseconds.
+    pub waited_ns: u64,
 }
 
 impl Reading {
     /// Reads them now.
     pub fn now() -> Self {
         let text = |path| fs::read_to_string(path).unwrap_or_default();
-        Self::of(&text("/proc/meminfo"), &text("/proc/net/sockstat"), &text("/proc/stat"))
+        let reading = Self::of(&text("/proc/meminfo"), &text("/proc/net/sockstat"), &text("/proc/stat"));
+        Self { waited_ns: waited_ns("self"), ..reading }
     }
 
     fn of(meminfo: &str, sockstat: &str, stat: &str) -> Self {
@@ -31,6 +35,7 @@ impl Reading {
             slab_bytes: field(meminfo, "SUnreclaim:").unwrap_or(0) * 1024,
             tcp_bytes: word(sockstat, "TCP:", "mem").unwrap_or(0) * page_bytes(),
             stolen_ns: steal.unwrap_or(0) * 10_000_000,
+            waited_ns: 0,
         }
     }
 }

@@ -208,6 +208,7 @@ impl Sums<'_> {
             rss_connected_bytes: connected.rss_bytes,
             rss_after_bytes: end.rss_bytes,
             rss_per_connection_bytes: ratio(grown, recording.ready_in_window as f64),
+            waited_percent: ratio(spent(|reading| reading.waited_ns) / 1e7, seconds).unwrap_or(0.0),
             throttled_seconds: spent(|reading| reading.throttled_ns) / 1e9,
         })
     }
@@ -220,7 +221,14 @@ impl Sums<'_> {
             busy_percent: cpu_ns.iter().map(|(&thread, &ns)| (thread, percent(ns))).collect(),
             connecting_busy_percent: self.connecting_busy_percent(),
             cpu_us_per_message: self.per_message(cpu_ns.values().sum::<u64>() as f64 / 1e3),
+            waited_percent: self.waited_percent().unwrap_or(0.0),
         }
+    }
+
+    fn waited_percent(&self) -> Option<f64> {
+        let (begin, end) = (self.mark(Phase::WindowBegins)?, self.mark(Phase::WindowEnds)?);
+        let waited_ns = end.host.waited_ns.saturating_sub(begin.host.waited_ns);
+        ratio(waited_ns as f64 * 100.0, (end.at_ns - begin.at_ns) as f64)
     }
 
     fn connecting_busy_percent(&self) -> Option<f64> {

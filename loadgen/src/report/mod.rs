@@ -209,6 +209,8 @@ pub struct BrokerCost {
     pub rss_after_bytes: u64,
     /// Growth from before to after by the clients that were in then.
     pub rss_per_connection_bytes: Option<f64>,
+    /// How long its threads could have run in the window but others had the CPU, as a share of the window, in percent.
+    pub waited_percent: f64,
     /// How long it waited in the window because its cgroup's quota was used up, in seconds.
     pub throttled_seconds: f64,
 }
@@ -222,6 +224,9 @@ pub struct GeneratorCost {
     pub connecting_busy_percent: Option<f64>,
     /// CPU time of all threads per message.
     pub cpu_us_per_message: Option<f64>,
+    /// How long threads of this process could have run in the window but others had the CPU, as a share of the
+    /// window, in percent.
+    pub waited_percent: f64,
 }
 
 /// What a run cost the kernel of the generator's host: of use when the broker is on the same one.

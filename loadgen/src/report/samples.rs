@@ -164,12 +164,14 @@ fn summary() -> Summary {
             rss_connected_bytes: (8 << 20) + 204_800,
             rss_after_bytes: (8 << 20) + 204_800,
             rss_per_connection_bytes: Some(1_024.0),
+            waited_percent: 0.5,
             throttled_seconds: 0.0,
         }),
         generator: GeneratorCost {
             busy_percent: vec![(0, 70.0), (1, 62.0)],
             connecting_busy_percent: Some(41.0),
             cpu_us_per_message: Some(3.1),
+            waited_percent: 0.25,
         },
         kernel: KernelCost {
             slab_before_bytes: 90 << 20,

@@ -13,6 +13,9 @@ const REACHED_PERCENT: f64 = 99.0;
 /// More CPU time than this share that the hypervisor kept makes figures doubtful.
 const STOLEN_PERCENT_LIMIT: f64 = 1.0;
 
+/// Waiting longer than this share of the window for a CPU that others had makes figures doubtful.
+const WAITED_PERCENT_LIMIT: f64 = 5.0;
+
 /// A window may be shorter than asked for by rounding to ticks.
 const WINDOW_SECONDS_TOLERANCE: f64 = 0.011;
 
@@ -90,6 +93,15 @@ fn machine(summary: &Summary) -> Vec<String> {
         let time = Micros(throttled * 1e6);
         warnings.push(format!("the broker was held back for {time} of the window by its cgroup's CPU quota"));
     }
+    let broker = summary.broker.as_ref().map_or(0.0, |broker| broker.waited_percent);
+    for (who, waited) in [("the broker", broker), ("the generator", summary.generator.waited_percent)] {
+        if waited > WAITED_PERCENT_LIMIT {
+            let waited = Digits(waited);
+            warnings.push(format!(
+                "{who} could have run but others had the CPU for {waited} % of the window: give it CPUs of its own"
+            ));
+        }
+    }
     let stolen = summary.kernel.stolen_percent;
     if stolen > STOLEN_PERCENT_LIMIT {
         warnings.push(format!("the hypervisor kept {stolen:.1} % of the CPU time for others: repeat when it is calm"));
@@ -160,6 +172,9 @@ mod tests {
     fn a_host_that_held_the_broker_back_is_told() {
         let throttled = |broker: &mut BrokerCost| broker.throttled_seconds = 0.25;
         assert_warns("held back for 250 ms", |report| throttled(report.summary.broker.as_mut().unwrap()));
+        let crowded = |broker: &mut BrokerCost| broker.waited_percent = 30.0;
+        assert_warns("the broker could have run", |report| crowded(report.summary.broker.as_mut().unwrap()));
+        assert_warns("the generator could have run", |report| report.summary.generator.waited_percent = 5.1);
         assert_warns("hypervisor kept 2.0 %", |report| report.summary.kernel.stolen_percent = 2.0);
     }
 

@@ -155,6 +155,7 @@ fn costs(cost: &BrokerCost) -> Vec<Pair> {
         ("RSS when all were in", bytes(cost.rss_connected_bytes)),
         ("RSS at the end of the window", bytes(cost.rss_after_bytes)),
         ("RSS per connection", Or(cost.rss_per_connection_bytes.map(Bytes)).to_string()),
+        ("Waited for a CPU", format!("{} % of the window", Digits(cost.waited_percent))),
         ("Held back by a CPU quota", Micros(cost.throttled_seconds * 1e6).to_string()),
     ]
 }
@@ -166,6 +167,7 @@ fn generator(report: &Report) -> Vec<Pair> {
     vec![
         ("Generator CPU per message", Or(generator.cpu_us_per_message.map(Micros)).to_string()),
         ("Generator threads, busy", busy.join(", ")),
+        ("Waited for a CPU", format!("{} % of the window", Digits(generator.waited_percent))),
         ("Busiest while connecting", format!("{} %", Or(generator.connecting_busy_percent.map(Digits)))),
         ("Kernel objects before", Bytes(kernel.slab_before_bytes as f64).to_string()),
         ("Kernel objects at the end", Bytes(kernel.slab_after_bytes as f64).to_string()),
