@@ -3,9 +3,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use ringmq_loadgen::cli::{Cli, execute};
 
 fn main() -> ExitCode {
-    execute(Cli::parse())
+    execute(Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit()))
 }

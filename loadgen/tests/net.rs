@@ -400,3 +400,19 @@ fn a_net_that_goes_closes_its_links() {
     drop(net);
     assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
 }
+
+#[test]
+fn a_net_that_goes_with_everything_under_way_goes_at_once() {
+    let (mut net, mut log) = (net(8), Log::default());
+    let (link, _reads_nothing) = pair(&mut net, &mut log);
+    net.links().output(link).resize(64 << 20, b'x');
+    let (listener, address) = listener();
+    SockRef::from(&listener).listen(0).unwrap();
+    for _ in 0..5 {
+        net.links().connect(8, address, None).unwrap();
+    }
+    net.turn(&mut log, Some(Instant::now())).unwrap();
+    let begin = Instant::now();
+    drop(net);
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}

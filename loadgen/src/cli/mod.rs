@@ -12,6 +12,7 @@ pub mod preflight;
 mod tests;
 pub mod values;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,6 +34,23 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads a command line, program first. A preset's name where a command belongs means to run it: `connect` is
+    /// `run connect`.
+    ///
+    /// # Errors
+    ///
+    /// Words that can't be followed, and requests for help, in clap's own form.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut words: Vec<OsString> = words.into_iter().collect();
+        let preset = |word: &OsString| Scenario::presets().any(|scenario| *word == *scenario.name());
+        if words.get(1).is_some_and(preset) {
+            words.insert(1, "run".into());
+        }
+        Self::try_parse_from(words)
+    }
 }
 
 /// What the generator can do.

@@ -219,6 +219,18 @@ fn a_run_is_prepared_or_told_what_it_lacks() {
 }
 
 #[test]
+fn a_preset_in_the_place_of_a_command_is_run() {
+    let read = |words: &[&str]| Cli::read(words.iter().map(Into::into));
+    let Command::Run(run) = read(&["ringmq-loadgen", "connect", "--quiet"]).unwrap().command else { panic!() };
+    assert!(run.scenario == "connect" && run.options.output.quiet);
+    assert!(matches!(read(&["ringmq-loadgen", "list"]).unwrap().command, Command::List));
+    assert!(read(&["ringmq-loadgen", "mine.toml"]).is_err());
+    let commands = Cli::command();
+    let mut commands = commands.get_subcommands().map(clap::Command::get_name);
+    assert!(commands.all(|command| Scenario::presets().all(|scenario| scenario.name() != command)));
+}
+
+#[test]
 fn list_has_a_line_for_every_preset() {
     let mut output = Vec::new();
     list(&mut output).unwrap();

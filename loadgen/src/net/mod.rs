@@ -5,8 +5,8 @@
 //! each thread and not the process, and everything that could block, `connect(2)` included, is an operation of the ring.
 //! Whatever is written to a link while its send is in flight goes out with the next one: many small packets, one send.
 //!
-//! Start at [`Net::turn`]. `unsafe` is where an operation points at memory (`links`) and in `socket` and `waker`, which
-//! make descriptors; the ring itself and its receive buffers are the broker's.
+//! Start at [`Net::turn`]. `unsafe` is where operations are queued (`links`, `turn`) and where a system call has no safe
+//! wrapper (`socket`, `waker`); the ring itself and its receive buffers are the broker's.
 
 mod links;
 mod op;
@@ -74,7 +74,8 @@ impl fmt::Display for Closed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
     /// Everything written so far is handed to the kernel, then the socket is closed. A peer that does not read holds
-    /// that up for ever; a second close, by [`Reset`](Close::Reset), ends the wait.
+    /// that up for ever; a second close, by [`Reset`](Close::Reset), ends the wait. What the peer sends to a socket that
+    /// is closed is answered by a reset, as ever in TCP.
     Graceful,
     /// At once, with a TCP reset: what a device does that loses its power or its network.
     Reset,

@@ -158,7 +158,9 @@ impl Sums<'_> {
         let faults = self.conducted.outcome.faults;
         let lost = faults.lost_qos0 + faults.lost_qos1 + faults.lost_qos2;
         let due = whole.counts.delivered.saturating_sub(whole.counts.retained) + lost;
-        let deliveries_each = ratio(due as f64, whole.counts.published as f64);
+        // What is kept for those who are away arrives when they are back, whether that is in the window or not.
+        let steady = !self.plan.groups.iter().any(|group| matches!(group.presence, Presence::Away { .. }));
+        let deliveries_each = ratio(due as f64, whole.counts.published as f64).filter(|_| steady);
         let live = window.counts.delivered.saturating_sub(window.counts.retained);
         let percent = |done: u64, asked: Option<f64>| Some(ratio(done as f64, asked?)? * 100.0);
         Messages {

@@ -6,6 +6,7 @@ use super::*;
 use crate::engine::{Conducted, Observer, Outcome, Phase, Status};
 use crate::measure::broker::Broker;
 use crate::measure::{Sample, times};
+use crate::plan::{Plan, Presence};
 
 const TICK: Duration = Duration::from_millis(500);
 
@@ -18,7 +19,10 @@ fn sample(thread: u32, tick: u32, counts: Counts) -> Sample {
 /// A run with ticks of half a second: a second of connecting, a second of warm-up, a window of four, one of drain;
 /// two threads with 25,000 publications a tick each from the warm-up to the window's end.
 fn run(broker: Option<Broker>, change: impl Fn(&mut Sample)) -> Report {
-    let plan = samples::plan();
+    run_of(samples::plan(), broker, change)
+}
+
+fn run_of(plan: Plan, broker: Option<Broker>, change: impl Fn(&mut Sample)) -> Report {
     let mut watch = Watch::new(TICK, broker, Progress::none(&plan));
     for tick in 0..14 {
         let phase = match tick {
@@ -91,6 +95,15 @@ fn a_slow_generator_and_a_slow_broker_are_told_apart() {
     });
     assert_eq!(slow.summary.messages.delivered_percent, Some(90.0));
     assert!(slow.warnings[0].contains("did not keep up"), "{:?}", slow.warnings);
+}
+
+#[test]
+fn a_broker_is_not_late_with_what_it_keeps_for_those_who_are_away() {
+    let mut plan = samples::plan();
+    plan.groups[1].presence = Presence::Away { back_after: Duration::from_secs(60) };
+    let away = run_of(plan, None, |sample| sample.counts.delivered = if sample.tick < 12 { 0 } else { 250_000 });
+    assert_eq!(away.summary.messages.delivered_percent, None);
+    assert_eq!(away.warnings, [""; 0]);
 }
 
 #[test]

@@ -92,6 +92,10 @@ impl Report {
             lines(f, "kernel", &format!("{each} of kernel objects per connection on this host, {tcp} in TCP buffers"))?;
         }
         let generator = &self.summary.generator;
+        // No thread has been seen in a window that was cut off at its beginning.
+        if generator.busy_percent.is_empty() {
+            return Ok(());
+        }
         let threads: Vec<String> = generator.busy_percent.iter().map(|(_, busy)| format!("{busy:.0}")).collect();
         let cpu = Or(generator.cpu_us_per_message.map(Micros));
         lines(f, "generator", &format!("{cpu} CPU per message; threads busy: {} %", threads.join(" ")))
@@ -192,6 +196,13 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_window_that_never_began_has_no_line_of_the_generator() {
+        let mut report = samples::report();
+        report.summary.generator.busy_percent.clear();
+        assert!(!report.to_string().contains("threads busy"), "{report}");
     }
 
     #[test]
