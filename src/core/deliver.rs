@@ -249,7 +249,7 @@ impl Core {
         } else {
             self.counters.delivered.add(1);
         }
-        if self.sessions[slot].has_waiting() {
+        if session.has_waiting() {
             self.pump(slot);
         }
     }

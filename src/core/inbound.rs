@@ -7,6 +7,7 @@
 use super::Core;
 use super::conn::Phase;
 use super::counters::EndReason;
+use super::publish::Publisher;
 use super::session::{Leave, NO_SLOT};
 use crate::codec::{
     Ack, DecodeError, Disconnect, Frame, Framed, Packet, ProtocolVersion, ReasonCode, decode, decode_ack,
@@ -152,7 +153,10 @@ impl Core {
         // just written in, for which the CPU has to wait.
         match (conn.phase, frame.first >> 4) {
             (Phase::Connected, packet_type::PUBLISH) => match &decode_publish(frame.first, frame.body, version) {
-                Ok(publish) => self.on_publish(id, publish, frame.body),
+                Ok(publish) => {
+                    let v5 = version == ProtocolVersion::V5;
+                    self.on_publish(Publisher { id, session, v5 }, publish, frame.body)
+                }
                 Err(error) => self.break_off(id, *error),
             },
             (Phase::Connected, kind @ packet_type::PUBACK..=packet_type::PUBCOMP) => {

@@ -40,6 +40,9 @@ pub enum Form {
     Packet5,
 }
 
+/// Where a PUBLISH packet's body has its topic: behind two bytes of length.
+const TOPIC_AT: usize = 2;
+
 /// The end of time: this message does not expire.
 pub const NEVER: Time = Time(u64::MAX);
 
@@ -70,17 +73,22 @@ pub struct Parts<'a> {
 }
 
 impl<'a> Publication<'a> {
-    /// Puts a publication together. Each part lies within `parts.body`.
+    /// Puts a publication together. The parts lie within `parts.body`, in order, and the payload ends it.
     #[inline]
     pub fn new(parts: &Parts<'a>, topic_hash: u64, qos: QoS, retain: bool, expires: Time) -> Publication<'a> {
-        let at = |part: &[u8]| offset_in(parts.body, part);
+        // A body ends with the payload, before which the properties are; what a packet has between those and its
+        // topic differs.
+        let payload_at = parts.body.len() - parts.payload.len();
+        let properties_at = payload_at - parts.properties.len();
+        let topic_at = if parts.form == Form::Parts { properties_at - parts.topic.len() } else { TOPIC_AT };
+        debug_assert!(parts.lie_at(topic_at, properties_at, payload_at));
         Publication {
             head: Head {
                 topic_hash,
                 expires,
-                topic_at: at(parts.topic.as_bytes()),
-                properties_at: at(parts.properties),
-                payload_at: at(parts.payload),
+                topic_at: topic_at as u32,
+                properties_at: properties_at as u32,
+                payload_at: payload_at as u32,
                 topic_len: parts.topic.len() as u16,
                 qos,
                 retain,
@@ -117,7 +125,7 @@ impl<'a> Publication<'a> {
     pub fn packet_body(&self, v5: bool, qos: QoS) -> Option<(&'a [u8], usize)> {
         let form = if v5 { Form::Packet5 } else { Form::Packet3 };
         let same = self.head.form == form && self.head.qos == qos && self.head.expires == NEVER;
-        same.then_some((self.body, 2 + usize::from(self.head.topic_len)))
+        same.then_some((self.body, TOPIC_AT + usize::from(self.head.topic_len)))
     }
 
     /// The same publication with another expiry.
@@ -217,18 +225,14 @@ impl AsRef<[u8]> for PayloadOf {
     }
 }
 
-/// Where `part` begins within `body`; an empty part may lie anywhere.
-fn offset_in(body: &[u8], part: &[u8]) -> u32 {
-    if part.is_empty() {
-        return if part.as_ptr() >= body.as_ptr() && part.as_ptr() <= body.as_ptr_range().end {
-            (part.as_ptr() as usize - body.as_ptr() as usize) as u32
-        } else {
-            body.len() as u32
-        };
+impl Parts<'_> {
+    /// True when the parts are those pieces of the body.
+    fn lie_at(&self, topic_at: usize, properties_at: usize, payload_at: usize) -> bool {
+        let is_at = |at: usize, part: &[u8]| self.body.get(at..at + part.len()) == Some(part);
+        is_at(topic_at, self.topic.as_bytes())
+            && is_at(properties_at, self.properties)
+            && is_at(payload_at, self.payload)
     }
-    let at = part.as_ptr() as usize - body.as_ptr() as usize;
-    assert!(at + part.len() <= body.len(), "a part lies within its body");
-    at as u32
 }
 
 #[cfg(test)]

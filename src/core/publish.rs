@@ -17,38 +17,48 @@ const ACKS_WAITING_MAX: usize = 8192;
 /// Why a publish is refused, when the connection may go on.
 type Refusal = (ReasonCode, &'static str);
 
+/// The client that a PUBLISH came from, looked up once for the packet.
+#[derive(Clone, Copy)]
+pub struct Publisher {
+    /// Its connection.
+    pub id: ConnId,
+    /// Slot of its session.
+    pub session: u32,
+    /// It speaks 5.0.
+    pub v5: bool,
+}
+
 impl Core {
-    pub(super) fn on_publish(&mut self, id: ConnId, publish: &Publish<'_>, body: &[u8]) -> Flow {
+    pub(super) fn on_publish(&mut self, from: Publisher, publish: &Publish<'_>, body: &[u8]) -> Flow {
         self.counters.publish_received.add(1);
         self.counters.publish_bytes_received.add(publish.payload.len() as u64);
-        if let Err((code, why)) = self.check_flow(id, publish) {
-            return self.protocol_error(id, code, why);
+        if let Err((code, why)) = self.check_flow(from, publish) {
+            return self.protocol_error(from.id, code, why);
         }
-        let session = self.wire.conns[id.slot].session;
-        if publish.qos == QoS::ExactlyOnce && self.is_repeated(session, publish.packet_id) {
-            return self.take_repeated(id, publish);
+        if publish.qos == QoS::ExactlyOnce && self.is_repeated(from.session, publish.packet_id) {
+            return self.take_repeated(from, publish);
         }
         let plain = publish.properties.forwards_as_is && publish.properties.topic_alias.is_none();
         if plain {
-            let form = if self.wire.conns[id.slot].is_v5() { Form::Packet5 } else { Form::Packet3 };
+            let form = if from.v5 { Form::Packet5 } else { Form::Packet3 };
             let (topic, properties, payload) = (publish.topic, publish.properties.raw, publish.payload);
-            return self.take_publish(id, publish, &Parts { body, form, topic, properties, payload });
+            return self.take_publish(from, publish, &Parts { body, form, topic, properties, payload });
         }
         let mut scratch = std::mem::take(&mut self.scratch.body);
         scratch.clear();
-        let flow = self.take_rebuilt(id, publish, &mut scratch);
+        let flow = self.take_rebuilt(from, publish, &mut scratch);
         self.scratch.body = scratch;
         flow
     }
 
     /// A PUBLISH with an alias or with properties that are not forwarded as they are: put together anew.
-    fn take_rebuilt(&mut self, id: ConnId, publish: &Publish<'_>, body: &mut Vec<u8>) -> Flow {
+    fn take_rebuilt(&mut self, from: Publisher, publish: &Publish<'_>, body: &mut Vec<u8>) -> Flow {
         if publish.properties.subscription_identifiers().next().is_some() {
             let why = "a subscription identifier from a client"; // [MQTT-3.3.4-6]
-            return self.protocol_error(id, ReasonCode::ProtocolError, why);
+            return self.protocol_error(from.id, ReasonCode::ProtocolError, why);
         }
-        if let Err((code, why)) = self.resolve_topic(id, publish, body) {
-            return self.protocol_error(id, code, why);
+        if let Err((code, why)) = self.resolve_topic(from.id, publish, body) {
+            return self.protocol_error(from.id, code, why);
         }
         let topic_end = body.len();
         publish.properties.forwardable(body);
@@ -56,10 +66,10 @@ impl Core {
         body.extend_from_slice(publish.payload);
         // The topic was valid UTF-8 when it arrived, in this packet or in the one that set the alias.
         let Ok(topic) = std::str::from_utf8(&body[..topic_end]) else {
-            return self.protocol_error(id, ReasonCode::UnspecifiedError, "a topic alias lost its topic");
+            return self.protocol_error(from.id, ReasonCode::UnspecifiedError, "a topic alias lost its topic");
         };
         let (properties, payload) = (&body[topic_end..properties_end], &body[properties_end..]);
-        self.take_publish(id, publish, &Parts { body, form: Form::Parts, topic, properties, payload })
+        self.take_publish(from, publish, &Parts { body, form: Form::Parts, topic, properties, payload })
     }
 
     /// Appends the topic name to `out`, through the connection's aliases where one is used (§3.3.2.3.4).
@@ -86,17 +96,16 @@ impl Core {
     }
 
     /// What ends the connection when it is wrong: flow control and what was ruled out at CONNECT.
-    fn check_flow(&self, id: ConnId, publish: &Publish<'_>) -> Result<(), Refusal> {
+    fn check_flow(&self, from: Publisher, publish: &Publish<'_>) -> Result<(), Refusal> {
         if publish.qos > self.mqtt.max_qos {
             return Err((ReasonCode::QoSNotSupported, "QoS above the maximum"));
         }
         if publish.retain && !self.mqtt.retain_available {
             return Err((ReasonCode::RetainNotSupported, "retained messages are not available"));
         }
-        let conn = &self.wire.conns[id.slot];
-        if publish.qos != QoS::AtMostOnce && conn.is_v5() {
-            let session = &self.sessions[conn.session];
-            let known = publish.qos == QoS::ExactlyOnce && self.is_repeated(conn.session, publish.packet_id);
+        if publish.qos != QoS::AtMostOnce && from.v5 {
+            let session = &self.sessions[from.session];
+            let known = publish.qos == QoS::ExactlyOnce && self.is_repeated(from.session, publish.packet_id);
             if !known && session.receives_at_least(usize::from(self.limits.receive_maximum)) {
                 return Err((
                     ReasonCode::ReceiveMaximumExceeded,
@@ -136,11 +145,11 @@ impl Core {
         Ok(())
     }
 
-    fn take_publish(&mut self, id: ConnId, publish: &Publish<'_>, parts: &Parts<'_>) -> Flow {
-        let session = self.wire.conns[id.slot].session;
+    fn take_publish(&mut self, from: Publisher, publish: &Publish<'_>, parts: &Parts<'_>) -> Flow {
+        let session = from.session;
         if let Err((code, why)) = self.check_content(publish, parts.topic) {
             self.counters.publish_refused.add(1);
-            self.refuse_publish(id, publish, code, why);
+            self.refuse_publish(from, publish, code, why);
             return Flow::Continue;
         }
         let expires = self.expires(publish.properties.message_expiry_interval);
@@ -179,13 +188,13 @@ impl Core {
     }
 
     /// PUBACK or PUBREC with an error; 3.x has no such answer: the message is acknowledged and ignored (§4.3.2).
-    fn refuse_publish(&mut self, id: ConnId, publish: &Publish<'_>, code: ReasonCode, why: &str) {
+    fn refuse_publish(&mut self, from: Publisher, publish: &Publish<'_>, code: ReasonCode, why: &str) {
         let kind = match publish.qos {
             QoS::AtMostOnce => return,
             QoS::AtLeastOnce => PacketType::PubAck,
             QoS::ExactlyOnce => PacketType::PubRec,
         };
-        let session = self.wire.conns[id.slot].session;
+        let session = from.session;
         if self.sessions[session].acks.as_ref().is_some_and(|acks| !acks.waiting.is_empty()) {
             // Earlier acknowledgements wait: this one keeps its place behind them.
             let outcome = Outcome { matched: true, refused: true };
@@ -198,10 +207,10 @@ impl Core {
             }
             return;
         }
-        if !self.wire.conns[id.slot].is_v5() && publish.qos == QoS::ExactlyOnce {
+        if !from.v5 && publish.qos == QoS::ExactlyOnce {
             self.sessions[session].receiving.get_or_insert_default().insert(publish.packet_id);
         }
-        self.wire.ack_because(id.slot, kind, publish.packet_id, code, why);
+        self.wire.ack_because(from.id.slot, kind, publish.packet_id, code, why);
     }
 
     /// Another shard has dealt with a message that carried a ticket.
@@ -266,17 +275,17 @@ impl Core {
     }
 
     /// A QoS 2 message that was taken before. The alias it may set is one of this connection, and counts.
-    fn take_repeated(&mut self, id: ConnId, publish: &Publish<'_>) -> Flow {
+    fn take_repeated(&mut self, from: Publisher, publish: &Publish<'_>) -> Flow {
         if publish.properties.topic_alias.is_some() {
             let mut scratch = std::mem::take(&mut self.scratch.body);
             scratch.clear();
-            let resolved = self.resolve_topic(id, publish, &mut scratch);
+            let resolved = self.resolve_topic(from.id, publish, &mut scratch);
             self.scratch.body = scratch;
             if let Err((code, why)) = resolved {
-                return self.protocol_error(id, code, why);
+                return self.protocol_error(from.id, code, why);
             }
         }
-        self.acknowledge_repeated(self.wire.conns[id.slot].session, publish.packet_id);
+        self.acknowledge_repeated(from.session, publish.packet_id);
         Flow::Continue
     }
 

@@ -387,9 +387,13 @@ impl Session {
 
     /// Marks a delivery finished and lets go of all finished ones at the front.
     pub fn finish_inflight(&mut self, at: usize) {
-        self.inflight[at].state = InflightState::Done;
-        self.inflight[at].delivery = None;
         self.unacked -= 1;
+        if at > 0 {
+            self.inflight[at].state = InflightState::Done;
+            self.inflight[at].delivery = None;
+            return;
+        }
+        self.inflight.pop_front();
         while self.inflight.front().is_some_and(|front| front.state == InflightState::Done) {
             self.inflight.pop_front();
         }
