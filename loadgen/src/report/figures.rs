@@ -188,6 +188,10 @@ impl Sums<'_> {
         let spent = |field: fn(&Reading) -> u64| field(&end).saturating_sub(field(&begin)) as f64;
         let (cpu_ns, switches) = (spent(|reading| reading.cpu_ns), spent(|reading| reading.switches));
         let instructions = end.instructions.zip(begin.instructions).map(|(end, begin)| end.saturating_sub(begin));
+        // Messages are those of whole ticks; the readings are taken when the conductor gets to it, and wherever the
+        // operator interrupts. What was spent is taken to be spread evenly.
+        let in_ticks = ratio(self.window_seconds(), seconds).unwrap_or(1.0);
+        let each = |spent: f64| self.per_message(spent * in_ticks);
         let recording = &self.observed.recording;
         let came_in = recording.whole.counts.connected.saturating_sub(recording.whole.counts.reconnected);
         let connect_ns = connected.cpu_ns.saturating_sub(before.cpu_ns);
@@ -198,10 +202,10 @@ impl Sums<'_> {
             command: blanked_command(&words, passwords),
             busy_percent: ratio(cpu_ns / 1e7, seconds).unwrap_or(0.0),
             kernel_percent: ratio(spent(|reading| reading.kernel_ns) * 100.0, cpu_ns).map(|share| share.min(100.0)),
-            cpu_us_per_message: self.per_message(cpu_ns / 1e3),
-            switches_per_message: self.per_message(switches),
+            cpu_us_per_message: each(cpu_ns / 1e3),
+            switches_per_message: each(switches),
             switches_per_second: ratio(switches, seconds).unwrap_or(0.0),
-            instructions_per_message: instructions.and_then(|count| self.per_message(count as f64)),
+            instructions_per_message: instructions.and_then(|count| each(count as f64)),
             uncounted: watched.uncounted().map(str::to_owned),
             connect_cpu_us: ratio(connect_ns as f64 / 1e3, came_in as f64),
             rss_before_bytes: before.rss_bytes,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::watch::{Mark, Observed};
 use super::*;
 use crate::engine::{Conducted, Observer, Outcome, Phase, Status};
-use crate::measure::broker::Broker;
-use crate::measure::{Sample, times};
+use crate::measure::broker::{Broker, Reading};
+use crate::measure::recorder::Recorder;
+use crate::measure::{Sample, host, times};
 
 const TICK: Duration = Duration::from_millis(500);
 
@@ -130,4 +132,36 @@ fn a_run_that_was_cut_short_has_the_rates_of_what_there_was() {
     assert_eq!(report.summary.time.window_seconds, 1.5);
     assert_eq!(report.summary.messages.published, Rate { count: 3_000, per_second: 2_000.0 });
     assert!(report.warnings[0].contains("cut short"), "{:?}", report.warnings);
+}
+
+#[test]
+fn a_cost_per_message_is_of_the_time_in_which_the_messages_were_counted() {
+    // Interrupted after a second and a half: of two ticks of a second, one is whole.
+    let plan = samples::plan();
+    let mut recorder = Recorder::new(Duration::from_secs(1));
+    recorder.open_window(0);
+    recorder.close_window(1);
+    (0..2).for_each(|tick| recorder.add(&sample(0, tick, Counts { delivered: 1_000, ..Counts::default() })));
+    let mark = |phase, at_ns: u64| Mark {
+        phase,
+        at_ns,
+        broker: Some(Reading { cpu_ns: at_ns / 2, switches: at_ns / 1_000_000, ..Reading::default() }),
+        host: host::Reading::default(),
+    };
+    let marks = vec![
+        mark(Phase::Connecting, 0),
+        mark(Phase::Connected, 0),
+        mark(Phase::WindowBegins, 0),
+        mark(Phase::WindowEnds, 1_500_000_000),
+    ];
+    let broker = Some(Broker::watch(std::process::id()).unwrap());
+    let recording = recorder.finish();
+    let tick = Duration::from_secs(1);
+    let observed = Observed { recording, tick, marks, points: Vec::new(), broker, lost_sight: None };
+    let conducted = Conducted { window: 0..1, phases: Vec::new(), outcome: Outcome::default(), interrupted: true };
+    let subject = Subject { plan: &plan, target: Vec::new(), command: Vec::new(), workers: Vec::new(), strict: false };
+    let cost = Report::new(&subject, observed, &conducted).summary.broker.unwrap();
+    let near = |value: Option<f64>, wanted: f64| (value.unwrap() - wanted).abs() < 1e-6;
+    assert!(near(cost.cpu_us_per_message, 500.0), "{cost:?}");
+    assert!(near(cost.switches_per_message, 1.0), "{cost:?}");
 }
