@@ -1,8 +1,8 @@
 //! Doing what was asked for: each command from its arguments to its exit code.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -72,6 +72,7 @@ fn compare_brokers(compare: &compare::Compare, stop: &AtomicBool) -> Result<bool
 fn one_run(run: &Run, stop: &Arc<AtomicBool>) -> Result<bool, Failure> {
     let Prepared { plan, means } = run.prepare()?;
     let options = &run.options;
+    check_output(options.output.json.as_ref(), options.output.out.as_ref())?;
     let broker = options.target.broker_pid.map(Broker::watch).transpose()?;
     let progress = if options.output.quiet { Progress::none(&plan) } else { Progress::new(&plan) };
     let (tick, clock) = (tick_for(&plan.timing), Clock::start());
@@ -125,15 +126,49 @@ fn joined(
 }
 
 fn tell(report: &Report, json: Option<&PathBuf>, out: Option<&PathBuf>) -> Result<(), Failure> {
-    print!("{report}");
     if let Some(path) = json {
         std::fs::write(path, report.json()).map_err(|error| format!("--json {}: {error}", path.display()))?;
     }
     if let Some(directory) = out {
         report.write(directory)?;
-        println!("written to {}: open report.html in a browser", directory.display());
+    }
+    // Last: whoever reads it may have gone (`| head`), and the files are to be there all the same.
+    let mut text = report.to_string();
+    if let Some(directory) = out {
+        text += &format!("written to {}: open report.html in a browser\n", directory.display());
+    }
+    say(&text)
+}
+
+/// Writes to standard output. That nobody reads it (to the end) is no failure.
+fn say(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("standard output: {error}").into()),
+        _ => Ok(()),
+    }
+}
+
+/// Finds out before the run, not after it, that its results can't be kept.
+fn check_output(json: Option<&PathBuf>, out: Option<&PathBuf>) -> Result<(), Failure> {
+    if let Some(path) = json {
+        probe(path).map_err(|error| {
+            format!("--json {}: {error}\n  remedy: name a file that can be written", path.display())
+        })?;
+    }
+    if let Some(directory) = out {
+        let remedy = "name a directory that can be made and written to";
+        std::fs::create_dir_all(directory)
+            .and_then(|()| probe(&directory.join("result.json")))
+            .map_err(|error| format!("--out {}: {error}\n  remedy: {remedy}", directory.display()))?;
     }
     Ok(())
+}
+
+/// Opens a file for writing, and leaves everything as it was.
+fn probe(path: &Path) -> io::Result<()> {
+    let was_there = path.exists();
+    std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+    if was_there { Ok(()) } else { std::fs::remove_file(path) }
 }
 
 fn work(options: &WorkerOptions, stop: &AtomicBool) -> Result<bool, Failure> {
@@ -158,9 +193,27 @@ fn lay_side_by_side(files: &ReportFiles) -> Result<(), Failure> {
         Ok(Labelled { label, report: report::read(path)? })
     });
     let runs: Vec<Labelled> = runs.collect::<Result<_, report::Error>>()?;
-    print!("{}", report::side_by_side(&runs));
+    say(&report::side_by_side(&runs).to_string())?;
     if let Some(path) = &files.html {
         std::fs::write(path, report::overlay(&runs)).map_err(|error| format!("--html {}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_that_could_not_be_kept_are_told_before_the_run() {
+        let error = |json: Option<&str>, out: Option<&str>| {
+            let [json, out] = [json, out].map(|path| path.map(PathBuf::from));
+            check_output(json.as_ref(), out.as_ref()).unwrap_err().to_string()
+        };
+        assert!(error(Some("/no/such/directory/a.json"), None).starts_with("--json /no/such/directory/a.json: "));
+        assert!(error(None, Some("/dev/null/x")).starts_with("--out /dev/null/x: "));
+        let directory = std::env::temp_dir().join(format!("ringmq-loadgen-out-{}", std::process::id()));
+        assert!(check_output(None, Some(&directory)).is_ok());
+        std::fs::remove_dir(&directory).unwrap();
+    }
 }
