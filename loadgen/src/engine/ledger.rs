@@ -171,7 +171,10 @@ impl Ledger {
     }
 
     fn repeated(&mut self, expectation: Expectation, delivery: Delivery) {
-        let receiver = delivery.receiver_came_back && expectation.qos == QoS::AtLeastOnce;
+        // Sending again to the same client takes the DUP flag [MQTT-3.3.1-1]; to another member of a shared subscription
+        // it is a message like any other.
+        let marked = delivery.dup || !expectation.ordered;
+        let receiver = delivery.receiver_came_back && expectation.qos == QoS::AtLeastOnce && marked;
         if expectation.overlaps {
             return;
         }
@@ -319,6 +322,18 @@ mod tests {
             assert!(!ledger.enter(entry, 0, delivery));
             assert_eq!((ledger.faults.redelivered, ledger.faults.duplicated), (allowed.into(), (!allowed).into()));
         }
+    }
+
+    #[test]
+    fn a_second_delivery_without_dup_is_allowed_to_another_member_of_a_share_only() {
+        let again = |ordered| {
+            let mut ledger = Ledger::default();
+            let account = ledger.open(&[range(0, 1, Expectation { ordered, ..OWED })]);
+            let entry = ledger.find(account, 0).unwrap();
+            (0..2).for_each(|_| _ = ledger.enter(entry, 0, Delivery { receiver_came_back: true, dup: false }));
+            (ledger.faults.redelivered, ledger.faults.duplicated)
+        };
+        assert_eq!((again(true), again(false)), ((0, 1), (1, 0)));
     }
 
     #[test]
