@@ -390,6 +390,20 @@ fn refusals_are_told_with_their_codes_and_whom_they_met() {
 }
 
 #[test]
+fn a_lower_qos_than_asked_for_is_told() {
+    let told = outcome(Manners { suback: Some(0), ..HONEST }, &limited(1)).failures;
+    assert!(told[0].contains("was granted QoS 0 instead of 1 for pair/0"), "{told:?}");
+}
+
+#[test]
+fn a_session_from_an_earlier_run_is_one_clear_error() {
+    let mut plan = limited(1);
+    plan.groups[0].clean = false;
+    let error = conduct(Manners { session_present: true, ..HONEST }, &plan).unwrap_err().to_string();
+    assert!(error.contains("subscribers-0") && error.contains("earlier run") && error.contains("--clean"), "{error}");
+}
+
+#[test]
 fn bytes_that_are_no_mqtt_end_the_run_with_the_name_of_who_got_them() {
     let manners = Manners { greeting: |out| out.extend_from_slice(&[0x00, 0x00]), ..HONEST };
     let error = conduct(manners, &limited(0)).unwrap_err().to_string();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Clock, Crew, Error, Outcome, Status};
 use crate::measure::Sample;
-use crate::plan::{Plan, Timing};
+use crate::plan::{Pace, Plan, Timing};
 
 /// How long the conductor sleeps at most before it looks at the crew and at the operator's wish to stop.
 const LOOK: Duration = Duration::from_millis(20);
@@ -116,6 +116,26 @@ struct Run<'a> {
     progress: (u64, u64),
 }
 
+/// Something that should become less: the least there was of it, and since when.
+struct Dwindling {
+    least: u64,
+    since_ns: u64,
+}
+
+impl Dwindling {
+    fn from(now_ns: u64) -> Self {
+        Self { least: u64::MAX, since_ns: now_ns }
+    }
+
+    /// How long it has not become less, now that so much is left.
+    fn waited(&mut self, left: u64, now_ns: u64) -> Duration {
+        if left < self.least {
+            *self = Self { least: left, since_ns: now_ns };
+        }
+        Duration::from_nanos(now_ns.saturating_sub(self.since_ns))
+    }
+}
+
 /// What the conductor waits for.
 enum Wait {
     /// The crew came this far.
@@ -163,8 +183,11 @@ impl Run<'_> {
     }
 
     /// Waits until everybody called so far is in and has published what it is limited to.
+    ///
+    /// That others who are in receive something (answers to pings, at least) does not bring in who is not.
     fn gather(&mut self) -> Result<Wait, Error> {
         self.progress.0 = self.clock.now_ns();
+        let mut absence = Dwindling::from(self.clock.now_ns());
         loop {
             let status = self.look(self.clock.now_ns() + LOOK.as_nanos() as u64)?;
             let absent = status.of.saturating_sub(status.arrived);
@@ -174,24 +197,33 @@ impl Run<'_> {
             if self.interrupted() {
                 return Ok(Wait::Interrupted);
             }
+            let now_ns = self.clock.now_ns();
             if status.connecting > 0 {
-                self.patience(absent, "CONNACK or SUBACK packets")?;
-            } else if absent == 0 {
+                self.bear(absence.waited(absent, now_ns), absent, "CONNACK or SUBACK packets")?;
+            } else if absent > 0 {
+                // Nobody is on the way, as the plan's rate wants it.
+                absence = Dwindling::from(now_ns);
+            } else {
                 self.patience(status.unacknowledged, "acknowledgements")?;
             }
         }
     }
 
     /// Lets traffic flow until this time.
+    ///
+    /// A closed loop whose messages are lost stands still, and nothing that follows means anything. An open loop goes
+    /// on: what it misses is counted when the ledgers are closed.
     fn until(&mut self, at_ns: u64) -> Result<Wait, Error> {
         self.progress.0 = self.clock.now_ns();
+        let mut publications = self.plan.groups.iter().flat_map(|group| &group.publish);
+        let can_stall = publications.any(|of| matches!(of.pace, Pace::Outstanding(_)) && of.limit.is_none());
         while self.clock.now_ns() < at_ns {
             let status = self.look(at_ns)?;
             if self.interrupted() {
                 return Ok(Wait::Interrupted);
             }
             // What waits for somebody who is away may wait long.
-            if status.away == 0 {
+            if can_stall && status.away == 0 {
                 self.patience(status.due(), "deliveries or acknowledgements")?;
             }
         }
@@ -201,13 +233,12 @@ impl Run<'_> {
     /// Stops, drains, exchanges what was sent, takes leave.
     fn wind_up(&mut self) -> Result<(), Error> {
         self.crew.stop();
-        self.drain()?;
+        self.dwindle(Status::due)?;
         self.pass(Phase::Drained);
         let sent = self.crew.sent()?;
         self.crew.settle(&sent);
         self.crew.leave();
-        let deadline = self.clock.now_ns() + self.plan.timing.patience.as_nanos() as u64;
-        while self.look(deadline)?.ready > 0 && self.clock.now_ns() < deadline {}
+        self.dwindle(|status| status.ready)?;
         self.pass(Phase::Left);
         Ok(())
     }
@@ -221,18 +252,20 @@ impl Run<'_> {
         Ok(Conducted { window, phases, outcome, interrupted })
     }
 
-    /// Waits until nothing is due, or nothing has come for long.
-    fn drain(&mut self) -> Result<(), Error> {
-        let now = self.clock.now_ns();
-        self.progress.0 = now;
-        let deadline = now + self.plan.timing.patience.as_nanos() as u64;
-        while self.clock.now_ns() < deadline {
-            let status = self.look(self.clock.now_ns() + LOOK.as_nanos() as u64)?;
-            if status.due() == 0 {
+    /// Waits until none is left of something, or it has not become less for long. A backlog may take its time.
+    fn dwindle(&mut self, left: fn(&Status) -> u64) -> Result<(), Error> {
+        let began_ns = self.clock.now_ns();
+        let mut dwindling = Dwindling::from(began_ns);
+        loop {
+            let left = left(&self.look(self.clock.now_ns() + LOOK.as_nanos() as u64)?);
+            let now_ns = self.clock.now_ns();
+            // Who interrupts does not want to wait for a backlog.
+            let in_all = Duration::from_nanos(now_ns - began_ns);
+            let waited = if self.interrupted() { in_all } else { dwindling.waited(left, now_ns) };
+            if left == 0 || waited >= self.plan.timing.patience {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Ends a run that failed, and says why: what the crew knows is nearer to the cause.
@@ -264,7 +297,10 @@ impl Run<'_> {
     }
 
     fn patience(&self, missing: u64, what: &'static str) -> Result<(), Error> {
-        let waited = Duration::from_nanos(self.clock.now_ns().saturating_sub(self.progress.0));
+        self.bear(Duration::from_nanos(self.clock.now_ns().saturating_sub(self.progress.0)), missing, what)
+    }
+
+    fn bear(&self, waited: Duration, missing: u64, what: &'static str) -> Result<(), Error> {
         if missing == 0 || waited < self.plan.timing.patience {
             return Ok(());
         }
@@ -289,7 +325,12 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use crossbeam_channel::Receiver;
+
     use super::*;
+    use crate::plan::{Group, Presence};
 
     fn timing(warm_up_ms: u64, window_ms: u64) -> Timing {
         Timing {
@@ -308,5 +349,127 @@ mod tests {
         {
             assert_eq!(tick_for(&timing(warm_up, window)), Duration::from_millis(tick));
         }
+    }
+
+    /// A crew that is as far as a function of the time says.
+    struct Actor {
+        clock: Clock,
+        at: fn(u64) -> Status,
+        settled: Arc<Mutex<Option<Status>>>,
+        samples: Receiver<Sample>,
+    }
+
+    impl Crew for Actor {
+        fn samples(&self) -> &Receiver<Sample> {
+            &self.samples
+        }
+        fn status(&mut self) -> Status {
+            (self.at)(self.clock.now_ns() / 1_000_000)
+        }
+        fn stage(&mut self, _: u8) {}
+        fn publish(&mut self, _: u8) {}
+        fn begin(&mut self, _: u64) {}
+        fn stop(&mut self) {}
+        fn sent(&mut self) -> Result<Vec<u32>, Error> {
+            Ok(Vec::new())
+        }
+        fn settle(&mut self, _: &[u32]) {
+            *self.settled.lock().unwrap() = Some(self.status());
+        }
+        fn leave(&mut self) {}
+        fn finish(self: Box<Self>) -> Result<Outcome, Error> {
+            Ok(Outcome::default())
+        }
+    }
+
+    fn group() -> Group {
+        Group {
+            name: "actors".to_owned(),
+            count: 2,
+            stage: 0,
+            version: 4,
+            client_id: "%g%i".to_owned(),
+            user: None,
+            password: None,
+            keep_alive: 0,
+            clean: true,
+            session_expiry: None,
+            receive_maximum: None,
+            user_properties: Vec::new(),
+            will: None,
+            subscribe: Vec::new(),
+            publish: Vec::new(),
+            presence: Presence::Always,
+        }
+    }
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn sample(&mut self, _: Sample) {}
+        fn phase(&mut self, _: Phase, _: u64) {}
+    }
+
+    /// Conducts it with a patience of 150 ms; what was the case when the ledgers were closed.
+    fn act(window_ms: u64, stop: bool, at: fn(u64) -> Status) -> (Result<Conducted, Error>, Option<Status>) {
+        let (clock, settled) = (Clock::start(), Arc::default());
+        let crew = Actor { clock, at, settled: Arc::clone(&settled), samples: crossbeam_channel::never() };
+        let timing = Timing { patience: Duration::from_millis(150), ..timing(0, window_ms) };
+        let plan = Plan { name: String::new(), about: String::new(), groups: vec![group()], timing, verify: true };
+        let (tick, stop) = (tick_for(&plan.timing), AtomicBool::new(stop));
+        let conducted = conduct(Box::new(crew), &plan, tick, clock, &stop, &mut Nobody);
+        let settled = *settled.lock().unwrap();
+        (conducted, settled)
+    }
+
+    #[test]
+    fn a_backlog_is_waited_for_as_long_as_it_shrinks() {
+        // A delivery every 20 ms: half a second, which is far more than the patience with one of them.
+        let (conducted, settled) =
+            act(20, false, |ms| Status { owed: 30, paid: (ms / 20).min(30), ..Status::default() });
+        assert!(conducted.is_ok());
+        assert_eq!(settled.unwrap().due(), 0);
+    }
+
+    #[test]
+    fn what_is_lost_is_not_waited_for_because_something_else_arrives() {
+        let (conducted, settled) = act(20, false, |ms| Status { owed: 1, arrivals: ms, ..Status::default() });
+        let phases = conducted.unwrap().phases;
+        let at = |wanted| phases.iter().find(|(phase, _)| *phase == wanted).unwrap().1;
+        let drained_ms = (at(Phase::Drained) - at(Phase::WindowEnds)) / 1_000_000;
+        assert!((150..2000).contains(&drained_ms), "{drained_ms} ms");
+        assert_eq!(settled.unwrap().due(), 1);
+    }
+
+    #[test]
+    fn who_interrupts_does_not_wait_for_a_backlog() {
+        let (conducted, settled) = act(20, true, |ms| Status { owed: 10_000, paid: ms, ..Status::default() });
+        assert!(conducted.unwrap().interrupted);
+        assert!(settled.unwrap().due() > 5000);
+    }
+
+    #[test]
+    fn a_client_that_never_gets_in_ends_the_run_although_others_are_sent_something() {
+        let (conducted, _) =
+            act(20, false, |ms| Status { of: 2, arrived: 1, connecting: 1, arrivals: ms, ..Status::default() });
+        let error = conducted.unwrap_err().to_string();
+        assert!(error.contains("while 1 CONNACK or SUBACK"), "{error}");
+    }
+
+    #[test]
+    fn a_slow_rate_of_connecting_is_no_stall() {
+        // The second one sets out after twice the patience, and takes 50 ms.
+        let late = |ms| {
+            let (connecting, arrived) = (u64::from((300..350).contains(&ms)), 1 + u64::from(ms >= 350));
+            Status { of: 2, arrived, connecting, ..Status::default() }
+        };
+        assert!(act(20, false, late).0.is_ok());
+    }
+
+    #[test]
+    fn loss_in_an_open_loop_is_no_stall() {
+        let (conducted, settled) = act(500, false, |_| Status { owed: 1, ..Status::default() });
+        assert!(conducted.is_ok());
+        assert_eq!(settled.unwrap().due(), 1);
     }
 }

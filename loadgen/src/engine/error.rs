@@ -39,8 +39,20 @@ pub enum Error {
         /// The return or reason code.
         code: u8,
     },
+    /// The session of a client is there before the client is.
+    #[error(
+        "the broker holds a session of {client} from an earlier run, and messages in it that this run knows nothing of: \
+         clear them by a short run with --clean, restart the broker, or take other names (--client-id)"
+    )]
+    Leftover {
+        /// Which client.
+        client: String,
+    },
     /// SUBACK with a failure code.
-    #[error("the broker refused the subscription of {client} to {filter} with SUBACK code {code:#04x}")]
+    #[error(
+        "the broker refused the subscription of {client} to {filter} with SUBACK code {code:#04x} ({}){}",
+        suback(*code), suback_remedy(*code)
+    )]
     SubscriptionRefused {
         /// Which client.
         client: String,
@@ -130,7 +142,49 @@ fn connack(code: u8) -> &'static str {
 fn connack_remedy(code: u8) -> &'static str {
     match code {
         4 | 5 | 0x86 | 0x87 => ": does it allow anonymous clients, are user and password right?",
-        1 | 0x84 => ": try another protocol version",
+        1 | 0x84 => ": try another protocol version (--protocol)",
+        2 | 0x85 => ": try other client identifiers (--client-id)",
+        3 | 0x88 | 0x89 | 0x97 | 0x9F => {
+            ": the broker is at a limit, which its log may name: raise it, or connect slower (--connect-rate)"
+        }
         _ => "",
+    }
+}
+
+fn suback(code: u8) -> &'static str {
+    match code {
+        0x80 => "failure",
+        _ => ringmq::codec::ReasonCode::from_u8(code).map_or("unknown code", |reason| reason.name()),
+    }
+}
+
+fn suback_remedy(code: u8) -> &'static str {
+    match code {
+        0x80 | 0x87 => ": may these clients read this topic?",
+        0x97 => ": the broker allows no more subscriptions",
+        0x9E => ": the broker has no shared subscriptions",
+        0xA2 => ": the broker has no subscriptions with wildcards",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_the_code_means_and_what_to_do() {
+        let address = "127.0.0.1:1883".parse().unwrap();
+        let refused = |code| Error::Refused { address, client: "client c".to_owned(), code }.to_string();
+        for (code, words) in [(3, "server unavailable): the broker is at a limit"), (0x9F, "--connect-rate")] {
+            assert!(refused(code).contains(words), "{}", refused(code));
+        }
+        assert!(refused(2).contains("identifier rejected): try other client identifiers"));
+        let filter = "$share/g/t".to_owned();
+        let told = Error::SubscriptionRefused { client: "client c".to_owned(), filter, code: 0x9E }.to_string();
+        assert!(
+            told.ends_with("0x9e (Shared Subscriptions not supported): the broker has no shared subscriptions"),
+            "{told}"
+        );
     }
 }

@@ -82,6 +82,10 @@ impl Fleet {
         let cast = &self.shared.script.groups[usize::from(client.group)];
         let group = &self.shared.script.plan.groups[usize::from(client.group)];
         let came = std::mem::replace(&mut client.flags.came, true);
+        if !came && connack.session_present && !cast.filters.is_empty() {
+            let client = self.name_of(number);
+            return self.fail(Error::Leftover { client });
+        }
         self.tally.counts.reconnected += u64::from(came);
         client.keep_alive = connack.properties.server_keep_alive.unwrap_or(group.keep_alive);
         client.maximum_qos = connack.properties.maximum_qos.unwrap_or(QoS::ExactlyOnce);
@@ -89,6 +93,10 @@ impl Fleet {
             client.inflight().set_limit(connack.properties.receive_maximum.unwrap_or(u16::MAX));
         }
         let (resumes, subscribes) = (came && cast.lasting, !cast.filters.is_empty());
+        let (maximum, lowered) = (client.maximum_qos, self.lowers(number));
+        if lowered {
+            self.note(|fleet| format!("the broker takes QoS {} at most from {}", maximum as u8, fleet.name_of(number)));
+        }
         if resumes && !connack.session_present {
             self.note(|fleet| format!("the session of {} was gone when it came back", fleet.name_of(number)));
         }
@@ -130,8 +138,28 @@ impl Fleet {
                 return self.fail(error);
             }
             self.note(|_| error.to_string());
+        } else if let Some((at, granted, asked)) = self.granted_less(number, suback.codes) {
+            // What is published at more than that comes at less, and is promised less.
+            let filter = self.composer.filter(cast, index, at);
+            let name = self.name_of(number);
+            self.note(|_| format!("{name} was granted QoS {granted} instead of {asked} for {filter}"));
         }
         self.now_ready(links, number);
+    }
+
+    /// The first subscription with a lower QoS than was asked for: its number, what was granted, what was asked for.
+    fn granted_less(&self, number: u32, codes: &[u8]) -> Option<(usize, u8, u8)> {
+        let asked = &self.shared.script.plan.groups[usize::from(self.clients[number as usize].group)].subscribe;
+        let of_both = asked.iter().zip(codes).enumerate();
+        of_both.map(|(at, (asked, granted))| (at, *granted, asked.qos)).find(|(_, granted, asked)| granted < asked)
+    }
+
+    /// Whether a client's publications are sent at a lower QoS than the plan wants.
+    fn lowers(&self, number: u32) -> bool {
+        let client = &self.clients[number as usize];
+        let script = &self.shared.script;
+        let parts = script.groups[usize::from(client.group)].publications.clone();
+        script.publications[parts].iter().any(|part| part.qos > client.maximum_qos)
     }
 
     fn now_ready(&mut self, links: &mut Links, number: u32) {
