@@ -18,7 +18,7 @@ cargo bench --locked --no-run "${targets[@]}"
 {
     echo "# $(date +%F), $(git describe --always --dirty), $(rustc --version)"
     echo "# $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs, Linux $(uname -r)"
-    echo "# ${names[*]}: median or mean ns per iteration as criterion gives it, and its deviation"
+    echo "# ${names[*]}: median ns per iteration, and the standard deviation"
     for name in "${names[@]}"; do
         cargo bench --locked --bench "$name" -- --output-format bencher --noplot
     done | grep -E '^test |bytes per subscription' | sed -E 's/^test (.*) \.\.\. bench: +([0-9,.]+ ns\/iter.*)$/\1\t\2/'

@@ -60,13 +60,15 @@ impl Finding {
 }
 
 impl fmt::Display for Finding {
+    /// Its name takes as much room as the formatter's width says, so that the lines of a report can be aligned.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {
             Level::Ok => "OK  ",
             Level::Warn => "WARN",
             Level::Fail => "FAIL",
         };
-        write!(f, "{level}  {:<12}  {}", self.name, self.found)?;
+        let width = f.width().unwrap_or(12);
+        write!(f, "{level}  {:<width$}  {}", self.name, self.found)?;
         if self.remedy.is_empty() { Ok(()) } else { write!(f, "  ->  {}", self.remedy) }
     }
 }
@@ -124,7 +126,7 @@ pub fn knob_findings(rows: &[Row], asked: bool) -> Vec<Finding> {
         findings.push(Finding { level, name: row.knob, found, remedy: row.remedy.clone().unwrap_or_default() });
     }
     let rest = rows.len() - findings.len();
-    let found = format!("{rest} of {} are as wanted; ringmq tune check lists them all", rows.len());
+    let found = format!("{rest} of {} ask for no change; ringmq tune check lists them all", rows.len());
     findings.push(Finding::ok("knobs", found));
     findings
 }

@@ -16,7 +16,8 @@ use ringmq_loadgen::join::{Gathering, Worker, Workers, gather, work};
 use ringmq_loadgen::measure::{Counts, Faults, Sample};
 use ringmq_loadgen::plan::{Overrides, Plan, Scenario};
 
-/// Every subscriber gets what every publisher sends, so that most deliveries are between the workers.
+/// Every subscriber gets what every publisher sends, so that most deliveries are between the workers. Each test puts
+/// a name of its own for the word, as they share a broker.
 const CROSSWISE: &str = r#"
 about = "six publishers to six subscribers, all to all"
 [timing]
@@ -24,9 +25,11 @@ warm_up = "100ms"
 window = "400ms"
 [groups.subscribers]
 count = 6
+client_id = "crosswise-subscriber-%i"
 subscribe = [{ filter = "crosswise/+", qos = 1 }]
 [groups.publishers]
 count = 6
+client_id = "crosswise-publisher-%i"
 publish = [{ topic = "crosswise/%i", qos = 1, payload = 64, every = "10ms", limit = 20 }]
 "#;
 
@@ -159,7 +162,7 @@ fn alone(plan: &Plan) -> Counts {
 
 #[test]
 fn two_workers_report_what_one_process_does_and_check_messages_from_one_to_the_other() {
-    let (stop, plan) = (Arc::new(AtomicBool::new(false)), plan(&CROSSWISE.replace("crosswise/", "two/")));
+    let (stop, plan) = (Arc::new(AtomicBool::new(false)), plan(&CROSSWISE.replace("crosswise", "two")));
     let (workers, gathering) = joined(&stop);
     let clock = Clock::start();
     let (conducted, counts, threads) =
@@ -176,7 +179,7 @@ fn two_workers_report_what_one_process_does_and_check_messages_from_one_to_the_o
 
 #[test]
 fn a_worker_that_is_killed_ends_the_run_and_is_named() {
-    let (stop, plan) = (Arc::new(AtomicBool::new(false)), endless("killed/"));
+    let (stop, plan) = (Arc::new(AtomicBool::new(false)), endless("killed"));
     let (mut workers, gathering) = joined(&stop);
     let clock = Clock::start();
     let mut right = workers.pop().unwrap();
@@ -191,7 +194,7 @@ fn a_worker_that_is_killed_ends_the_run_and_is_named() {
 
 #[test]
 fn ctrl_c_at_a_worker_ends_the_run_in_order_with_the_results_so_far() {
-    let (stop, plan) = (Arc::new(AtomicBool::new(false)), endless("interrupted/"));
+    let (stop, plan) = (Arc::new(AtomicBool::new(false)), endless("interrupted"));
     let (workers, gathering) = joined(&stop);
     let clock = Clock::start();
     let left = rustix::process::Pid::from_child(&workers[0]);
@@ -205,8 +208,8 @@ fn ctrl_c_at_a_worker_ends_the_run_in_order_with_the_results_so_far() {
     workers.into_iter().for_each(|worker| drop(ended(worker)));
 }
 
-fn endless(topic: &str) -> Plan {
-    let text = CROSSWISE.replace("crosswise/", topic).replace(", limit = 20", "");
+fn endless(name: &str) -> Plan {
+    let text = CROSSWISE.replace("crosswise", name).replace(", limit = 20", "");
     let mut plan = plan(&text);
     plan.timing.window = Duration::from_secs(600);
     plan

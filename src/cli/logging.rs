@@ -11,7 +11,7 @@ use tracing_subscriber::{fmt, registry};
 use crate::config::{LogFormat, Server, log};
 
 /// Lines that may wait to be written.
-const LINES_MAX: usize = 65_536;
+const LINES_MAX: usize = 8192;
 
 /// Logging, for as long as this lives; dropping it writes what still waits.
 pub(super) struct Logging {

@@ -173,7 +173,8 @@ fn run_doctor(doctor: &DoctorOptions) -> ExitCode {
     if doctor.json {
         println!("{}", serde_json::json!({ "target": target, "findings": findings, "knobs": knobs }));
     } else {
-        findings.iter().for_each(|finding| println!("{finding}"));
+        let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or(0);
+        findings.iter().for_each(|finding| println!("{finding:<width$}"));
     }
     match findings.iter().any(|finding| finding.level == doctor::Level::Fail) {
         true => ExitCode::from(REFUSED),

@@ -67,7 +67,7 @@ pub(super) fn memlock(root: &Path) -> Finding {
     }
 }
 
-/// Open files that the limit must allow: see [`descriptors_per_shard`].
+/// Open files that the limit must allow: as many as a shard's table has entries.
 pub fn descriptors_needed(config: &Config, placement: &Placement) -> u64 {
     descriptors_per_shard(u64::from(config.limits.connections_max), u64::from(placement.shards))
 }

@@ -1,12 +1,13 @@
 //! What a comparison does: which scenarios, against whom, on which CPUs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Error;
 use super::brokers::{self, Spec};
 use super::scaling::{self, Traffic};
 use super::trial::{Load, Subject};
-use crate::plan::{Overrides, Plan, Scenario, Timing};
+use crate::plan::{Overrides, Plan, Scenario};
 
 /// The scenario that starts a broker, looks at its memory and does nothing.
 const START: &str = "start";
@@ -50,8 +51,10 @@ pub struct Choice<'a> {
     pub generator_cpus: &'a [usize],
     /// What is changed in each scenario.
     pub overrides: &'a Overrides,
-    /// Changes the timing of each scenario.
-    pub timed: &'a dyn Fn(Timing) -> Timing,
+    /// The measured window of each scenario, if not its own.
+    pub window: Option<Duration>,
+    /// The traffic before it, if not its own.
+    pub warm_up: Option<Duration>,
 }
 
 impl Choice<'_> {
@@ -70,9 +73,8 @@ impl Choice<'_> {
     }
 
     fn scenario(&self, name: &str) -> Result<Case, Error> {
-        let mut plan = Scenario::find(name)?.read(self.overrides)?;
-        plan.timing = (self.timed)(plan.timing);
-        Ok(case(plan, self.subjects(self.broker_cpus)))
+        let plan = Scenario::find(name)?.read(self.overrides)?;
+        Ok(self.timed(plan, self.subjects(self.broker_cpus)))
     }
 
     fn start(&self) -> Case {
@@ -89,7 +91,7 @@ impl Choice<'_> {
             Ok(Subject { name: format!("ringmq-{shards}"), spec, broker_cpus, generator_cpus })
         };
         let subjects = (1..=usize::from(scaling::SHARDS)).map(subject).collect::<Result<_, Error>>()?;
-        Ok(case(scaling::plan(traffic, (self.timed)(scaling::TIMING)), subjects))
+        Ok(self.timed(scaling::plan(traffic, self.overrides)?, subjects))
     }
 
     fn subjects(&self, broker_cpus: &[usize]) -> Vec<Subject> {
@@ -101,8 +103,10 @@ impl Choice<'_> {
         };
         self.brokers.iter().map(subject).collect()
     }
-}
 
-fn case(plan: Plan, subjects: Vec<Subject>) -> Case {
-    Case { name: plan.name.clone(), load: Load::Plan(Arc::new(plan)), subjects }
+    fn timed(&self, mut plan: Plan, subjects: Vec<Subject>) -> Case {
+        plan.timing.window = self.window.unwrap_or(plan.timing.window);
+        plan.timing.warm_up = self.warm_up.unwrap_or(plan.timing.warm_up);
+        Case { name: plan.name.clone(), load: Load::Plan(Arc::new(plan)), subjects }
+    }
 }

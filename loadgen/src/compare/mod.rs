@@ -26,10 +26,7 @@ use self::brokers::Spec;
 use self::cases::{Case, Choice};
 use self::summary::{Or, Round, Row, Verdict};
 use self::trial::{Subject, Trial, measure};
-use crate::plan::{Overrides, Timing};
-
-/// Above this share of its core the generator may have been what limited a run.
-const BUSY_PERCENT_LIMIT: f64 = 90.0;
+use crate::plan::Overrides;
 
 /// The options of `compare`.
 #[derive(Args, Clone, Debug)]
@@ -105,8 +102,9 @@ impl Compare {
             }
             let told = format!("round {round}/{} {} {}", self.rounds, case.name, subject.name);
             let complaint = match measure(&case.load, subject, stop) {
-                Ok(Trial { figures, complaint }) => {
+                Ok(Trial { figures, warnings, complaint }) => {
                     eprintln!("{told}: {}", brief(&figures));
+                    warnings.iter().for_each(|warning| eprintln!("  WARNING {warning}"));
                     rounds.push(Round { round, scenario: case.name.clone(), broker: subject.name.clone(), figures });
                     complaint
                 }
@@ -123,17 +121,13 @@ impl Compare {
     fn cases(&self) -> Result<Vec<Case>, Error> {
         let mut overrides = Overrides::default();
         self.set.iter().try_for_each(|text| overrides.set(text))?;
-        let timed = |timing: Timing| Timing {
-            warm_up: self.warm_up.unwrap_or(timing.warm_up),
-            window: self.seconds.unwrap_or(timing.window),
-            ..timing
-        };
         let choice = Choice {
             brokers: &self.brokers,
             broker_cpus: &self.broker_cpus,
             generator_cpus: &self.generator_cpus,
             overrides: &overrides,
-            timed: &timed,
+            window: self.seconds,
+            warm_up: self.warm_up,
         };
         match self.scenarios.as_slice() {
             [] => cases::DEFAULT.iter().map(|name| choice.case(name)).collect(),
@@ -173,9 +167,7 @@ fn brief(figures: &figures::Figures) -> String {
     }
     let (cpu, rate) = (Or(figures.cpu_us_per_message), Or(figures.delivered_per_second));
     let (busy, own) = (Or(figures.broker_busy_percent), Or(figures.generator_busy_percent));
-    let limited = figures.generator_busy_percent.is_some_and(|percent| percent >= BUSY_PERCENT_LIMIT);
-    let warning = if limited { " (WARNING: rate and latency may be the generator's own limit)" } else { "" };
-    format!("{cpu} µs CPU per message, {rate:.0}/s, broker {busy:.1} %, generator {own:.1} %{warning}")
+    format!("{cpu} µs CPU per message, {rate:.0}/s, broker {busy:.1} %, generator {own:.1} %")
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {

@@ -13,29 +13,33 @@
 
 use std::num::NonZero;
 use std::thread;
-use std::time::Duration;
 
 use ringmq::core::Shared;
 use ringmq::engine::ShardId;
 
+use super::Error;
 use super::brokers::SEED;
-use crate::plan::{Group, Pace, Payload, Plan, Presence, Publication, Subscription, Timing};
+use crate::plan::{Overrides, Plan, Scenario};
 
 /// The largest number of shards that is compared.
 pub const SHARDS: u16 = 2;
 /// Pairs of clients: as many on either shard.
 const PAIRS: u16 = 100;
-/// Messages that each pair keeps under way: enough for a shard never to wait.
-const OUTSTANDING: u32 = 32;
 
-/// How long it takes, unless told otherwise.
-pub const TIMING: Timing = Timing {
-    connect_rate: None,
-    connecting: 64,
-    warm_up: Duration::from_secs(1),
-    window: Duration::from_secs(4),
-    patience: Duration::from_secs(5),
-};
+/// 32 messages under way for each pair are enough for a shard never to wait.
+const DOCUMENT: &str = r#"
+about = "ABOUT"
+
+[groups.subscribers]
+count = PAIRS
+client_id = "%{i:SUBSCRIBERS}"
+subscribe = [{ filter = "scaling/%i", qos = 0 }]
+
+[groups.publishers]
+count = PAIRS
+client_id = "%{i:PUBLISHERS}"
+publish = [{ topic = "scaling/%i", qos = 0, payload = 64, outstanding = 32 }]
+"#;
 
 /// Where the two clients of a pair live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,30 +51,28 @@ pub enum Traffic {
 }
 
 /// The plan.
-pub fn plan(traffic: Traffic, timing: Timing) -> Plan {
+///
+/// # Errors
+///
+/// Overrides that mean nothing here.
+pub fn plan(traffic: Traffic, overrides: &Overrides) -> Result<Plan, Error> {
     let (name, about) = match traffic {
         Traffic::Local => ("scaling-local", "pairs of clients that live on the same of 2 shards"),
         Traffic::Cross => ("scaling-cross", "pairs of clients that live on different ones of 2 shards"),
     };
     let homes = Homes::new();
-    let groups = |pair: u16| {
-        let to = ShardId(pair % SHARDS);
-        let from = match traffic {
-            Traffic::Local => to,
-            Traffic::Cross => ShardId(1 - pair % SHARDS),
-        };
-        let topic = format!("scaling/{pair}");
-        [
-            subscriber(pair, &topic, homes.client("to", pair, to)),
-            publisher(pair, &topic, homes.client("from", pair, from)),
-        ]
-    };
-    Plan {
-        name: name.to_owned(),
-        about: about.to_owned(),
-        groups: (0..PAIRS).flat_map(groups).collect(),
-        timing,
-        verify: true,
+    let subscriber = |pair: u16| homes.client("to", pair, ShardId(pair % SHARDS));
+    let publisher = |pair: u16| homes.client("from", pair, publisher_home(traffic, pair));
+    let words = |client: &dyn Fn(u16) -> String| (0..PAIRS).map(client).collect::<Vec<_>>().join("|");
+    let text = DOCUMENT.replace("ABOUT", about).replace("PAIRS", &PAIRS.to_string());
+    let text = text.replace("SUBSCRIBERS", &words(&subscriber)).replace("PUBLISHERS", &words(&publisher));
+    Ok(Plan { name: name.to_owned(), ..Scenario::from_text(name, text).read(overrides)? })
+}
+
+fn publisher_home(traffic: Traffic, pair: u16) -> ShardId {
+    match traffic {
+        Traffic::Local => ShardId(pair % SHARDS),
+        Traffic::Cross => ShardId((pair + 1) % SHARDS),
     }
 }
 
@@ -86,54 +88,6 @@ impl Homes {
     fn client(&self, side: &str, pair: u16, home: ShardId) -> String {
         let candidates = (0_u32..).map(|attempt| format!("scaling-{side}-{pair}-{attempt}"));
         candidates.into_iter().find(|id| self.0.home(id) == home).expect("a hash that leaves out no shard")
-    }
-}
-
-fn subscriber(pair: u16, topic: &str, client_id: String) -> Group {
-    let subscription = Subscription {
-        filter: topic.to_owned(),
-        qos: 0,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: 0,
-    };
-    Group { subscribe: vec![subscription], ..client(format!("to-{pair}"), 0, client_id) }
-}
-
-fn publisher(pair: u16, topic: &str, client_id: String) -> Group {
-    let publication = Publication {
-        topic: topic.to_owned(),
-        topics: 1,
-        qos: 0,
-        retain: false,
-        payload: Payload::Bytes(64),
-        pace: Pace::Outstanding(OUTSTANDING),
-        limit: None,
-        message_expiry: None,
-        user_properties: Vec::new(),
-    };
-    Group { publish: vec![publication], ..client(format!("from-{pair}"), 1, client_id) }
-}
-
-/// A group of one.
-fn client(name: String, stage: u8, client_id: String) -> Group {
-    Group {
-        name,
-        count: 1,
-        stage,
-        version: 4,
-        client_id,
-        user: None,
-        password: None,
-        keep_alive: 300,
-        clean: true,
-        session_expiry: None,
-        receive_maximum: None,
-        user_properties: Vec::new(),
-        will: None,
-        subscribe: Vec::new(),
-        publish: Vec::new(),
-        presence: Presence::Always,
     }
 }
 
@@ -153,24 +107,30 @@ pub fn cpus(shards: usize) -> (Vec<usize>, Vec<usize>) {
 mod tests {
     use super::*;
 
+    /// Of the subscriber and the publisher of each pair.
     fn homes(traffic: Traffic) -> Vec<(ShardId, ShardId)> {
-        let plan = plan(traffic, TIMING);
+        let plan = plan(traffic, &Overrides::default()).unwrap();
         let homes = Homes::new();
-        let of = |group: &Group| homes.0.home(&group.client_id);
-        plan.groups.chunks(2).map(|pair| (of(&pair[0]), of(&pair[1]))).collect()
+        let ids = |group: usize| -> Vec<ShardId> {
+            let template = &plan.groups[group].client_id;
+            let words = template.trim_start_matches("%{i:").trim_end_matches('}').split('|');
+            words.map(|id| homes.0.home(id)).collect()
+        };
+        assert_eq!(plan.groups.iter().map(|group| group.count).collect::<Vec<_>>(), [100, 100]);
+        ids(0).into_iter().zip(ids(1)).collect()
     }
 
     #[test]
     fn local_pairs_live_together_and_on_both_shards_alike() {
         let homes = homes(Traffic::Local);
-        assert!(homes.iter().all(|(to, from)| to == from));
+        assert!(homes.len() == 100 && homes.iter().all(|(to, from)| to == from));
         assert_eq!(homes.iter().filter(|(to, _)| *to == ShardId(0)).count(), usize::from(PAIRS) / 2);
     }
 
     #[test]
     fn cross_pairs_live_apart_and_both_shards_receive_alike() {
         let homes = homes(Traffic::Cross);
-        assert!(homes.iter().all(|(to, from)| to != from));
+        assert!(homes.len() == 100 && homes.iter().all(|(to, from)| to != from));
         assert_eq!(homes.iter().filter(|(to, _)| *to == ShardId(0)).count(), usize::from(PAIRS) / 2);
     }
 }

@@ -135,8 +135,11 @@ fn hand(coordinator: SocketAddr, fails: bool) -> Hand {
     Hand { thread, orders, stop }
 }
 
+/// A coordinator that gathers on a thread: its address, what it tells, what came of it, and its stop flag.
+type Gatherer = (SocketAddr, Receiver<String>, JoinHandle<Result<Gathering, Error>>, Arc<AtomicBool>);
+
 /// Gathers on a thread of its own; returns where it listens once it does.
-fn gathering(wanted: usize) -> (SocketAddr, Receiver<String>, JoinHandle<Result<Gathering, Error>>, Arc<AtomicBool>) {
+fn gathering(wanted: usize) -> Gatherer {
     let (tell, told) = unbounded();
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);

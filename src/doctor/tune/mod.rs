@@ -1,8 +1,8 @@
 //! `ringmq tune`: what of the host matters, held against a table, changed and changed back.
 //!
-//! The table is `tuning/knobs.toml`; nothing in this room knows any knob by itself. [`expression`] and [`want`] are the
-//! language in which it says what it wants, [`target`] the host and load that this is computed for, [`reading`] what a
-//! knob is now. [`check`](check()) compares, [`apply`](apply()) and [`revert`] change (with [`state`] in between), and
+//! The table is `tuning/knobs.toml`; nothing in this room knows any knob by itself. `expression` and `want` are the
+//! language in which it says what it wants, `target` the host and load that this is computed for, `reading` what a
+//! knob is now. [`check`](check()) compares, [`apply`](apply()) and [`revert`] change (with `state` in between), and
 //! [`print`](print()) writes the files of `tuning/` that are made from the table.
 
 mod apply;
