@@ -1,4 +1,4 @@
-//! The heart of the generator: MQTT clients that do what a [`Plan`] says, and see what the broker makes of it.
+//! The heart of the generator: MQTT clients that do what a [`Plan`](crate::plan::Plan) says, and see what the broker makes of it.
 //!
 //! [`Engine::start`] makes the threads; each drives its share of every group's clients on a ring of its own and
 //! hands over a [`Sample`](crate::measure::Sample) per tick. [`conduct`] leads a [`Crew`] (this process's threads, or

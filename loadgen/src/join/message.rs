@@ -1,5 +1,6 @@
 //! What coordinator and workers say to each other.
 //!
+//! ```text
 //!     worker                                   coordinator
 //!       Greeting                       →                           who it is; read before anything else is agreed
 //!                                      ←         Welcome, or Refused
@@ -9,6 +10,7 @@
 //!                                      ←         Stage, Publish, Begin, Stop, Sent, Settle, Leave, Finish: the orders of a `Crew`
 //!       Status, samples, Sent          →                           all along; a Status says which order it knows of
 //!       Finished, or Failed            →                           the last word
+//! ```
 
 use std::net::SocketAddr;
 
