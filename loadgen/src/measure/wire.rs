@@ -1,6 +1,8 @@
 //! A [`Sample`] as bytes: what a worker sends its coordinator, so that histograms are merged, never averaged.
 //!
+//! ```text
 //!     version (1 byte) | length of the head (4 bytes, big-endian) | head (JSON) | three histograms (HdrHistogram V2)
+//! ```
 //!
 //! The head is text so that a worker of a near version, which counts one thing more, is still understood. The
 //! histograms are the compact V2 form, whose own header says how long each is; order: latency, acknowledged, connect.

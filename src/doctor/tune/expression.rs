@@ -1,8 +1,10 @@
 //! The small language in which the table of knobs says what it wants: whole numbers computed from the host and its load.
 //!
+//! ```text
 //!     sum     = product { ("+" | "-") product }
 //!     product = atom { ("*" | "/") atom }
 //!     atom    = number ["Ki" | "Mi" | "Gi"] | variable | function "(" sum { "," sum } ")" | "(" sum ")"
+//! ```
 //!
 //! Functions: `min`, `max`, `div_up(a, b)`, `pow2_up(a)`. Variables: [`Target::variable`].
 

@@ -3,9 +3,11 @@
 //! A value is numbers separated by white space (`4096 131072 6291456`), one word, or a list of ports. What is wanted of
 //! it is written
 //!
+//! ```text
 //!     ">= EXPRESSION", "<= EXPRESSION", "= EXPRESSION" or "*"   a number; several, in an array, for several numbers
 //!     "one of WORD WORD…"                                      a word; the first is the one to set
 //!     "includes PORT PORT…"                                    a list of ports and ranges (1883,8000-8100)
+//! ```
 //!
 //! so that a host that has more than is wanted is left as it is.
 
