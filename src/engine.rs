@@ -120,10 +120,23 @@ impl Output {
     }
 }
 
+/// How much a message between shards holds: what the mesh counts against its bound.
+pub trait Load {
+    /// At least 1.
+    fn load(&self) -> usize {
+        1
+    }
+}
+
+impl Load for () {}
+impl Load for u8 {}
+impl Load for u32 {}
+impl Load for u64 {}
+
 /// A shard's state machine. See the module's description for the order of calls.
 pub trait Engine {
     /// What shards say to each other.
-    type Message: Send + 'static;
+    type Message: Load + Send + 'static;
 
     /// A socket was accepted on a listener. `None` refuses it: the driver closes it without a word.
     fn open(&mut self, now: Time, listener: u16) -> Option<ConnId>;

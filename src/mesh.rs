@@ -1,7 +1,8 @@
 //! How shards speak to each other: one bounded queue per pair, and a wake-up only for who sleeps.
 //!
 //! Data goes through memory. Each (source, target) pair has a queue of its own, which keeps a publisher's
-//! order, with a bound kept by credits: the source counts what it sent, the target publishes what it took.
+//! order, with a bound kept by credits: the source counts what it sent, the target publishes what it took. A message
+//! counts by what it holds (see [`Load`]); the one that reaches the bound is let through whole.
 //! A target learns which queues to look into from a bitmap of pending sources, set once per turn and target,
 //! and is woken (by the source's driver, see [`Port::poll_wake`]) only if it said that it is parked.
 //!
@@ -23,7 +24,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::CachePadded;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::engine::{HandOver, ShardId};
+use crate::engine::{HandOver, Load, ShardId};
 
 /// What a driver puts into the mesh.
 #[derive(Debug)]
@@ -34,6 +35,15 @@ pub enum Item<M> {
     HandOver(Box<(u32, HandOver)>),
     /// The descriptor of that token will not arrive.
     HandOverFailed(u32),
+}
+
+impl<M: Load> Item<M> {
+    fn load(&self) -> u64 {
+        match self {
+            Item::Engine(message) => message.load() as u64,
+            Item::HandOver(_) | Item::HandOverFailed(_) => 1,
+        }
+    }
 }
 
 /// What one shard shows to the others.
@@ -50,7 +60,7 @@ struct Seat {
     pending: Bitmap,
     /// By source: it waits for room in its queue to this shard.
     blocked: Bitmap,
-    /// By source: how many items this shard took from its queue. Written by this shard alone.
+    /// By source: how much this shard took from its queue. Written by this shard alone.
     taken: Box<[AtomicU64]>,
 }
 
@@ -91,11 +101,11 @@ pub struct Remote {
     shared: Arc<Shared>,
 }
 
-/// Builds the mesh: one port per shard, each queue holding at most `capacity` engine messages.
+/// Builds the mesh: one port per shard, each queue taking messages until it holds `capacity` or more.
 ///
 /// # Errors
 /// When there is no descriptor for an eventfd.
-pub fn build<M>(shards: u16, capacity: usize) -> io::Result<(Vec<Port<M>>, Remote)> {
+pub fn build<M: Load>(shards: u16, capacity: usize) -> io::Result<(Vec<Port<M>>, Remote)> {
     assert!(shards > 0 && capacity > 0, "checked by the configuration");
     let seats: io::Result<Box<[_]>> = (0..shards).map(|_| Seat::new(shards).map(CachePadded::new)).collect();
     let shared = Arc::new(Shared { seats: seats?, drained: AtomicUsize::new(0) });
@@ -130,7 +140,7 @@ impl Seat {
     }
 }
 
-impl<M> Port<M> {
+impl<M: Load> Port<M> {
     fn new(me: ShardId, capacity: usize, shared: &Arc<Shared>) -> Port<M> {
         Port {
             me,
@@ -173,9 +183,10 @@ impl<M> Port<M> {
     /// is about: connections on their way.
     pub fn send(&mut self, to: ShardId, item: Item<M>) {
         let lane = &mut self.lanes[usize::from(to.0)];
+        let load = item.load();
         // Fails when the target has ended; then nobody is left to care.
         if lane.queue.send(item).is_ok() {
-            lane.sent += 1;
+            lane.sent += load;
             lane.unannounced = true;
         }
     }
@@ -228,7 +239,7 @@ impl<M> Port<M> {
         self.seat(shard).ring_doorbell();
     }
 
-    /// Takes up to `budget` items per source, in order. Returns true when some are left.
+    /// Takes up to `budget` (and the rest of the item that reaches it) per source, in order. Returns true when some are left.
     pub fn drain(&mut self, budget: usize, mut take: impl FnMut(ShardId, Item<M>)) -> bool {
         let mut sources = std::mem::take(&mut self.left_over);
         self.seat(self.me).pending.take(|source| {
@@ -243,15 +254,20 @@ impl<M> Port<M> {
 
     fn drain_one(&mut self, source: usize, budget: usize, take: &mut impl FnMut(ShardId, Item<M>)) -> bool {
         let from = ShardId(source as u16);
-        let items = self.inboxes[source].try_iter().take(budget);
-        let count = items.map(|item| take(from, item)).count();
+        let (budget, mut load) = (budget as u64, 0);
+        while load < budget
+            && let Ok(item) = self.inboxes[source].try_recv()
+        {
+            load += item.load();
+            take(from, item);
+        }
         let seat = self.seat(self.me);
         let taken = &seat.taken[source];
-        taken.store(taken.load(Ordering::Relaxed) + count as u64, Ordering::SeqCst);
+        taken.store(taken.load(Ordering::Relaxed) + load, Ordering::SeqCst);
         if seat.blocked.clear(from) {
             self.unpark(from);
         }
-        count == budget
+        load >= budget
     }
 
     /// Says that this shard is about to sleep. Returns false if it must not, as there is something to do.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use ringmq::codec::{Framed, Packet, ProtocolVersion, Subscribe, connect_version, decode, encode_ping_resp, frame};
-use ringmq::engine::{ConnId, Effect, Engine, HandOver, Output, ShardId, Time, TransportEnd};
+use ringmq::engine::{ConnId, Effect, Engine, HandOver, Load, Output, ShardId, Time, TransportEnd};
 
 use crate::script;
 
@@ -37,6 +37,8 @@ pub enum Note {
     /// Frames for a connection.
     Frames(ConnId, Vec<u8>),
 }
+
+impl Load for Note {}
 
 /// One shard.
 pub struct Forwarder {

@@ -50,7 +50,8 @@ pub const NEVER: Time = Time(u64::MAX);
 #[derive(Clone, Copy)]
 pub struct Publication<'a> {
     head: Head,
-    topic: &'a str,
+    /// `None`: it is looked for in the body, which most receivers never ask for.
+    topic: Option<&'a str>,
     body: &'a [u8],
 }
 
@@ -95,7 +96,7 @@ impl<'a> Publication<'a> {
                 form: parts.form,
                 properties_len: parts.properties.len() as u32,
             },
-            topic: parts.topic,
+            topic: Some(parts.topic),
             body: parts.body,
         }
     }
@@ -107,7 +108,7 @@ impl<'a> Publication<'a> {
 
     /// Topic name.
     pub fn topic(&self) -> &'a str {
-        self.topic
+        self.topic.unwrap_or_else(|| self.head.topic(self.body))
     }
 
     /// Forwardable properties, as on the wire without their length.
@@ -118,6 +119,16 @@ impl<'a> Publication<'a> {
     /// Application message.
     pub fn payload(&self) -> &'a [u8] {
         self.head.payload(self.body)
+    }
+
+    /// The publication that [`body`](Self::body) and [`head`](Self::head) were taken from.
+    pub fn of_body(head: Head, body: &'a [u8]) -> Publication<'a> {
+        Publication { head, topic: None, body }
+    }
+
+    /// All of its bytes: topic, properties, payload.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
     }
 
     /// The body of a PUBLISH that a receiver of this version and QoS can be sent as it is, but for the packet
@@ -143,7 +154,7 @@ impl<'a> Publication<'a> {
 impl Message {
     /// The borrowed view of this message.
     pub fn publication(&self) -> Publication<'_> {
-        Publication { head: self.0.header.header, topic: self.topic(), body: &self.0.slice }
+        Publication::of_body(self.0.header.header, &self.0.slice)
     }
 
     /// Hash, expiry, QoS and RETAIN flag.

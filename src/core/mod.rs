@@ -21,6 +21,7 @@ mod deliver;
 mod fence;
 mod inbound;
 mod leave;
+mod parcel;
 mod publish;
 mod retain;
 mod route;
@@ -33,7 +34,7 @@ mod wire;
 
 use crate::codec::ReasonCode;
 use crate::config::{Limits, MqttOptions};
-use crate::engine::{ConnId, Effect, Engine, HandOver, Output, ShardId, Time, TransportEnd};
+use crate::engine::{ConnId, Effect, Engine, HandOver, Load, Output, ShardId, Time, TransportEnd};
 use crate::index::{Groups, HashSeed, Interest, InterestCache, LocalIndex, RetainedStore, Route, Subscriber};
 use crate::slab::{Key, Slab};
 use crate::wheel::Wheel;
@@ -42,6 +43,7 @@ use counters::{Counters, EndReason};
 use hashbrown::HashTable;
 use message::Message;
 use note::Note;
+use parcel::Parcel;
 use session::Session;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -159,6 +161,9 @@ pub struct Core {
     wheel: Wheel<Timer>,
     /// Notes for other shards, by shard.
     outboxes: Vec<VecDeque<Note>>,
+    /// What was put into each outbox since it was last found empty.
+    outbox_loads: Vec<usize>,
+    spare_parcels: parcel::Spares,
     /// Shards whose outbox gained a note, to be named by `poll_outbox`.
     noted: Vec<ShardId>,
     /// Connections that are not read until an outbox has room.
@@ -211,6 +216,8 @@ impl Core {
             interest_cache: InterestCache::new(INTEREST_CACHE_TOPICS),
             wheel: Wheel::new(TICK, now),
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            outbox_loads: vec![0; usize::from(shards)],
+            spare_parcels: parcel::Spares::default(),
             noted: Vec::new(),
             stalled: Vec::new(),
             announcing: Slab::new(),
@@ -247,9 +254,35 @@ impl Core {
 
     /// Leaves a note for another shard.
     fn note(&mut self, to: u16, note: Note) {
+        self.count_into_outbox(to, note.load());
+        self.outboxes[usize::from(to)].push_back(note);
+        self.name_outbox(ShardId(to));
+    }
+
+    /// Leaves something for another shard in the parcel that it gets next.
+    fn put_in_parcel(&mut self, to: u16, body_len: usize, put: impl FnOnce(&mut Parcel)) {
+        self.count_into_outbox(to, 1);
         let outbox = &mut self.outboxes[usize::from(to)];
-        outbox.push_back(note);
-        let to = ShardId(to);
+        // Only in the last note, behind which nothing was noted: a shard's notes are read in the order they were made.
+        if let Some(Note::Parcel(parcel)) = outbox.back_mut()
+            && parcel.takes(body_len)
+        {
+            put(parcel);
+        } else {
+            let mut parcel = self.spare_parcels.take();
+            put(&mut parcel);
+            outbox.push_back(Note::Parcel(parcel));
+        }
+        self.name_outbox(ShardId(to));
+    }
+
+    fn count_into_outbox(&mut self, to: u16, load: usize) {
+        let to = usize::from(to);
+        let before = if self.outboxes[to].is_empty() { 0 } else { self.outbox_loads[to] };
+        self.outbox_loads[to] = before + load;
+    }
+
+    fn name_outbox(&mut self, to: ShardId) {
         if self.noted.last() != Some(&to) && !self.noted.contains(&to) {
             self.noted.push(to);
         }
@@ -257,7 +290,8 @@ impl Core {
 
     /// True when some outbox is so full that publishers have to wait.
     fn mesh_is_behind(&self) -> bool {
-        self.shards > 1 && self.outboxes.iter().any(|outbox| outbox.len() >= OUTBOX_MESSAGES_MAX)
+        let mut loads = self.outboxes.iter().zip(&self.outbox_loads);
+        self.shards > 1 && loads.any(|(outbox, &load)| load >= OUTBOX_MESSAGES_MAX && !outbox.is_empty())
     }
 
     /// Ends a connection: parts it from its session, tells a 5.0 client why, and asks the driver to close it.
@@ -304,6 +338,7 @@ impl Core {
     /// Gives a note of another shard to whoever it is for.
     fn handle_note(&mut self, from: u16, note: Note) {
         match note {
+            Note::Parcel(parcel) => self.unpack(from, parcel),
             Note::Publish { message, ticket } => self.receive_publish(from, message, ticket),
             Note::PublishShared { message, group, pick, ticket, hops } => {
                 self.receive_shared(from, shared::SharedNote { message, group, pick, ticket, hops });
@@ -313,7 +348,6 @@ impl Core {
                 self.answer(from, ticket, outcome);
                 self.arrived(from);
             }
-            Note::Answer { ticket, outcome } => self.take_answer(ticket, outcome),
             Note::Announce { changes, waiter } => {
                 self.shared.interest.apply(changes.iter().map(|change| change.of(from)));
                 if let Some(waiter) = waiter {

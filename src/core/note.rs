@@ -1,13 +1,16 @@
 //! What shards say to each other.
 
 use super::message::Message;
-use super::session::Outcome;
+use super::parcel::Parcel;
+use crate::engine::Load;
 use crate::index::{Change, Interest, ScanCursor, ShareGroup};
 use std::sync::Arc;
 
 /// A note from one shard to another. Notes of one shard arrive in the order they were written.
 #[derive(Debug)]
 pub enum Note {
+    /// Deliver each to every session of yours that wants its topic; and what became of earlier ones of yours.
+    Parcel(Box<Parcel>),
     /// Deliver to every session of yours that wants this topic.
     Publish {
         /// The message.
@@ -34,13 +37,6 @@ pub enum Note {
         message: Message,
         /// Whom to answer.
         ticket: Option<Ticket>,
-    },
-    /// What became of a message that carried a ticket.
-    Answer {
-        /// The ticket.
-        ticket: Ticket,
-        /// What became of it on the answering shard.
-        outcome: Outcome,
     },
     /// Publish these changes of interest; you own their filters.
     Announce {
@@ -72,6 +68,15 @@ pub enum Note {
         /// Where to go on; `None` when nothing is left on this shard.
         more: Option<ScanCursor>,
     },
+}
+
+impl Load for Note {
+    fn load(&self) -> usize {
+        match self {
+            Note::Parcel(parcel) => parcel.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// A change of the writing shard's interest, which the owner of the filter publishes.

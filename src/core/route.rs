@@ -6,6 +6,7 @@
 use super::Core;
 use super::message::{Message, Publication};
 use super::note::{Note, Ticket};
+use super::parcel::{self, Parcel};
 use super::session::{NO_SLOT, Outcome};
 use super::wire::Fan;
 use crate::codec::QoS;
@@ -29,8 +30,9 @@ impl Core {
         if publication.head().retain {
             self.route_retained(&mut fan, ticket, &mut routed);
         }
-        fan.goes_on = self.look_up_others(publication);
-        let away = fan.goes_on.then(|| std::mem::take(&mut self.scratch.route));
+        let away = self.look_up_others(publication).then(|| std::mem::take(&mut self.scratch.route));
+        // What leaves in parcels is copied: nobody else needs the message then.
+        fan.goes_on = away.as_ref().is_some_and(|route| !route.groups.is_empty() || !fits_in_parcel(publication));
         routed.outcome = routed.outcome.and(self.deliver_here(&mut fan, publisher));
         if let Some(route) = away {
             self.route_away(&mut fan, route, publisher, ticket, &mut routed);
@@ -73,11 +75,16 @@ impl Core {
     }
 
     fn send_to_shards(&mut self, fan: &mut Fan<'_>, mut shards: u64, ticket: Option<Ticket>, routed: &mut Routed) {
+        let in_parcel = fits_in_parcel(fan.publication);
         while shards != 0 {
             let to = shards.trailing_zeros() as u16;
             shards &= shards - 1;
-            let message = fan.message().clone();
-            self.note(to, Note::Publish { message, ticket });
+            if in_parcel {
+                self.put_in_parcel(to, fan.publication.body().len(), |parcel| parcel.put(fan.publication, ticket));
+            } else {
+                let message = fan.message().clone();
+                self.note(to, Note::Publish { message, ticket });
+            }
             routed.waits += u32::from(ticket.is_some());
         }
     }
@@ -181,13 +188,26 @@ impl Core {
         self.answer(from, ticket, outcome);
     }
 
+    /// What another shard had for this one.
+    pub(super) fn unpack(&mut self, from: u16, parcel: Box<Parcel>) {
+        for (publication, ticket) in parcel.publications() {
+            let mut fan = Fan::new(&publication, self.next_round());
+            let outcome = self.deliver_here(&mut fan, NO_SLOT);
+            self.answer(from, ticket, outcome);
+        }
+        for (ticket, outcome) in parcel.answers() {
+            self.take_answer(ticket, outcome);
+        }
+        self.spare_parcels.give(parcel);
+    }
+
     /// Answers the shard that waits, if one does.
     pub(super) fn answer(&mut self, to: u16, ticket: Option<Ticket>, outcome: Outcome) {
         if let Some(ticket) = ticket {
             if to == self.shard {
                 self.take_answer(ticket, outcome);
             } else {
-                self.note(to, Note::Answer { ticket, outcome });
+                self.put_in_parcel(to, 0, |parcel| parcel.put_answer(ticket, outcome));
             }
         }
     }
@@ -197,6 +217,10 @@ impl Core {
         self.scratch.round = self.scratch.round.wrapping_add(1).max(1);
         self.scratch.round
     }
+}
+
+fn fits_in_parcel(publication: &Publication<'_>) -> bool {
+    publication.body().len() <= parcel::BODY_MAX
 }
 
 /// The QoS of a delivery [MQTT-3.8.4-8].

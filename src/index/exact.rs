@@ -10,7 +10,7 @@
 //! again. Whoever has learned of a change (by a message, which orders the writer's stores before the reader's
 //! loads) cannot load an older table, hash or set than the change left, because an atomic never goes back.
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -20,7 +20,7 @@ const SLOTS_MIN: usize = 16;
 /// The exact filters of one partition. Only its owner calls the methods that change it.
 #[derive(Debug)]
 pub struct ExactTable {
-    slots: ArcSwap<Slots>,
+    slots: Arc<ArcSwap<Slots>>,
     /// Slots with a hash, and those of them with a shard. Only the owner looks at these.
     used: AtomicUsize,
     live: AtomicUsize,
@@ -36,15 +36,13 @@ struct Slot {
 
 impl ExactTable {
     pub fn new() -> ExactTable {
-        let slots = ArcSwap::from_pointee(empty(SLOTS_MIN));
+        let slots = Arc::new(ArcSwap::from_pointee(empty(SLOTS_MIN)));
         ExactTable { slots, used: AtomicUsize::new(0), live: AtomicUsize::new(0) }
     }
 
-    /// The shards that want a topic with this hash (not 0).
-    pub fn shards(&self, hash: u64) -> u64 {
-        let slots = self.slots.load();
-        let slot = &slots[find(&slots, hash)];
-        if slot.hash.load(Ordering::Acquire) == hash { slot.shards.load(Ordering::Acquire) } else { 0 }
+    /// A way to read the table that is cheap for the thread that owns it. It keeps the slots it read last alive.
+    pub fn reader(&self) -> ExactReader {
+        ExactReader(Cache::new(Arc::clone(&self.slots)))
     }
 
     /// Adds a shard to those that want the hash.
@@ -112,6 +110,19 @@ impl ExactTable {
     }
 }
 
+/// Reads an [`ExactTable`], and takes part in no counting of references while the slots are the same.
+#[derive(Debug)]
+pub struct ExactReader(Cache<Arc<ArcSwap<Slots>>, Arc<Slots>>);
+
+impl ExactReader {
+    /// The shards that want a topic with this hash (not 0).
+    pub fn shards(&mut self, hash: u64) -> u64 {
+        let slots = self.0.load();
+        let slot = &slots[find(slots, hash)];
+        if slot.hash.load(Ordering::Acquire) == hash { slot.shards.load(Ordering::Acquire) } else { 0 }
+    }
+}
+
 fn empty(slots: usize) -> Slots {
     (0..slots).map(|_| Slot::default()).collect()
 }
@@ -167,7 +178,8 @@ mod tests {
     fn neighbouring_hashes_at_the_end_wrap_to_the_beginning() {
         let table = ExactTable::new();
         (0..100).for_each(|number| table.add(u64::MAX - number, 1 << (number % 64)));
-        (0..100).for_each(|number| assert_eq!(table.shards(u64::MAX - number), 1 << (number % 64)));
+        let mut reader = table.reader();
+        (0..100).for_each(|number| assert_eq!(reader.shards(u64::MAX - number), 1 << (number % 64)));
     }
 
     /// Bit `n` of the low half is only ever added, bit `32 + n` only ever removed, and announced afterwards through
@@ -198,11 +210,12 @@ mod tests {
         };
         let read = |reader: usize| {
             let mut number = reader;
+            let mut present = table.reader();
             while announced[HASHES - 1].load(Ordering::Acquire) < ROUNDS {
                 number = (number + 7) % HASHES;
                 looks[reader].fetch_add(1, Ordering::Relaxed);
                 let seen = bits(announced[number].load(Ordering::Acquire));
-                let shards = table.shards(hash(number as u64 + 1));
+                let shards = present.shards(hash(number as u64 + 1));
                 // Counted, not asserted: a writer waits for this thread.
                 missing.fetch_add((seen & !shards).count_ones(), Ordering::Relaxed);
                 left_over.fetch_add((shards >> 32 & seen).count_ones(), Ordering::Relaxed);
@@ -214,13 +227,15 @@ mod tests {
             scope.spawn(write);
         });
         assert_eq!((missing.into_inner(), left_over.into_inner()), (0, 0), "announced changes that were not seen");
-        (1..=HASHES as u64).for_each(|number| assert_eq!(table.shards(hash(number)), bits(ROUNDS)));
+        let mut reader = table.reader();
+        (1..=HASHES as u64).for_each(|number| assert_eq!(reader.shards(hash(number)), bits(ROUNDS)));
     }
 
     proptest! {
         #[test]
         fn a_table_does_what_a_map_does(steps in prop::collection::vec((any::<bool>(), 0u64..200, 0u32..3), 0..2000)) {
             let table = ExactTable::new();
+            let mut reader = table.reader();
             let mut twin: BTreeMap<u64, u64> = BTreeMap::new();
             for (add, number, shard) in steps {
                 let wanted = twin.entry(number).or_default();
@@ -231,10 +246,10 @@ mod tests {
                     table.remove(hash(number), 1 << shard);
                     *wanted &= !(1 << shard);
                 }
-                prop_assert_eq!(table.shards(hash(number)), *wanted);
+                prop_assert_eq!(reader.shards(hash(number)), *wanted);
             }
             for number in 0..200 {
-                prop_assert_eq!(table.shards(hash(number)), twin.get(&number).copied().unwrap_or(0));
+                prop_assert_eq!(reader.shards(hash(number)), twin.get(&number).copied().unwrap_or(0));
             }
             prop_assert_eq!(table.len(), twin.values().filter(|shards| **shards != 0).count());
         }

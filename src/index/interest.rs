@@ -13,7 +13,7 @@
 //! filled by loading the generations first (acquire) and the tries after that, so under a generation there is
 //! never a trie older than the one published before it; a newer one does no harm, it is looked up once more.
 
-use super::exact::ExactTable;
+use super::exact::{ExactReader, ExactTable};
 use super::stripe::{End, Prefix, ShardMembers, ShareGroup, StripeTrie};
 use super::{HashSeed, has_wildcard, topic_hash};
 use arc_swap::ArcSwapOption;
@@ -90,10 +90,12 @@ pub struct Route {
     pub groups: Vec<Arc<ShareGroup>>,
 }
 
-/// What one publisher's shard remembers of the wildcard filters that matched its recent topics. Used with one
-/// [`Interest`] only.
+/// What one publisher's shard remembers: where the filters without wildcards are, and which of those with wildcards
+/// matched its recent topics. Used with one [`Interest`] only.
 #[derive(Debug)]
 pub struct InterestCache {
+    /// By partition; made at the first lookup.
+    exact: Box<[ExactReader]>,
     /// Direct-mapped by the topic's hash.
     entries: Box<[CacheEntry]>,
 }
@@ -143,7 +145,10 @@ impl Interest {
     /// Finds out where a topic's message goes. `hash` is the topic's [`topic_hash`].
     pub fn lookup(&self, topic: &str, hash: u64, cache: &mut InterestCache, route: &mut Route) {
         route.clear();
-        route.shards = self.partitions[self.partition_of(hash)].shards(hash);
+        if cache.exact.is_empty() {
+            cache.exact = self.partitions.iter().map(ExactTable::reader).collect();
+        }
+        route.shards = cache.exact[self.partition_of(hash)].shards(hash);
         if self.stripes_used.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -235,7 +240,10 @@ impl Route {
 impl InterestCache {
     /// A cache for at least so many topics, 48 bytes each.
     pub fn new(topics: usize) -> InterestCache {
-        InterestCache { entries: vec![CacheEntry::default(); topics.max(1).next_power_of_two()].into() }
+        InterestCache {
+            exact: Box::default(),
+            entries: vec![CacheEntry::default(); topics.max(1).next_power_of_two()].into(),
+        }
     }
 
     fn entry_mut(&mut self, hash: u64) -> &mut CacheEntry {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ringmq::engine::{ConnId, Effect, Engine, HandOver, Output, ShardId, Time, TransportEnd};
+use ringmq::engine::{ConnId, Effect, Engine, HandOver, Load, Output, ShardId, Time, TransportEnd};
 
 /// The first bytes of a connection: its home, its partner's home, the pair's number, its side (0 or 1).
 pub const HEAD: usize = 4;
@@ -15,6 +15,8 @@ pub struct Parcel {
     side: u8,
     bytes: Vec<u8>,
 }
+
+impl Load for Parcel {}
 
 #[derive(Default)]
 struct Conn {
