@@ -28,11 +28,11 @@ fn a_publisher_whose_acknowledgements_wait_goes_on_when_half_have_come() {
     let (pauses, received) =
         (broker.cores[0].counters().pauses.load(), broker.cores[0].counters().publish_received.load());
     assert!(pauses == 1 && received < 9999, "{pauses} pauses, {received} received");
-    for _ in 0..100 {
-        let answer = broker.cores[1].outbox(ShardId(0)).pop_front().expect("thousands wait");
-        broker.cores[0].mesh(broker.now, ShardId(1), answer);
+    for _ in 0..2 {
+        let answers = broker.cores[1].outbox(ShardId(0)).pop_front().expect("thousands wait");
+        broker.cores[0].mesh(broker.now, ShardId(1), answers);
     }
-    assert_eq!(broker.cores[0].counters().publish_received.load(), received, "not for each answer");
+    assert_eq!(broker.cores[0].counters().publish_received.load(), received, "not for a few answers");
     broker.settle();
     assert_eq!(broker.cores[0].counters().publish_received.load(), 9999);
     assert_eq!(broker.read(publisher).len(), 1 + 9999);
