@@ -382,6 +382,19 @@ fn a_broker_that_goes_silent_is_a_stall_and_not_a_result() {
 }
 
 #[test]
+fn answers_to_pings_do_not_hide_a_stall() {
+    let mute: Forward = |_, _, _| {};
+    let mut groups = pairs(1, 0, Pace::Outstanding(4));
+    groups.push(Group { keep_alive: 1, ..group("idle", 3) });
+    let mut plan = plan(groups);
+    plan.timing.window = Duration::from_secs(5);
+    // Longer than three quarters of the keep alive.
+    plan.timing.patience = Duration::from_secs(1);
+    let error = conduct(Manners { forward: mute, ..HONEST }, &plan).unwrap_err().to_string();
+    assert!(error.contains("while 4 deliveries"), "{error}");
+}
+
+#[test]
 fn refusals_are_told_with_their_codes_and_whom_they_met() {
     let error = conduct(Manners { connack: 5, ..HONEST }, &limited(0)).unwrap_err().to_string();
     assert!(error.contains("CONNACK code 0x05") && error.contains("not authorized"), "{error}");

@@ -47,6 +47,10 @@ pub struct Flags {
     pub blocked: bool,
     /// It is a member of shared subscriptions.
     pub shares: bool,
+    /// It was dropped, and is not in again.
+    pub lost: bool,
+    /// An attempt to come back failed since.
+    pub rebuffed: bool,
 }
 
 /// One client.

@@ -68,8 +68,13 @@ pub struct Status {
     pub paid: u64,
     /// Messages of this crew that the broker has not acknowledged yet.
     pub unacknowledged: u64,
-    /// Raised by whatever arrives.
+    /// Raised by every delivery that was owed and by every acknowledgement. Answers to pings do not count: they come
+    /// for ever from a broker that has lost everything else.
     pub arrivals: u64,
+    /// Clients that are out against the plan: dropped, and not in again.
+    pub lost: u64,
+    /// Of them, those that have tried to come back and could not.
+    pub rebuffed: u64,
     /// Something ended the run: [`Crew::finish`] tells what.
     pub failed: bool,
 }
@@ -94,6 +99,8 @@ impl AddAssign for Status {
         self.paid += other.paid;
         self.unacknowledged += other.unacknowledged;
         self.arrivals += other.arrivals;
+        self.lost += other.lost;
+        self.rebuffed += other.rebuffed;
         self.failed |= other.failed;
     }
 }

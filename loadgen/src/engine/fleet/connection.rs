@@ -173,6 +173,8 @@ impl Fleet {
         if client.flags.arrived {
             self.figures.away -= 1;
         }
+        self.figures.lost -= u64::from(std::mem::take(&mut client.flags.lost));
+        self.figures.rebuffed -= u64::from(std::mem::take(&mut client.flags.rebuffed));
         self.arm_keep_alive(number);
         match presence {
             Presence::Away { .. } if self.begun_ns.is_none() => return self.say_goodbye(links, number),
@@ -260,6 +262,9 @@ impl Fleet {
             };
             return self.fail(Error::Connect { address, count: self.connects, source });
         }
+        self.now_lost(number);
+        let flags = &mut self.clients[number as usize].flags;
+        self.figures.rebuffed += u64::from(!std::mem::replace(&mut flags.rebuffed, true));
         self.try_again(number);
     }
 
@@ -296,6 +301,7 @@ impl Fleet {
         self.dropped += 1;
         self.note(|fleet| format!("{} was dropped: {reason}", fleet.name_of(number)));
         self.mark_shares(number);
+        self.now_lost(number);
         let client = &mut self.clients[number as usize];
         client.flags.left_by_plan = false;
         client.flags.came_back = true;
@@ -305,6 +311,11 @@ impl Fleet {
         }
         self.figures.away += 1;
         self.try_again(number);
+    }
+
+    fn now_lost(&mut self, number: u32) {
+        let flags = &mut self.clients[number as usize].flags;
+        self.figures.lost += u64::from(!std::mem::replace(&mut flags.lost, true));
     }
 
     /// Waits a while, longer each time, then connects again.

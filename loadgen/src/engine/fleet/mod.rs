@@ -267,7 +267,8 @@ impl Fleet {
         self.agenda.push(stream.due_ns, number);
     }
 
-    /// Publishes nothing new from now on, tells how much was sent, and brings back who is owed something.
+    /// Publishes nothing new from now on, tells how much was sent, and brings back who is owed something; before traffic,
+    /// lets nobody else come.
     pub fn stop(&mut self) {
         self.stopped = true;
         self.agenda.clear();
@@ -279,7 +280,12 @@ impl Fleet {
                 shared.sent[(u64::from(stream.flow) + topic) as usize].store(sent as u32, Ordering::Release);
             }
         }
-        self.call_back();
+        if self.begun_ns.is_some() {
+            self.call_back();
+        } else {
+            // The run ends before its traffic: nobody else needs to come.
+            self.queue.clear();
+        }
     }
 
     /// Closes the ledger: what has not arrived by now is lost.
@@ -370,7 +376,6 @@ impl Handler for Fleet {
     #[inline]
     fn received(&mut self, links: &mut Links, link: LinkId, bytes: &[u8]) {
         self.look_at_clock();
-        self.figures.arrivals += 1;
         self.tally.counts.bytes_in += bytes.len() as u64;
         let client = links.tag(link);
         if self.failure.is_none() && self.clients[client as usize].link == Some(link) {
@@ -380,7 +385,6 @@ impl Handler for Fleet {
 
     fn closed(&mut self, links: &mut Links, link: LinkId, reason: Closed) {
         self.look_at_clock();
-        self.figures.arrivals += 1;
         self.on_closed(links.tag(link), &reason);
     }
 }

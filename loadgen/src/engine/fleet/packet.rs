@@ -157,7 +157,7 @@ impl Fleet {
         let Some(Acknowledged { message, .. }) = found.filter(|_| for_good) else { return };
         self.tally.counts.rejected += u64::from(failed);
         self.tally.acknowledged(self.now_ns.saturating_sub(message.at_ns));
-        self.figures.unacknowledged -= 1;
+        self.figures.acknowledged += 1;
         self.message_acknowledged(links, &message);
         let client = &mut self.clients[number as usize];
         if client.state == State::Departing && client.has_settled() {

@@ -102,7 +102,7 @@ impl Fleet {
             packet_id = id;
             let sent = Sent { stream: number, packet_id, qos, number: stream.sent, at_ns };
             client.inflight().push(sent);
-            self.figures.unacknowledged += 1;
+            self.figures.sent += 1;
         }
         let message = message(part.topics, stream.flow, stream.sent, at_ns, qos, packet_id);
         let receivers = self.shared.receivers[message.stamp.flow as usize];
@@ -193,7 +193,7 @@ impl Fleet {
         let client = &mut self.clients[number as usize];
         let Some(more) = &mut client.more else { return };
         for sent in more.inflight.clear() {
-            self.figures.unacknowledged -= 1;
+            self.figures.acknowledged += 1;
             let stream = &mut self.streams[sent.stream as usize];
             stream.acknowledged += 1;
             if stream.window != NONE {
