@@ -130,6 +130,7 @@ impl Forwarder {
             Packet::Publish(publish) => {
                 let mut published = self.published.lock().unwrap();
                 if *published == self.manners.hangs_up_at {
+                    *published += 1;
                     return false;
                 }
                 let kind = if publish.qos == QoS::ExactlyOnce { PacketType::PubRec } else { PacketType::PubAck };
@@ -355,6 +356,25 @@ fn a_broker_that_hangs_up_is_a_dropped_connection_and_the_run_goes_on() {
     assert_eq!(outcome.dropped, 1);
     assert!(outcome.failures[0].contains("publishers-0") && outcome.failures[0].contains("dropped"), "{outcome:?}");
     assert!(!outcome.is_clean());
+}
+
+#[test]
+fn who_was_dropped_and_came_back_stays_as_long_as_the_plan_says() {
+    let some = Duration::from_millis(300);
+    let mut plan = limited(0);
+    plan.groups[1] = Group {
+        presence: Presence::Cycle { online: some, offline: some, abrupt: false },
+        publish: vec![publication("pair/%i", 0, Pace::Rate { per_second: 500.0, poisson: false })],
+        ..plan.groups[1].clone()
+    };
+    plan.timing.window = Duration::from_secs(4);
+    // Dropped once, at its first message: the timer of that stay must not cut later ones short.
+    let address = Forwarder::start(Manners { hangs_up_at: 1, ..HONEST });
+    let (conducted, seen) = run(&plan, address, 1).unwrap();
+    assert_eq!(conducted.outcome.dropped, 1);
+    let connects = seen.all(|counts| counts.connected) - 1;
+    // 6.8 on average, and 13 when two timers run.
+    assert!((5..=9).contains(&connects), "{connects}");
 }
 
 #[test]

@@ -80,6 +80,9 @@ pub struct Client {
     pub account: Account,
     /// When it last sent something, in milliseconds of the run's clock.
     pub last_sent_ms: u32,
+    /// When it is to come or to go, in milliseconds of the run's clock, rounded down; `u32::MAX`: not by the clock. A timer
+    /// that fires before is of an earlier life.
+    pub presence_ms: u32,
     /// When it last asked for a connection, or wanted to leave.
     pub since_ns: u64,
     /// What most clients do without.
@@ -113,6 +116,7 @@ impl Client {
             first_stream,
             account: Account::default(),
             last_sent_ms: 0,
+            presence_ms: u32::MAX,
             since_ns: 0,
             more: None,
         }

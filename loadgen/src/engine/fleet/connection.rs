@@ -326,7 +326,7 @@ impl Fleet {
         client.attempts = client.attempts.saturating_add(1);
         client.state = State::Away;
         let jitter_ns = self.random.u64(0..=pause_ns / 2);
-        self.set_timer(self.now_ns + pause_ns + jitter_ns, number, Kind::Presence);
+        self.set_presence_at(number, self.now_ns + pause_ns + jitter_ns);
     }
 
     fn now_gone(&mut self, number: u32) {

@@ -338,7 +338,7 @@ impl Fleet {
     #[inline]
     fn look_at_clock(&mut self) {
         self.now_ns = self.clock.now_ns();
-        self.now_ms = (self.now_ns / 1_000_000) as u32;
+        self.now_ms = timers::milliseconds(self.now_ns);
         if self.now_ns >= self.tally.edge_ns() {
             self.tally.cut(self.now_ns, self.figures.ready);
         }
