@@ -144,6 +144,22 @@ fn readers_that_come_back_get_what_is_retained_again_also_from_an_earlier_run() 
 }
 
 #[test]
+fn what_an_earlier_run_left_retained_is_not_taken_for_live_by_who_keeps_the_flag() {
+    let broker = Broker::start();
+    let state = Publication { retain: true, ..publication("state/%i", 1, rate(500.0)) };
+    let keeps = Subscription { retain_as_published: true, ..subscription("state/+", 1) };
+    let groups = vec![
+        Group { version: 5, subscribe: vec![keeps], ..group("readers", 2) },
+        Group { publish: vec![state], ..group("gauges", 5) },
+    ];
+    for run in 0..3 {
+        let (_, seen) = run_clean(&plan(groups.clone()), broker.address);
+        let left = if run == 0 { 0 } else { 10 };
+        assert_eq!(seen.all(|counts| counts.delivered), 2 * seen.all(|counts| counts.published) + left);
+    }
+}
+
+#[test]
 fn who_was_away_with_a_lasting_session_gets_what_was_kept() {
     let broker = Broker::start();
     let back_after = Duration::from_millis(200);

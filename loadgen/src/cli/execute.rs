@@ -116,6 +116,7 @@ fn engine(
         slice: Slice::WHOLE,
         tick,
         clock,
+        run: fastrand::u64(..),
     };
     Ok(Box::new(Engine::start(setup)?))
 }

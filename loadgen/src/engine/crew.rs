@@ -29,6 +29,9 @@ pub struct Setup {
     pub tick: Duration,
     /// The run's clock.
     pub clock: Clock,
+    /// The run's number, random and the same for all its processes: by this its messages are told from those that an
+    /// earlier run left at the broker.
+    pub run: u64,
 }
 
 /// A process's share of the clients of every group.

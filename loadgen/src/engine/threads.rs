@@ -64,6 +64,7 @@ impl Engine {
             sources: setup.source_addresses.clone(),
             checks: script.plan.verify || script.publications.iter().any(|part| part.is_closed()),
             unix_origin_ns,
+            run: setup.run,
             script,
         });
         let (stopped_sender, stopped) = bounded(2 * setup.cpus.len());
@@ -253,7 +254,7 @@ fn seats(script: &Script, seating: &[Vec<(u16, u32)>]) -> Vec<Vec<(u16, u32)>> {
 /// What the wills of all clients are known by.
 fn wills(script: &Script, unix_origin_ns: u64) -> HashSet<u64> {
     let mut wills = HashSet::new();
-    let mut composer = Composer::new(unix_origin_ns);
+    let mut composer = Composer::new(unix_origin_ns, 0);
     for cast in &script.groups {
         let Some(will) = &cast.will else { continue };
         for index in 0..cast.count {

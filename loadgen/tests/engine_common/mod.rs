@@ -174,6 +174,7 @@ pub fn setup(plan: &Plan, host: SocketAddr, threads: usize) -> Setup {
         slice: Slice::WHOLE,
         tick: tick_for(&plan.timing),
         clock: Clock::start(),
+        run: fastrand::u64(..),
     }
 }
 

@@ -12,7 +12,10 @@ impl Fleet {
     /// A PUBLISH that is here for the first time, as far as packet identifiers tell.
     #[inline]
     pub(super) fn deliver(&mut self, links: &mut Links, number: u32, publish: &Publish<'_>) {
-        let Some(stamp) = Stamp::of(publish.payload) else { return self.deliver_unstamped(publish) };
+        let Some(stamp) = Stamp::of(publish.payload, self.shared.run) else { return self.deliver_unstamped(publish) };
+        if stamp.is_of_another_run(self.now_ns) {
+            return self.deliver_to_stranger(publish);
+        }
         if !self.shared.checks {
             return self.deliver_unchecked(stamp, publish);
         }

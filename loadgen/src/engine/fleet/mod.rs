@@ -55,6 +55,8 @@ pub struct Shared {
     pub checks: bool,
     /// Unix time when the run's clock said 0.
     pub unix_origin_ns: u64,
+    /// The run's number.
+    pub run: u64,
 }
 
 /// How fast the clients of a stage come in, on this thread.
@@ -127,7 +129,7 @@ impl Fleet {
             ledger: Ledger::default(),
             shares: Vec::new(),
             memberships: HashMap::new(),
-            composer: Composer::new(shared.unix_origin_ns),
+            composer: Composer::new(shared.unix_origin_ns, shared.run),
             agenda: Agenda::default(),
             wheel: Wheel::new(timers::TICK, Time(now_ns)),
             fired: Vec::new(),
