@@ -254,6 +254,38 @@ fn a_changed_byte_is_corruption_and_its_message_is_lost() {
 }
 
 #[test]
+fn a_message_on_another_topic_is_corruption_and_its_message_is_lost() {
+    let astray: Forward = |number, publish, subscriber| {
+        pass(0, publish, subscriber);
+        if number == 2 {
+            let topic = publish.windows(6).position(|bytes| bytes == b"pair/0").unwrap();
+            let length = subscriber.len();
+            subscriber[length - publish.len() + topic + 5] = b'1';
+        }
+    };
+    let expected = Faults { corrupted: 1, lost_qos0: 1, ..Faults::default() };
+    assert_eq!(faults(Manners { forward: astray, ..HONEST }, 0), expected);
+}
+
+#[test]
+fn a_member_of_a_shared_subscription_gets_each_publishers_messages_in_order() {
+    static HELD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let swap: Forward = |number, publish, subscriber| match number {
+        6 => HELD.lock().unwrap().extend_from_slice(publish),
+        7 => {
+            pass(0, publish, subscriber);
+            subscriber.append(&mut HELD.lock().unwrap());
+        }
+        _ => pass(0, publish, subscriber),
+    };
+    let mut plan = limited(0);
+    plan.groups[0].subscribe = vec![subscription("$share/group/pair/0", 0)];
+    let faults = |forward| outcome(Manners { forward, ..HONEST }, &plan).faults;
+    assert_eq!(faults(pass), Faults::default());
+    assert_eq!(faults(swap), Faults { reordered: 1, ..Faults::default() });
+}
+
+#[test]
 fn a_message_to_who_did_not_ask_is_corruption() {
     // The pair's own topic is 0; the subscriber listens to another one.
     let mut plan = limited(0);
@@ -426,6 +458,17 @@ fn refusals_are_told_with_their_codes_and_whom_they_met() {
 fn a_lower_qos_than_asked_for_is_told() {
     let told = outcome(Manners { suback: Some(0), ..HONEST }, &limited(1)).failures;
     assert!(told[0].contains("was granted QoS 0 instead of 1 for pair/0"), "{told:?}");
+}
+
+#[test]
+fn what_is_lost_is_held_to_the_qos_that_was_granted() {
+    let lose: Forward = |number, publish, subscriber| {
+        if number != 3 {
+            pass(0, publish, subscriber);
+        }
+    };
+    let faults = outcome(Manners { suback: Some(0), forward: lose, ..HONEST }, &limited(1)).faults;
+    assert_eq!(faults, Faults { lost_qos0: 1, ..Faults::default() });
 }
 
 #[test]

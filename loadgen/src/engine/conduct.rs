@@ -110,7 +110,8 @@ pub fn conduct(
     observer: &mut dyn Observer,
 ) -> Result<Conducted, Error> {
     let tick_ns = tick.as_nanos() as u64;
-    let mut run = Run { crew, plan, tick_ns, clock, stop, observer, phases: Vec::new(), progress: (0, 0), gone: Gone::default() };
+    let mut run =
+        Run { crew, plan, tick_ns, clock, stop, observer, phases: Vec::new(), progress: (0, 0), gone: Gone::default() };
     let window = match run.traffic() {
         Ok(window) => window,
         Err(error) => return Err(run.abandon(error)),

@@ -18,6 +18,8 @@ use crate::plan::Presence;
 pub struct Expectations {
     /// How many subscribers are owed each message of a flow, anywhere.
     pub receivers: Vec<u32>,
+    /// What each flow's topic is known by, if deliveries are to be held to it.
+    pub topics: Vec<u32>,
     /// What single clients of this process expect.
     pub clients: HashMap<(u16, u32), Vec<Range>>,
     /// The shared subscriptions of this process, by their whole filter.
@@ -82,6 +84,9 @@ impl Expectations {
                     filters.matching(text(&topic), &mut matching);
                     previous.clone_from(&topic);
                 }
+                if script.plan.verify {
+                    found.topics.push(hash(&topic) as u32);
+                }
                 found.enter(script, number as u16, part, flow, &matching, &mut filters.shares, &mut desk);
             }
         }
@@ -105,7 +110,7 @@ impl Expectations {
     ) {
         let publisher = (part.group, part.at(flow).0);
         for same in matching.chunk_by(|a, b| (a.group, a.index, a.share) == (b.group, b.index, b.share)) {
-            let Some(expectation) = expectation(script, part, publisher, same) else { continue };
+            let Some((expectation, subscription)) = expectation(script, part, publisher, same) else { continue };
             let receivers = &mut self.receivers[flow as usize];
             *receivers += u32::from(expectation.owed && !expectation.retained);
             let Subscriber { group, index, share, .. } = same[0];
@@ -116,7 +121,7 @@ impl Expectations {
                 Some(share) => &mut share.ranges,
                 None => self.clients.entry((group, index)).or_default(),
             };
-            extend(ranges, flow, number, expectation);
+            extend(ranges, Range { first: flow, count: 1, publication: number, subscription, expectation });
         }
     }
 
@@ -180,16 +185,18 @@ impl Expectations {
     }
 }
 
-/// What a client, or a shared subscription, expects of a flow, given all its subscriptions that match.
-fn expectation(script: &Script, part: &Part, publisher: (u16, u32), same: &[Subscriber]) -> Option<Expectation> {
+/// What a client, or a shared subscription, expects of a flow, given all its subscriptions that match; and which of
+/// them has the highest QoS.
+fn expectation(script: &Script, part: &Part, publisher: (u16, u32), same: &[Subscriber]) -> Option<(Expectation, u16)> {
     let Subscriber { group, index, share, .. } = same[0];
     let plan = &script.plan.groups[usize::from(group)];
     let cast = &script.groups[usize::from(group)];
     let wanted =
         |of: &&Subscriber| !(plan.subscribe[usize::from(of.subscription)].no_local && publisher == (group, index));
     let subscriptions = same.iter().filter(wanted).map(|of| &plan.subscribe[usize::from(of.subscription)]);
-    let highest = subscriptions.clone().map(|subscription| subscription.qos).max()?;
-    let qos = QoS::from_bits(highest).unwrap_or(QoS::ExactlyOnce).min(part.qos);
+    let qos_of = |of: &&Subscriber| plan.subscribe[usize::from(of.subscription)].qos;
+    let highest = same.iter().filter(wanted).max_by_key(qos_of)?;
+    let qos = QoS::from_bits(qos_of(&highest)).unwrap_or(QoS::ExactlyOnce).min(part.qos);
     let sender = &script.groups[usize::from(part.group)];
     let came_after = part.early && cast.stage > sender.stage;
     let retained = came_after
@@ -203,27 +210,25 @@ fn expectation(script: &Script, part: &Part, publisher: (u16, u32), same: &[Subs
     let presence = script.plan.groups[usize::from(part.group)].presence;
     // A shared subscription's message may be with a member that is away.
     let kept = if share == ALONE { cast.keeps(plan.presence, qos) } else { plan.presence == Presence::Always };
-    Some(Expectation {
+    let expectation = Expectation {
         qos,
         owed: kept && sender.delivers(presence, part.qos),
         retained,
-        overlaps: subscriptions.count() > 1,
+        copies: subscriptions.count() as u16,
+        excused: false,
         sender_repeats: part.qos == QoS::AtLeastOnce && presence != Presence::Always,
         ordered: share == ALONE,
-    })
+    };
+    Some((expectation, highest.subscription))
 }
 
 /// Adds a flow to ranges that end before it.
-fn extend(ranges: &mut Vec<Range>, flow: u32, publication: u16, expectation: Expectation) {
+fn extend(ranges: &mut Vec<Range>, next: Range) {
     match ranges.last_mut() {
-        Some(last)
-            if last.first + last.count == flow
-                && last.publication == publication
-                && last.expectation == expectation =>
-        {
+        Some(last) if *last == (Range { first: last.first, count: last.count, ..next }) && last.end() == next.first => {
             last.count += 1;
         }
-        _ => ranges.push(Range { first: flow, count: 1, publication, expectation }),
+        _ => ranges.push(next),
     }
 }
 

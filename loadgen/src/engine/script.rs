@@ -376,6 +376,7 @@ pub fn text(bytes: &[u8]) -> &str {
 }
 
 /// A hash that is the same in every process of a run.
+#[inline]
 pub fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = foldhash::quality::FixedState::with_seed(0).build_hasher();
     hasher.write(bytes);

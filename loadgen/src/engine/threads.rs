@@ -58,6 +58,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             seats: seats(&script, &seating),
             receivers: std::mem::take(&mut expectations.receivers),
+            topics: std::mem::take(&mut expectations.topics),
             wills: wills(&script, unix_origin_ns),
             sent: (0..script.flows).map(|_| AtomicU32::new(0)).collect(),
             hosts: setup.hosts.clone(),

@@ -1,10 +1,13 @@
 //! A client's way in and out: connecting at the plan's rate, CONNACK, SUBACK, leaving, being dropped.
 
+use std::sync::Arc;
+
 use ringmq::codec::{ConnAck, QoS, SubAck};
 
 use super::timers::{Kind, Timer};
 use super::{Fleet, reset};
 use crate::engine::client::State;
+use crate::engine::ledger::Range;
 use crate::engine::{Error, packets};
 use crate::net::{Closed, Links};
 use crate::plan::Presence;
@@ -143,6 +146,7 @@ impl Fleet {
             let filter = self.composer.filter(cast, index, at);
             let name = self.name_of(number);
             self.note(|_| format!("{name} was granted QoS {granted} instead of {asked} for {filter}"));
+            self.lower(number, suback.codes);
         }
         self.now_ready(links, number);
     }
@@ -152,6 +156,29 @@ impl Fleet {
         let asked = &self.shared.script.plan.groups[usize::from(self.clients[number as usize].group)].subscribe;
         let of_both = asked.iter().zip(codes).enumerate();
         of_both.map(|(at, (asked, granted))| (at, *granted, asked.qos)).find(|(_, granted, asked)| granted < asked)
+    }
+
+    /// Expects of a client's subscriptions what these codes of SUBACK promise. Of a shared subscription that is what its
+    /// member was granted at best.
+    fn lower(&mut self, number: u32, codes: &[u8]) {
+        let shared = Arc::clone(&self.shared);
+        let client = &self.clients[number as usize];
+        let (script, group) = (&shared.script, usize::from(client.group));
+        let (presence, maximum_qos) = (script.plan.groups[group].presence, client.maximum_qos);
+        let granted = |code: Option<&u8>| code.and_then(|code| QoS::from_bits(*code)).unwrap_or(QoS::ExactlyOnce);
+        self.ledger.lower(client.account, |range| {
+            let qos = range.expectation.qos.min(granted(codes.get(usize::from(range.subscription))));
+            let part = &script.publications[usize::from(range.publication)];
+            let sender = usize::from(part.group);
+            let of_sender = script.plan.groups[sender].presence;
+            let reaches = script.groups[sender].delivers(of_sender, part.qos.min(maximum_qos));
+            (qos, reaches && script.groups[group].keeps(presence, qos))
+        });
+        let best = granted(codes.iter().max());
+        for share in self.memberships.get(&number).into_iter().flat_map(|member| &member.shares) {
+            let lowered = |range: &Range| (range.expectation.qos.min(best), presence == Presence::Always);
+            self.ledger.lower(self.shares[*share as usize].0, lowered);
+        }
     }
 
     /// Whether a client's publications are sent at a lower QoS than the plan wants.
@@ -207,9 +234,11 @@ impl Fleet {
         let Some(link) = client.link else { return };
         client.state = State::Leaving;
         client.since_ns = self.now_ns;
+        let group = usize::from(client.group);
+        self.mark_shares(number);
         let output = links.output(link);
         let before = output.len();
-        packets::disconnect(&self.shared.script.groups[usize::from(client.group)], output);
+        packets::disconnect(&self.shared.script.groups[group], output);
         self.tally.counts.bytes_out += (output.len() - before) as u64;
         self.set_timer(self.now_ns + FAREWELL_NS, number, Kind::Farewell);
     }
@@ -217,6 +246,7 @@ impl Fleet {
     /// Breaks the connection, as a bad link does.
     pub(super) fn break_off(&mut self, links: &mut Links, number: u32) {
         self.clients[number as usize].state = State::Leaving;
+        self.mark_shares(number);
         reset(links, &self.clients[number as usize]);
     }
 
@@ -278,7 +308,6 @@ impl Fleet {
             return self.now_gone(number);
         }
         self.figures.away += 1;
-        self.mark_shares(number);
         self.now_arrived(number);
         self.schedule_return(number);
     }
@@ -337,7 +366,7 @@ impl Fleet {
     /// A message may go to another member of a shared subscription when one has gone.
     fn mark_shares(&mut self, number: u32) {
         if self.clients[number as usize].flags.shares {
-            for share in self.memberships.get(&number).into_iter().flatten() {
+            for share in self.memberships.get(&number).into_iter().flat_map(|member| &member.shares) {
                 self.shares[*share as usize].1 = true;
             }
         }

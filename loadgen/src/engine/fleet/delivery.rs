@@ -2,7 +2,7 @@
 
 use ringmq::codec::Publish;
 
-use super::Fleet;
+use super::{Fleet, Shared};
 use crate::engine::ledger::{Delivery, Entry};
 use crate::engine::script::hash;
 use crate::engine::stamp::Stamp;
@@ -20,10 +20,10 @@ impl Fleet {
             return self.deliver_unchecked(stamp, publish);
         }
         let client = &self.clients[number as usize];
-        let came_back = client.flags.came_back;
+        let (came_back, shares) = (client.flags.came_back, client.flags.shares);
         let own = self.ledger.find(client.account, stamp.flow);
         let (entry, receiver_came_back) = match own {
-            Some(entry) if !client.flags.shares => (entry, came_back),
+            Some(entry) if !shares => (entry, came_back),
             _ => match self.find_shared(number, own, stamp) {
                 Some((entry, share_came_back)) => (entry, came_back || share_came_back),
                 None => return self.deliver_to_stranger(publish),
@@ -33,7 +33,9 @@ impl Fleet {
             return self.deliver_to_stranger(publish);
         }
         let part = &self.shared.script.publications[usize::from(entry.publication)];
-        if !self.composer.is_payload(&self.shared.script, part, stamp, publish.payload) {
+        let is_of_flow = self.shared.is_topic(stamp.flow, publish.topic.as_bytes())
+            && self.composer.is_payload(&self.shared.script, part, stamp, publish.payload);
+        if !is_of_flow {
             return self.count_corrupted();
         }
         if self.settled {
@@ -50,6 +52,22 @@ impl Fleet {
                 self.figures.paid += 1;
                 self.tell_publisher(links, entry, stamp);
             }
+            if shares {
+                self.check_order_of_member(number, entry, stamp, delivery);
+            }
+        }
+    }
+
+    /// What is handed on because a member has gone may be older than what the next one has.
+    #[inline(never)]
+    fn check_order_of_member(&mut self, number: u32, entry: Entry, stamp: Stamp, delivery: Delivery) {
+        if delivery.receiver_came_back || delivery.dup || self.ledger.is_ordered(entry) {
+            return;
+        }
+        if let Some(member) = self.memberships.get_mut(&number)
+            && !member.hears(entry.number(), stamp.sequence)
+        {
+            self.ledger.faults.reordered += 1;
         }
     }
 
@@ -96,7 +114,7 @@ impl Fleet {
         {
             return own;
         }
-        let shares = self.memberships.get(&number).into_iter().flatten();
+        let shares = self.memberships.get(&number).into_iter().flat_map(|member| &member.shares);
         let entries = shares.filter_map(|share| {
             let (account, came_back) = self.shares[*share as usize];
             self.ledger.find(account, stamp.flow).map(|entry| (entry, came_back))
@@ -157,6 +175,14 @@ impl Fleet {
     #[inline(never)]
     fn count_corrupted(&mut self) {
         self.ledger.faults.corrupted += u64::from(!self.settled);
+    }
+}
+
+impl Shared {
+    /// Whether a flow's messages go to this topic.
+    #[inline]
+    fn is_topic(&self, flow: u32, topic: &[u8]) -> bool {
+        self.topics.get(flow as usize).is_none_or(|known| *known == hash(topic) as u32)
     }
 }
 

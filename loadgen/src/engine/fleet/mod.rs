@@ -1,10 +1,12 @@
 //! All clients of one thread: a state machine that is given bytes and the time, and writes packets.
 //!
 //! `connection` is a client's way in and out, `packet` what it makes of what arrives, `publish` what it sends,
-//! `delivery` what the ledger makes of a message, `timers` keep alive and presence.
+//! `delivery` what the ledger makes of a message, `member` what
+//! a member of shared subscriptions remembers, `timers` keep alive and presence.
 
 mod connection;
 mod delivery;
+mod member;
 mod packet;
 mod publish;
 mod timers;
@@ -30,6 +32,7 @@ use super::window::Window;
 use super::{Clock, Error, Outcome};
 use crate::net::{Close, Closed, Handler, LinkId, Links};
 pub use delivery::hash_will;
+use member::Member;
 use timers::Timer;
 
 /// No window: the stream is no closed loop.
@@ -43,6 +46,8 @@ pub struct Shared {
     pub seats: Vec<Vec<(u16, u32)>>,
     /// How many subscribers are owed each message of a flow.
     pub receivers: Vec<u32>,
+    /// What each flow's topic is known by; empty when deliveries are not held to it.
+    pub topics: Vec<u32>,
     /// Hashes of the wills of all clients.
     pub wills: HashSet<u64>,
     /// How many messages were sent in each flow, once the thread of its publisher has stopped.
@@ -82,8 +87,8 @@ pub struct Fleet {
     ledger: Ledger,
     /// The accounts of shared subscriptions whose members are here, and whether a member has come back.
     shares: Vec<(Account, bool)>,
-    /// The shares of a client.
-    memberships: HashMap<u32, Vec<u32>>,
+    /// The clients that have shares.
+    memberships: HashMap<u32, Member>,
     composer: Composer,
     agenda: Agenda,
     wheel: Wheel<Timer>,
@@ -203,10 +208,11 @@ impl Fleet {
                 continue;
             }
             let number = self.shares.len() as u32;
+            let flows = share.ranges.iter().map(|range| range.count as usize).sum();
             self.shares.push((self.ledger.open(&share.ranges), false));
             for member in members {
                 self.clients[member as usize].flags.shares = true;
-                self.memberships.entry(member).or_default().push(number);
+                self.memberships.entry(member).or_default().join(number, flows, self.shared.script.plan.verify);
             }
         }
     }
