@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 use engine_common::*;
 use ringmq_loadgen::engine::{Crew, Engine, Error, Outcome, Phase, Setup, Slice, Status, conduct};
 use ringmq_loadgen::measure::{Faults, Sample};
-use ringmq_loadgen::plan::{Group, Pace, Payload, Presence, Publication, Subscription, Will};
+use ringmq_loadgen::plan::{Group, Pace, Payload, Plan, Presence, Publication, Subscription, Will};
 
 const LOOP: Pace = Pace::Outstanding(8);
 
@@ -218,8 +218,31 @@ fn wills_of_broken_connections_are_counted_apart() {
         Group { subscribe: vec![subscription("gone/+", 1)], ..group("watchers", 1) },
         Group { will: Some(will), presence, ..group("devices", 10) },
     ];
-    let (_, seen) = run_clean(&plan(groups), broker.address);
-    assert!(seen.all(|counts| counts.wills) >= 10, "{}", seen.all(|counts| counts.wills));
+    let (conducted, seen) = run_clean(&plan(groups), broker.address);
+    let wills = seen.all(|counts| counts.wills);
+    assert!(wills >= 10, "{wills}");
+    assert_eq!((conducted.outcome.wills_owed, conducted.outcome.wills_came), (wills, wills));
+}
+
+#[test]
+fn without_a_ledger_what_nobody_is_owed_does_not_pay_for_what_somebody_is() {
+    let broker = Broker::start();
+    let presence =
+        Presence::Cycle { online: Duration::from_millis(60), offline: Duration::from_millis(20), abrupt: false };
+    let groups = vec![
+        Group { subscribe: vec![subscription("all/#", 1)], ..group("readers", 2) },
+        Group { presence, subscribe: vec![subscription("all/#", 1)], ..group("visitors", 5) },
+        Group { publish: vec![publication("all/%i", 1, rate(2000.0))], ..group("publishers", 5) },
+    ];
+    let plan = Plan { verify: false, ..plan(groups) };
+    let setup = setup(&plan, broker.address, 2);
+    let (tick, clock) = (setup.tick, setup.clock);
+    let mut seen = Seen::default();
+    let engine = Box::new(Engine::start(setup).unwrap());
+    conduct(engine, &plan, tick, clock, &AtomicBool::new(false), &mut seen).unwrap();
+    let Status { owed, paid, .. } = seen.status;
+    assert_eq!((owed, paid), (2 * seen.all(|counts| counts.published), owed));
+    assert!(seen.all(|counts| counts.delivered) > owed);
 }
 
 #[test]

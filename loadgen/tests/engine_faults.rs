@@ -16,7 +16,7 @@ use ringmq::codec::{
 };
 use ringmq_loadgen::engine::{Conducted, Error, Outcome};
 use ringmq_loadgen::measure::Faults;
-use ringmq_loadgen::plan::{Group, Pace, Plan, Presence, Publication};
+use ringmq_loadgen::plan::{Group, Pace, Plan, Presence, Publication, Will};
 
 const VERSION: ProtocolVersion = ProtocolVersion::V311;
 const MESSAGES: u64 = 20;
@@ -120,8 +120,8 @@ impl Forwarder {
             }
             Packet::Subscribe(subscribe) => {
                 *self.subscriber.lock().unwrap() = Some(stream.try_clone().unwrap());
-                let granted = subscribe.filters.iter().next().unwrap().options.qos as u8;
-                let codes = &[self.manners.suback.unwrap_or(granted)];
+                let granted = subscribe.filters.iter().map(|filter| filter.options.qos as u8);
+                let codes = &granted.map(|granted| self.manners.suback.unwrap_or(granted)).collect::<Vec<_>>();
                 let user_properties = UserProperties::default();
                 let suback = SubAck { packet_id: subscribe.packet_id, reason_string: None, user_properties, codes };
                 encode(&Packet::SubAck(suback), VERSION, own);
@@ -380,6 +380,20 @@ fn at_qos_1_a_redelivery_after_coming_back_is_no_fault() {
     assert_eq!(outcome.faults.redelivered, 1, "{:?}", outcome.faults);
     assert_eq!(outcome.faults.duplicated, 0);
     assert!(outcome.failures.iter().any(|what| what.contains("session") && what.contains("gone")), "{outcome:?}");
+}
+
+#[test]
+fn wills_that_never_come_are_told() {
+    let will = Will { topic: "pair/will".to_owned(), payload: "gone".to_owned(), qos: 1, retain: false, delay: None };
+    let some = Duration::from_millis(100);
+    let mut plan = limited(1);
+    plan.groups[0].subscribe.push(subscription("pair/will", 1));
+    let presence = Presence::Cycle { online: some, offline: some, abrupt: true };
+    plan.groups.push(Group { will: Some(will), presence, ..group("mortals", 2) });
+    plan.timing.window = Duration::from_millis(400);
+    // The forwarder knows nothing of wills.
+    let told = outcome(HONEST, &plan).failures;
+    assert!(told[0].contains("wills that were owed did not come"), "{told:?}");
 }
 
 #[test]

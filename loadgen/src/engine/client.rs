@@ -47,6 +47,8 @@ pub struct Flags {
     pub blocked: bool,
     /// It is a member of shared subscriptions.
     pub shares: bool,
+    /// What is owed to it survives its absence, at QoS 0 and above QoS 0.
+    pub keeps: [bool; 2],
     /// It was dropped, and is not in again.
     pub lost: bool,
     /// An attempt to come back failed since.

@@ -298,10 +298,14 @@ impl Run<'_> {
         let Run { crew, phases, observer, gone, .. } = self;
         let samples = crew.samples().clone();
         let mut outcome = crew.finish()?;
+        let (owed, came) = (outcome.wills_owed, outcome.wills_came);
+        if came < owed {
+            outcome.failures.insert(0, format!("{} of {owed} wills that were owed did not come", owed - came));
+        }
         if let Some(told) = gone.told {
             outcome.failures.insert(0, told);
-            outcome.failures.truncate(FAILURES_MAX);
         }
+        outcome.failures.truncate(FAILURES_MAX);
         samples.try_iter().for_each(|sample| observer.sample(sample));
         Ok(Conducted { window, phases, outcome, interrupted })
     }

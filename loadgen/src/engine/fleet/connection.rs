@@ -247,6 +247,7 @@ impl Fleet {
     pub(super) fn break_off(&mut self, links: &mut Links, number: u32) {
         self.clients[number as usize].state = State::Leaving;
         self.mark_shares(number);
+        self.owe_will(number);
         reset(links, &self.clients[number as usize]);
     }
 

@@ -11,11 +11,12 @@ mod packet;
 mod publish;
 mod timers;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ringmq::codec::QoS;
 use ringmq::engine::Time;
 use ringmq::wheel::Wheel;
 
@@ -31,7 +32,6 @@ use super::tally::Tally;
 use super::window::Window;
 use super::{Clock, Error, Outcome};
 use crate::net::{Close, Closed, Handler, LinkId, Links};
-pub use delivery::hash_will;
 use member::Member;
 use timers::Timer;
 
@@ -48,8 +48,8 @@ pub struct Shared {
     pub receivers: Vec<u32>,
     /// What each flow's topic is known by; empty when deliveries are not held to it.
     pub topics: Vec<u32>,
-    /// Hashes of the wills of all clients.
-    pub wills: HashSet<u64>,
+    /// See [`wills`](crate::engine::wills::wills).
+    pub wills: HashMap<u64, u32>,
     /// How many messages were sent in each flow, once the thread of its publisher has stopped.
     pub sent: Vec<AtomicU32>,
     /// Where the broker is.
@@ -166,9 +166,11 @@ impl Fleet {
         let shared = Arc::clone(&self.shared);
         for &(group, index) in seats {
             let cast = &shared.script.groups[usize::from(group)];
-            let keep_alive = shared.script.plan.groups[usize::from(group)].keep_alive;
+            let of_plan = &shared.script.plan.groups[usize::from(group)];
             let number = self.clients.len() as u32;
-            self.clients.push(Client::new(group, index, cast.version, keep_alive, self.streams.len() as u32));
+            let mut client = Client::new(group, index, cast.version, of_plan.keep_alive, self.streams.len() as u32);
+            client.flags.keeps = [QoS::AtMostOnce, QoS::AtLeastOnce].map(|qos| cast.keeps(of_plan.presence, qos));
+            self.clients.push(client);
             for publication in cast.publications.clone() {
                 let part = &shared.script.publications[publication];
                 let mut window = NONE;
@@ -340,7 +342,9 @@ impl Fleet {
     /// The last sample, and what is left.
     pub fn finish(mut self) -> Outcome {
         self.tally.finish(self.clock.now_ns(), self.figures.ready);
-        Outcome { faults: self.ledger.faults, dropped: self.dropped, failures: self.failures }
+        let Figures { wills_owed, wills_came, .. } = self.figures;
+        let (faults, dropped, failures) = (self.ledger.faults, self.dropped, self.failures);
+        Outcome { faults, dropped, failures, wills_owed, wills_came }
     }
 
     #[inline]
