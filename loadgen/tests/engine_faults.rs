@@ -501,6 +501,29 @@ fn bytes_that_are_no_mqtt_end_the_run_with_the_name_of_who_got_them() {
 }
 
 #[test]
+fn a_peer_that_speaks_something_else_is_told_with_what_it_may_be() {
+    for (answer, words) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "HTTP"),
+        (&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46], "TLS"),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "SSH"),
+        (b"220 mail.example ESMTP\r\n", "1883"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(answer).unwrap();
+            // Until the generator goes.
+            let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.read(&mut [0; 4096]));
+        });
+        let error = run(&plan(vec![group("clients", 1)]), address, 1).err().unwrap().to_string();
+        peer.join().unwrap();
+        assert!(error.contains("is it an MQTT listener?") && error.contains(words), "{error}");
+        assert!(error.contains(&address.to_string()), "{error}");
+    }
+}
+
+#[test]
 fn an_unexpected_payload_is_corruption_and_the_run_goes_on() {
     let manners = Manners {
         greeting: |out| {

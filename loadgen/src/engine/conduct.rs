@@ -61,7 +61,8 @@ impl Phase {
 pub trait Observer {
     /// What a thread saw in a tick. Samples of one thread come in order.
     fn sample(&mut self, sample: Sample);
-    /// A boundary, at the time (of the run's clock) that it is passed: for readings of the broker's process.
+    /// A boundary, and its time by the run's clock, which those of the window keep to the nanosecond. It is told a little
+    /// after that; when it is, is the time for readings of the broker's process.
     fn phase(&mut self, phase: Phase, at_ns: u64);
     /// How far the crew is, some dozens of times a second.
     fn status(&mut self, _status: &Status) {}
@@ -223,13 +224,13 @@ impl Run<'_> {
             if let Wait::CutShort = self.until(at_ns)? {
                 return Ok(0..0);
             }
-            self.pass(phase);
+            self.pass_at(phase, at_ns);
         }
         self.until(closes)?;
-        self.pass(Phase::WindowEnds);
         // Ticks that are over: all of the window, or what there was of it.
-        let end = self.clock.now_ns().min(closes) / self.tick_ns;
-        Ok((opens / self.tick_ns) as u32..end as u32)
+        let ended = self.clock.now_ns().min(closes);
+        self.pass_at(Phase::WindowEnds, ended);
+        Ok((opens / self.tick_ns) as u32..(ended / self.tick_ns) as u32)
     }
 
     /// Waits until everybody called so far is in and has published what it is limited to.
@@ -379,9 +380,13 @@ impl Run<'_> {
     }
 
     fn pass(&mut self, phase: Phase) {
-        let now = self.clock.now_ns();
-        self.phases.push((phase, now));
-        self.observer.phase(phase, now);
+        self.pass_at(phase, self.clock.now_ns());
+    }
+
+    /// Passes a boundary that was set for a time.
+    fn pass_at(&mut self, phase: Phase, at_ns: u64) {
+        self.phases.push((phase, at_ns));
+        self.observer.phase(phase, at_ns);
     }
 
     /// The first edge of a tick at or after a time.
@@ -521,6 +526,14 @@ mod tests {
             act(20, false, |ms| Status { of: 2, arrived: 1, connecting: 1, arrivals: ms, ..Status::default() });
         let error = conducted.unwrap_err().to_string();
         assert!(error.contains("while 1 CONNACK or SUBACK"), "{error}");
+    }
+
+    #[test]
+    fn the_edges_of_the_window_are_edges_of_ticks() {
+        let phases = act(30, false, |_| Status::default()).0.unwrap().phases;
+        let at = |wanted| phases.iter().find(|(phase, _)| *phase == wanted).unwrap().1;
+        let (begins, ends) = (at(Phase::WindowBegins), at(Phase::WindowEnds));
+        assert_eq!((begins % 10_000_000, ends - begins), (0, 30_000_000));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use ringmq::codec::{ConnAck, QoS, SubAck};
+use ringmq::codec::{ConnAck, DecodeError, PacketType, QoS, SubAck};
 
 use super::timers::{Kind, Timer};
 use super::{Fleet, reset};
-use crate::engine::client::State;
+use crate::engine::client::{Client, State};
 use crate::engine::ledger::Range;
 use crate::engine::{Error, packets};
 use crate::net::{Closed, Links};
@@ -16,6 +16,10 @@ use crate::plan::Presence;
 pub(super) const FAILURE: u8 = 0x80;
 /// The packet identifier of a SUBSCRIBE. Nothing else is on its way then.
 const SUBSCRIBE_ID: u16 = u16::MAX;
+/// The first byte of a CONNACK.
+const CONNACK: u8 = (PacketType::ConnAck as u8) << 4;
+/// So many bytes tell who it is that speaks no MQTT.
+const BEGINS: usize = 4;
 /// How far connecting may lag behind its rate and still make up for it.
 const CONNECT_LAG_NS: u64 = 10_000_000;
 /// The first and the longest pause before another attempt.
@@ -288,6 +292,7 @@ impl Fleet {
                         address,
                         client: self.name_of(number),
                         reason: reason.to_string(),
+                        answered: was == State::Subscribing,
                     });
                 }
             };
@@ -325,7 +330,7 @@ impl Fleet {
         }
         if self.begun_ns.is_none() {
             let (address, client) = (self.host_of(number), self.name_of(number));
-            return self.fail(Error::Closed { address, client, reason });
+            return self.fail(Error::Closed { address, client, reason, answered: true });
         }
         self.tally.counts.dropped += 1;
         self.dropped += 1;
@@ -412,6 +417,34 @@ impl Fleet {
             (State::Departing, waited_ns) if waited_ns >= self.patience_ns() => self.say_goodbye(links, number),
             (State::Leaving, waited_ns) if waited_ns >= FAREWELL_NS => reset(links, client),
             _ => {}
+        }
+    }
+
+    /// What arrived is no MQTT packet. `begins` is where it does.
+    #[cold]
+    pub(super) fn fail_malformed(&mut self, number: u32, begins: &[u8], error: &DecodeError) {
+        let Client { state, flags, .. } = &self.clients[number as usize];
+        let first = begins.first().copied().unwrap_or_default();
+        let what = format!("a malformed packet that starts with {first:#04x}: {error}");
+        // A server of an older version answers in that version's words [MQTT-3.1.2-2 of 3.1.1].
+        if let ([CONNACK, 2, _, code @ 1..=u8::MAX], State::Connecting) = (begins, *state) {
+            let (address, client) = (self.host_of(number), self.name_of(number));
+            return self.fail(Error::Refused { address, client, code: *code });
+        }
+        if *state == State::Connecting && !flags.came && first != CONNACK {
+            let (address, begins) = (self.host_of(number), begins[..begins.len().min(BEGINS)].to_vec());
+            return self.fail(Error::Foreign { address, what, begins });
+        }
+        self.fail_protocol(number, what);
+    }
+
+    /// The beginning of the answer to CONNECT: nobody needs to wait for the rest of what is no CONNACK.
+    #[cold]
+    pub(super) fn check_answer(&mut self, number: u32, begins: &[u8]) {
+        let first = begins.first().copied().unwrap_or(CONNACK);
+        if first != CONNACK && !self.clients[number as usize].flags.came {
+            let (address, what) = (self.host_of(number), format!("a packet that starts with {first:#04x}"));
+            self.fail(Error::Foreign { address, what, begins: begins[..begins.len().min(BEGINS)].to_vec() });
         }
     }
 
