@@ -208,6 +208,27 @@ fn clients_that_come_and_go_in_order_are_not_dropped() {
 }
 
 #[test]
+fn who_comes_in_again_says_so_again() {
+    let broker = Broker::start();
+    let status = Publication { retain: true, ..publication("status/%i", 1, Pace::Arrival) };
+    for abrupt in [false, true] {
+        let presence =
+            Presence::Cycle { online: Duration::from_millis(60), offline: Duration::from_millis(20), abrupt };
+        let groups = vec![
+            Group { subscribe: vec![subscription("status/+", 1)], ..group("apps", 2) },
+            Group { publish: vec![status.clone()], presence, ..group("lamps", 10) },
+            Group { publish: vec![publication("status/%g%i", 1, Pace::Arrival)], ..group("others", 3) },
+        ];
+        let (_, seen) = run_clean(&plan(groups), broker.address);
+        let came = seen.all(|counts| counts.connected) - 2;
+        assert!(came > 30, "{came}");
+        // Who comes back when traffic is over says nothing.
+        let said = seen.all(|counts| counts.published);
+        assert!((came - 10..=came).contains(&said), "{said} of {came}");
+    }
+}
+
+#[test]
 fn wills_of_broken_connections_are_counted_apart() {
     let broker = Broker::start();
     let will =

@@ -5,6 +5,7 @@ use ringmq::codec::{PacketType, QoS, encode_ack};
 use super::{Fleet, NONE, takes_messages};
 use crate::engine::client::Progress;
 use crate::engine::inflight::Sent;
+use crate::engine::pace::{NEVER, Rhythm};
 use crate::engine::packets::Message;
 use crate::engine::stamp::Stamp;
 use crate::net::Links;
@@ -31,6 +32,10 @@ impl Fleet {
             if stream.window != NONE {
                 stream.progress = Progress::Looping;
                 return self.turn_loop(links, number);
+            }
+            if stream.due_ns == NEVER {
+                stream.progress = Progress::Parked;
+                return;
             }
             if stream.due_ns > self.now_ns {
                 stream.progress = Progress::Queued;
@@ -159,8 +164,8 @@ impl Fleet {
                 Progress::Parked | Progress::Blocked | Progress::Looping => {}
                 Progress::Idle | Progress::Queued | Progress::Done => continue,
             }
-            if by_plan {
-                let rhythm = self.shared.script.publications[usize::from(stream.publication)].rhythm;
+            let rhythm = self.shared.script.publications[usize::from(stream.publication)].rhythm;
+            if by_plan || rhythm == Rhythm::Arrival {
                 stream.due_ns = rhythm.resume(stream.due_ns, self.now_ns, &mut self.random);
             }
             self.run_stream(links, number);
