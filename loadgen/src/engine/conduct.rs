@@ -17,6 +17,10 @@ use crate::plan::{Pace, Plan, Timing};
 const LOOK: Duration = Duration::from_millis(20);
 /// A broker that nobody is connected to against the plan is given so long to come back: a restart may be what is tested.
 const GONE_AFTER: Duration = Duration::from_secs(3);
+/// What somebody who connects waits for.
+const WAY_IN: &str = "CONNACK or SUBACK packets";
+/// The same, when nobody has ever got in.
+const FIRST: &str = "CONNACK or SUBACK packets (the very first: is it an MQTT listener, without TLS or WebSocket?)";
 /// Orders take so long to reach everybody, joined workers included.
 const LEAD: Duration = Duration::from_millis(30);
 /// The longest tick.
@@ -250,7 +254,7 @@ impl Run<'_> {
             }
             let now_ns = self.clock.now_ns();
             if status.connecting > 0 {
-                self.bear(absence.waited(absent, now_ns), absent, "CONNACK or SUBACK packets")?;
+                self.bear(absence.waited(absent, now_ns), absent, if status.arrived == 0 { FIRST } else { WAY_IN })?;
             } else if absent > 0 {
                 // Nobody is on the way, as the plan's rate wants it.
                 absence = Dwindling::from(now_ns);
@@ -526,6 +530,13 @@ mod tests {
             act(20, false, |ms| Status { of: 2, arrived: 1, connecting: 1, arrivals: ms, ..Status::default() });
         let error = conducted.unwrap_err().to_string();
         assert!(error.contains("while 1 CONNACK or SUBACK"), "{error}");
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_to_anybody_is_asked_whether_it_speaks_mqtt() {
+        let mute = |_| Status { of: 2, connecting: 2, ..Status::default() };
+        let error = act(20, false, mute).0.unwrap_err().to_string();
+        assert!(error.contains("is it an MQTT listener"), "{error}");
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub enum Error {
         what: String,
     },
     /// Nothing more came although something was due.
-    #[error("nothing arrived for {waited:?} while {missing} {what} were due: lost, or the broker hangs")]
+    #[error("nothing arrived for {waited:.1?} while {missing} {what} were due: lost, or the broker hangs")]
     Stalled {
         /// For how long.
         waited: Duration,
