@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 use engine_common::*;
 use ringmq_loadgen::engine::{Crew, Engine, Error, Outcome, Phase, Setup, Slice, Status, conduct};
 use ringmq_loadgen::measure::{Faults, Sample};
-use ringmq_loadgen::plan::{Group, Pace, Payload, Presence, Publication, Subscription, Will};
+use ringmq_loadgen::plan::{Group, Pace, Payload, Plan, Presence, Publication, Subscription, Will};
 
 const LOOP: Pace = Pace::Outstanding(8);
 
@@ -144,6 +144,22 @@ fn readers_that_come_back_get_what_is_retained_again_also_from_an_earlier_run() 
 }
 
 #[test]
+fn what_an_earlier_run_left_retained_is_not_taken_for_live_by_who_keeps_the_flag() {
+    let broker = Broker::start();
+    let state = Publication { retain: true, ..publication("state/%i", 1, rate(500.0)) };
+    let keeps = Subscription { retain_as_published: true, ..subscription("state/+", 1) };
+    let groups = vec![
+        Group { version: 5, subscribe: vec![keeps], ..group("readers", 2) },
+        Group { publish: vec![state], ..group("gauges", 5) },
+    ];
+    for run in 0..3 {
+        let (_, seen) = run_clean(&plan(groups.clone()), broker.address);
+        let left = if run == 0 { 0 } else { 10 };
+        assert_eq!(seen.all(|counts| counts.delivered), 2 * seen.all(|counts| counts.published) + left);
+    }
+}
+
+#[test]
 fn who_was_away_with_a_lasting_session_gets_what_was_kept() {
     let broker = Broker::start();
     let back_after = Duration::from_millis(200);
@@ -192,6 +208,27 @@ fn clients_that_come_and_go_in_order_are_not_dropped() {
 }
 
 #[test]
+fn who_comes_in_again_says_so_again() {
+    let broker = Broker::start();
+    let status = Publication { retain: true, ..publication("status/%i", 1, Pace::Arrival) };
+    for abrupt in [false, true] {
+        let presence =
+            Presence::Cycle { online: Duration::from_millis(60), offline: Duration::from_millis(20), abrupt };
+        let groups = vec![
+            Group { subscribe: vec![subscription("status/+", 1)], ..group("apps", 2) },
+            Group { publish: vec![status.clone()], presence, ..group("lamps", 10) },
+            Group { publish: vec![publication("status/%g%i", 1, Pace::Arrival)], ..group("others", 3) },
+        ];
+        let (_, seen) = run_clean(&plan(groups), broker.address);
+        let came = seen.all(|counts| counts.connected) - 2;
+        assert!(came > 30, "{came}");
+        // Who comes back when traffic is over says nothing.
+        let said = seen.all(|counts| counts.published);
+        assert!((came - 10..=came).contains(&said), "{said} of {came}");
+    }
+}
+
+#[test]
 fn wills_of_broken_connections_are_counted_apart() {
     let broker = Broker::start();
     let will =
@@ -202,8 +239,31 @@ fn wills_of_broken_connections_are_counted_apart() {
         Group { subscribe: vec![subscription("gone/+", 1)], ..group("watchers", 1) },
         Group { will: Some(will), presence, ..group("devices", 10) },
     ];
-    let (_, seen) = run_clean(&plan(groups), broker.address);
-    assert!(seen.all(|counts| counts.wills) >= 10, "{}", seen.all(|counts| counts.wills));
+    let (conducted, seen) = run_clean(&plan(groups), broker.address);
+    let wills = seen.all(|counts| counts.wills);
+    assert!(wills >= 10, "{wills}");
+    assert_eq!((conducted.outcome.wills_owed, conducted.outcome.wills_came), (wills, wills));
+}
+
+#[test]
+fn without_a_ledger_what_nobody_is_owed_does_not_pay_for_what_somebody_is() {
+    let broker = Broker::start();
+    let presence =
+        Presence::Cycle { online: Duration::from_millis(60), offline: Duration::from_millis(20), abrupt: false };
+    let groups = vec![
+        Group { subscribe: vec![subscription("all/#", 1)], ..group("readers", 2) },
+        Group { presence, subscribe: vec![subscription("all/#", 1)], ..group("visitors", 5) },
+        Group { publish: vec![publication("all/%i", 1, rate(2000.0))], ..group("publishers", 5) },
+    ];
+    let plan = Plan { verify: false, ..plan(groups) };
+    let setup = setup(&plan, broker.address, 2);
+    let (tick, clock) = (setup.tick, setup.clock);
+    let mut seen = Seen::default();
+    let engine = Box::new(Engine::start(setup).unwrap());
+    conduct(engine, &plan, tick, clock, &AtomicBool::new(false), &mut seen).unwrap();
+    let Status { owed, paid, .. } = seen.status;
+    assert_eq!((owed, paid), (2 * seen.all(|counts| counts.published), owed));
+    assert!(seen.all(|counts| counts.delivered) > owed);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use ringmq::codec::{
 };
 use ringmq_loadgen::engine::{Conducted, Error, Outcome};
 use ringmq_loadgen::measure::Faults;
-use ringmq_loadgen::plan::{Group, Pace, Plan, Presence, Publication};
+use ringmq_loadgen::plan::{Group, Pace, Plan, Presence, Publication, Will};
 
 const VERSION: ProtocolVersion = ProtocolVersion::V311;
 const MESSAGES: u64 = 20;
@@ -120,8 +120,8 @@ impl Forwarder {
             }
             Packet::Subscribe(subscribe) => {
                 *self.subscriber.lock().unwrap() = Some(stream.try_clone().unwrap());
-                let granted = subscribe.filters.iter().next().unwrap().options.qos as u8;
-                let codes = &[self.manners.suback.unwrap_or(granted)];
+                let granted = subscribe.filters.iter().map(|filter| filter.options.qos as u8);
+                let codes = &granted.map(|granted| self.manners.suback.unwrap_or(granted)).collect::<Vec<_>>();
                 let user_properties = UserProperties::default();
                 let suback = SubAck { packet_id: subscribe.packet_id, reason_string: None, user_properties, codes };
                 encode(&Packet::SubAck(suback), VERSION, own);
@@ -130,6 +130,7 @@ impl Forwarder {
             Packet::Publish(publish) => {
                 let mut published = self.published.lock().unwrap();
                 if *published == self.manners.hangs_up_at {
+                    *published += 1;
                     return false;
                 }
                 let kind = if publish.qos == QoS::ExactlyOnce { PacketType::PubRec } else { PacketType::PubAck };
@@ -253,6 +254,38 @@ fn a_changed_byte_is_corruption_and_its_message_is_lost() {
 }
 
 #[test]
+fn a_message_on_another_topic_is_corruption_and_its_message_is_lost() {
+    let astray: Forward = |number, publish, subscriber| {
+        pass(0, publish, subscriber);
+        if number == 2 {
+            let topic = publish.windows(6).position(|bytes| bytes == b"pair/0").unwrap();
+            let length = subscriber.len();
+            subscriber[length - publish.len() + topic + 5] = b'1';
+        }
+    };
+    let expected = Faults { corrupted: 1, lost_qos0: 1, ..Faults::default() };
+    assert_eq!(faults(Manners { forward: astray, ..HONEST }, 0), expected);
+}
+
+#[test]
+fn a_member_of_a_shared_subscription_gets_each_publishers_messages_in_order() {
+    static HELD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let swap: Forward = |number, publish, subscriber| match number {
+        6 => HELD.lock().unwrap().extend_from_slice(publish),
+        7 => {
+            pass(0, publish, subscriber);
+            subscriber.append(&mut HELD.lock().unwrap());
+        }
+        _ => pass(0, publish, subscriber),
+    };
+    let mut plan = limited(0);
+    plan.groups[0].subscribe = vec![subscription("$share/group/pair/0", 0)];
+    let faults = |forward| outcome(Manners { forward, ..HONEST }, &plan).faults;
+    assert_eq!(faults(pass), Faults::default());
+    assert_eq!(faults(swap), Faults { reordered: 1, ..Faults::default() });
+}
+
+#[test]
 fn a_message_to_who_did_not_ask_is_corruption() {
     // The pair's own topic is 0; the subscriber listens to another one.
     let mut plan = limited(0);
@@ -350,11 +383,44 @@ fn at_qos_1_a_redelivery_after_coming_back_is_no_fault() {
 }
 
 #[test]
+fn wills_that_never_come_are_told() {
+    let will = Will { topic: "pair/will".to_owned(), payload: "gone".to_owned(), qos: 1, retain: false, delay: None };
+    let some = Duration::from_millis(100);
+    let mut plan = limited(1);
+    plan.groups[0].subscribe.push(subscription("pair/will", 1));
+    let presence = Presence::Cycle { online: some, offline: some, abrupt: true };
+    plan.groups.push(Group { will: Some(will), presence, ..group("mortals", 2) });
+    plan.timing.window = Duration::from_millis(400);
+    // The forwarder knows nothing of wills.
+    let told = outcome(HONEST, &plan).failures;
+    assert!(told[0].contains("wills that were owed did not come"), "{told:?}");
+}
+
+#[test]
 fn a_broker_that_hangs_up_is_a_dropped_connection_and_the_run_goes_on() {
     let outcome = outcome(Manners { hangs_up_at: 7, ..HONEST }, &limited(0));
     assert_eq!(outcome.dropped, 1);
     assert!(outcome.failures[0].contains("publishers-0") && outcome.failures[0].contains("dropped"), "{outcome:?}");
     assert!(!outcome.is_clean());
+}
+
+#[test]
+fn who_was_dropped_and_came_back_stays_as_long_as_the_plan_says() {
+    let some = Duration::from_millis(300);
+    let mut plan = limited(0);
+    plan.groups[1] = Group {
+        presence: Presence::Cycle { online: some, offline: some, abrupt: false },
+        publish: vec![publication("pair/%i", 0, Pace::Rate { per_second: 500.0, poisson: false })],
+        ..plan.groups[1].clone()
+    };
+    plan.timing.window = Duration::from_secs(4);
+    // Dropped once, at its first message: the timer of that stay must not cut later ones short.
+    let address = Forwarder::start(Manners { hangs_up_at: 1, ..HONEST });
+    let (conducted, seen) = run(&plan, address, 1).unwrap();
+    assert_eq!(conducted.outcome.dropped, 1);
+    let connects = seen.all(|counts| counts.connected) - 1;
+    // 6.8 on average, and 13 when two timers run.
+    assert!((5..=9).contains(&connects), "{connects}");
 }
 
 #[test]
@@ -382,6 +448,19 @@ fn a_broker_that_goes_silent_is_a_stall_and_not_a_result() {
 }
 
 #[test]
+fn answers_to_pings_do_not_hide_a_stall() {
+    let mute: Forward = |_, _, _| {};
+    let mut groups = pairs(1, 0, Pace::Outstanding(4));
+    groups.push(Group { keep_alive: 1, ..group("idle", 3) });
+    let mut plan = plan(groups);
+    plan.timing.window = Duration::from_secs(5);
+    // Longer than three quarters of the keep alive.
+    plan.timing.patience = Duration::from_secs(1);
+    let error = conduct(Manners { forward: mute, ..HONEST }, &plan).unwrap_err().to_string();
+    assert!(error.contains("while 4 deliveries"), "{error}");
+}
+
+#[test]
 fn refusals_are_told_with_their_codes_and_whom_they_met() {
     let error = conduct(Manners { connack: 5, ..HONEST }, &limited(0)).unwrap_err().to_string();
     assert!(error.contains("CONNACK code 0x05") && error.contains("not authorized"), "{error}");
@@ -393,6 +472,17 @@ fn refusals_are_told_with_their_codes_and_whom_they_met() {
 fn a_lower_qos_than_asked_for_is_told() {
     let told = outcome(Manners { suback: Some(0), ..HONEST }, &limited(1)).failures;
     assert!(told[0].contains("was granted QoS 0 instead of 1 for pair/0"), "{told:?}");
+}
+
+#[test]
+fn what_is_lost_is_held_to_the_qos_that_was_granted() {
+    let lose: Forward = |number, publish, subscriber| {
+        if number != 3 {
+            pass(0, publish, subscriber);
+        }
+    };
+    let faults = outcome(Manners { suback: Some(0), forward: lose, ..HONEST }, &limited(1)).faults;
+    assert_eq!(faults, Faults { lost_qos0: 1, ..Faults::default() });
 }
 
 #[test]
@@ -408,6 +498,29 @@ fn bytes_that_are_no_mqtt_end_the_run_with_the_name_of_who_got_them() {
     let manners = Manners { greeting: |out| out.extend_from_slice(&[0x00, 0x00]), ..HONEST };
     let error = conduct(manners, &limited(0)).unwrap_err().to_string();
     assert!(error.contains("subscribers-0") && error.contains("malformed"), "{error}");
+}
+
+#[test]
+fn a_peer_that_speaks_something_else_is_told_with_what_it_may_be() {
+    for (answer, words) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "HTTP"),
+        (&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46], "TLS"),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "SSH"),
+        (b"220 mail.example ESMTP\r\n", "1883"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(answer).unwrap();
+            // Until the generator goes.
+            let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.read(&mut [0; 4096]));
+        });
+        let error = run(&plan(vec![group("clients", 1)]), address, 1).err().unwrap().to_string();
+        peer.join().unwrap();
+        assert!(error.contains("is it an MQTT listener?") && error.contains(words), "{error}");
+        assert!(error.contains(&address.to_string()), "{error}");
+    }
 }
 
 #[test]

@@ -153,6 +153,7 @@ fn alone(plan: &Plan) -> Counts {
         slice: Slice::WHOLE,
         tick: tick_for(&plan.timing),
         clock,
+        run: 1,
     };
     let engine = Box::new(Engine::start(setup).unwrap());
     let (conducted, counts, _) = lead(engine, plan, clock, &AtomicBool::new(false), Phase::Left, &mut || {});

@@ -1,12 +1,14 @@
 //! How options are written: brokers, lists of source addresses and of CPUs.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::plan::units::parse_time;
 
 /// The port of a broker that is named without one.
 const PORT: u16 = 1883;
+/// Of several addresses of a broker, one that has not taken a connection by then is passed over.
+const ANSWER: Duration = Duration::from_secs(2);
 /// The most source addresses that one option makes: more than a million connections ever need.
 const SOURCES_MAX: u128 = 65_536;
 /// More CPUs than Linux knows.
@@ -17,14 +19,23 @@ const CPUS_MAX: usize = 8192;
 pub struct Broker(String);
 
 impl Broker {
-    /// The address that the name stands for: the first one, if there are several.
+    /// The address that the name stands for. If there are several (`localhost` is `::1` and 127.0.0.1), the first one that
+    /// takes a connection; if none does, the first, and the run says what is wrong with it.
     ///
     /// # Errors
     ///
     /// A name that stands for none.
     pub fn resolve(&self) -> Result<SocketAddr, String> {
-        let mut addresses = self.0.to_socket_addrs().map_err(|error| format!("{}: {error}", self.0))?;
-        addresses.next().ok_or_else(|| format!("{}: it has no address", self.0))
+        let addresses = self.0.to_socket_addrs().map_err(|error| format!("{}: {error}", self.0))?;
+        choose(&addresses.collect::<Vec<_>>()).ok_or_else(|| format!("{}: it has no address", self.0))
+    }
+}
+
+fn choose(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let takes = |address: &&SocketAddr| TcpStream::connect_timeout(address, ANSWER).is_ok();
+    match addresses {
+        [] | [_] => addresses.first().copied(),
+        several => several.iter().find(takes).or(several.first()).copied(),
     }
 }
 
@@ -141,6 +152,17 @@ mod tests {
         for text in ["", "a b", "x:", ":1883", "x:0", "x:70000", "mqtt://x"] {
             assert!(broker(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn of_several_addresses_the_one_where_somebody_listens_is_taken() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let v6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), deaf.port());
+        assert_eq!(choose(&[v6, deaf, address]), Some(address));
+        assert_eq!(choose(&[deaf, v6]), Some(deaf), "for the run to say that nobody is there");
+        assert_eq!((choose(&[deaf]), choose(&[])), (Some(deaf), None));
     }
 
     #[test]

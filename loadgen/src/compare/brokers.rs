@@ -71,27 +71,35 @@ struct Preset {
     command: &'static str,
     /// Name and template of its configuration file.
     file: Option<(&'static str, &'static str)>,
+    /// Protocol levels that it speaks.
+    levels: &'static [u8],
     /// How one gets it.
     install: &'static str,
 }
+
+/// MQTT 3.1, 3.1.1 and 5.0.
+const ALL: &[u8] = &[3, 4, 5];
 
 const PRESETS: &[Preset] = &[
     Preset {
         name: "mosquitto",
         command: "mosquitto -c {dir}/mosquitto.conf",
         file: Some(("mosquitto.conf", MOSQUITTO)),
+        levels: ALL,
         install: "on Debian: apt-get install --no-install-recommends mosquitto",
     },
     Preset {
         name: "ringmq",
         command: "'{own}/ringmq' --config {dir}/ringmq.toml --listen 127.0.0.1:{port} --shards {shards} --cpus {cpus}",
         file: Some(("ringmq.toml", RINGMQ)),
+        levels: ALL,
         install: "cargo build --release --workspace puts it beside ringmq-loadgen",
     },
     Preset {
         name: "rumqttd",
         command: "rumqttd --quiet --config {dir}/rumqttd.toml",
         file: Some(("rumqttd.toml", RUMQTTD)),
+        levels: &[4, 5],
         // With --locked it takes a version of `metrics` that Rust 1.95 doesn't compile.
         install: "cargo install rumqttd (with --root DIR, add DIR/bin to PATH)",
     },
@@ -99,12 +107,14 @@ const PRESETS: &[Preset] = &[
         name: "nats-server",
         command: "nats-server --config {dir}/nats.conf",
         file: Some(("nats.conf", NATS)),
+        levels: &[4],
         install: "on Debian: apt-get install --no-install-recommends nats-server",
     },
     Preset {
         name: FORWARDER,
         command: "'{own}/examples/forwarder' --serve 127.0.0.1:{port} --cpus {cpus}",
         file: None,
+        levels: &[4],
         install: "cargo build --release --example forwarder",
     },
 ];
@@ -122,6 +132,8 @@ pub struct Spec {
     pub command: String,
     /// Name and template of a file to write first.
     pub file: Option<(&'static str, &'static str)>,
+    /// Protocol levels that it speaks.
+    pub levels: &'static [u8],
     /// How one gets it, when it isn't there.
     pub install: &'static str,
 }
@@ -133,19 +145,22 @@ pub struct Spec {
 /// An unknown preset.
 pub fn spec(text: &str) -> Result<Spec, String> {
     if let Some((name, command)) = text.split_once('=') {
-        return Ok(Spec { name: name.to_owned(), command: command.to_owned(), file: None, install: "" });
+        return Ok(Spec { name: name.to_owned(), command: command.to_owned(), file: None, levels: ALL, install: "" });
     }
     let known = || PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ");
     let preset = PRESETS.iter().find(|preset| preset.name == text);
-    let Preset { name, command, file, install } =
+    let Preset { name, command, file, levels, install } =
         preset.ok_or_else(|| format!("neither NAME=COMMAND nor a preset ({})", known()))?;
-    Ok(Spec { name: (*name).to_owned(), command: (*command).to_owned(), file: *file, install })
+    Ok(Spec { name: (*name).to_owned(), command: (*command).to_owned(), file: *file, levels, install })
 }
 
 impl Spec {
-    /// Whether it can do at all what a plan asks for. The forwarder knows QoS 0, MQTT 3.1.1, no wildcard, and one topic for
-    /// each publishing connection; everybody else is asked, and fails if need be.
+    /// Whether it can do at all what a plan asks for: speak the protocol of every group. The forwarder knows no more than
+    /// QoS 0, no wildcard, and one topic for each publishing connection; everybody else is asked, and fails if need be.
     pub fn suits(&self, plan: &Plan) -> bool {
+        if plan.groups.iter().any(|group| !self.levels.contains(&group.version)) {
+            return false;
+        }
         let plain = |filter: &str| !filter.contains(['+', '#']) && !filter.starts_with("$share/");
         let publishes = plan.groups.iter().any(|group| !group.publish.is_empty());
         let within = plan.groups.iter().all(|group| {
@@ -155,7 +170,7 @@ impl Spec {
                 _ => false,
             };
             let subscribed = group.subscribe.iter().all(|one| one.qos == 0 && plain(&one.filter));
-            group.version == 4 && group.will.is_none() && published && subscribed
+            group.will.is_none() && published && subscribed
         });
         self.name != FORWARDER || (publishes && within)
     }
@@ -239,6 +254,16 @@ mod tests {
         for scenario in ["p2p-qos1", "unbatched-qos1", "fan-in", "connect-subscribe", "idle", "shared", "city"] {
             assert!(!suits("forwarder", scenario) && suits("mosquitto", scenario), "{scenario}");
         }
+    }
+
+    #[test]
+    fn a_broker_is_spared_versions_that_it_does_not_speak() {
+        let suits = |broker: &str, scenario: &str| {
+            let plan = Scenario::preset(scenario).unwrap().read(&Overrides::default()).unwrap();
+            spec(broker).unwrap().suits(&plan)
+        };
+        assert!(suits("nats-server", "p2p-qos1") && !suits("nats-server", "shared"));
+        assert!(suits("mosquitto", "shared") && suits("own=run", "shared"));
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Compare {
         let names = |case: &Case| case.subjects.iter().map(|subject| subject.name.clone()).collect();
         let order: Vec<_> = cases.iter().map(|case| (case.name.clone(), names(case))).collect();
         let (rows, verdicts) = (summary::rows(rounds, &order), summary::verdicts(rounds));
-        print!("{}", summary::tables(&rows, &verdicts));
+        print!("{}", summary::tables(&rows, &spared(cases), &verdicts));
         failures.iter().for_each(|failure| println!("FAILED {failure}"));
         if let Some(path) = &self.json {
             let command = std::env::args().collect();
@@ -163,6 +163,15 @@ fn order(cases: &[Case], rounds: u32) -> impl Iterator<Item = (u32, &Case, &Subj
             (0..count).map(move |turn| (round, case, subjects[(turn + round as usize - 1) % count]))
         })
     })
+}
+
+/// Which scenarios are not run on whom.
+fn spared(cases: &[Case]) -> Vec<(String, String)> {
+    let of_case = |case: &Case| -> Vec<_> {
+        let unsuited = case.subjects.iter().filter(|subject| !case.load.suits(subject));
+        unsuited.map(|subject| (case.name.clone(), subject.name.clone())).collect()
+    };
+    cases.iter().flat_map(of_case).collect()
 }
 
 fn brief(figures: &figures::Figures) -> String {

@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_preset_that_is_not_installed_says_how_one_gets_it() {
         let command = "no-such-program-here".to_owned();
-        let spec = Spec { name: "x".to_owned(), command, file: None, install: "get it there" };
+        let spec = Spec { name: "x".to_owned(), command, file: None, levels: &[4], install: "get it there" };
         let refusal = start(&spec, &Placement::on(&[0])).err().unwrap().to_string();
         assert!(refusal.contains("not installed: get it there"), "{refusal}");
     }

@@ -98,11 +98,13 @@ pub fn verdicts(rounds: &[Round]) -> Vec<Verdict> {
     BARS.iter().filter_map(verdict).collect()
 }
 
-/// The tables for people.
-pub fn tables(rows: &[Row], verdicts: &[Verdict]) -> String {
+/// The tables for people; `spared` are scenarios and the brokers that can't do them.
+pub fn tables(rows: &[Row], spared: &[(String, String)], verdicts: &[Verdict]) -> String {
     let mut text = String::new();
     // Writing to a String can't fail.
-    let _ = write_rows(&mut text, rows).and_then(|()| write_verdicts(&mut text, verdicts));
+    let _ = write_rows(&mut text, rows)
+        .and_then(|()| write_spared(&mut text, spared))
+        .and_then(|()| write_verdicts(&mut text, verdicts));
     text
 }
 
@@ -148,6 +150,12 @@ fn write_rows(text: &mut String, rows: &[Row]) -> fmt::Result {
         writeln!(text)?;
     }
     Ok(())
+}
+
+fn write_spared(text: &mut String, spared: &[(String, String)]) -> fmt::Result {
+    spared.iter().try_for_each(|(scenario, broker)| {
+        writeln!(text, "{scenario:<19}{broker:<12}{:>7}  not supported by {broker}", Or(None))
+    })
 }
 
 fn write_verdicts(text: &mut String, verdicts: &[Verdict]) -> fmt::Result {
@@ -224,7 +232,9 @@ mod tests {
     #[test]
     fn a_missed_bar_is_shown_as_missed() {
         let rounds = [round(1, "mosquitto", 1.0), round(1, "ringmq", 0.5), round(1, "forwarder", 0.3)];
-        let text = tables(&rows(&rounds, &order(&["mosquitto", "ringmq"])), &verdicts(&rounds));
+        let spared = [("shared".to_owned(), "nats-server".to_owned())];
+        let text = tables(&rows(&rounds, &order(&["mosquitto", "ringmq"])), &spared, &verdicts(&rounds));
+        assert!(text.lines().any(|line| line.starts_with("shared") && line.ends_with("not supported by nats-server")));
         assert!(text.contains("≤ 0.055  MISSED") && text.contains("≤ 2.2  ok"), "{text}");
     }
 }

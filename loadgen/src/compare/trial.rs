@@ -107,6 +107,7 @@ fn setup(plan: &Arc<Plan>, address: SocketAddr, subject: &Subject, tick: Duratio
         slice: Slice::WHOLE,
         tick,
         clock,
+        run: fastrand::u64(..),
     }
 }
 

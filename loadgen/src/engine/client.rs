@@ -47,6 +47,12 @@ pub struct Flags {
     pub blocked: bool,
     /// It is a member of shared subscriptions.
     pub shares: bool,
+    /// What is owed to it survives its absence, at QoS 0 and above QoS 0.
+    pub keeps: [bool; 2],
+    /// It was dropped, and is not in again.
+    pub lost: bool,
+    /// An attempt to come back failed since.
+    pub rebuffed: bool,
 }
 
 /// One client.
@@ -76,6 +82,9 @@ pub struct Client {
     pub account: Account,
     /// When it last sent something, in milliseconds of the run's clock.
     pub last_sent_ms: u32,
+    /// When it is to come or to go, in milliseconds of the run's clock, rounded down; `u32::MAX`: not by the clock. A timer
+    /// that fires before is of an earlier life.
+    pub presence_ms: u32,
     /// When it last asked for a connection, or wanted to leave.
     pub since_ns: u64,
     /// What most clients do without.
@@ -109,6 +118,7 @@ impl Client {
             first_stream,
             account: Account::default(),
             last_sent_ms: 0,
+            presence_ms: u32::MAX,
             since_ns: 0,
             more: None,
         }

@@ -8,12 +8,19 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 use serde::{Deserialize, Serialize};
 
+use super::crew::FAILURES_MAX;
 use super::{Clock, Crew, Error, Outcome, Status};
 use crate::measure::Sample;
 use crate::plan::{Pace, Plan, Timing};
 
 /// How long the conductor sleeps at most before it looks at the crew and at the operator's wish to stop.
 const LOOK: Duration = Duration::from_millis(20);
+/// A broker that nobody is connected to against the plan is given so long to come back: a restart may be what is tested.
+const GONE_AFTER: Duration = Duration::from_secs(3);
+/// What somebody who connects waits for.
+const WAY_IN: &str = "CONNACK or SUBACK packets";
+/// The same, when nobody has ever got in.
+const FIRST: &str = "CONNACK or SUBACK packets (the very first: is it an MQTT listener, without TLS or WebSocket?)";
 /// Orders take so long to reach everybody, joined workers included.
 const LEAD: Duration = Duration::from_millis(30);
 /// The longest tick.
@@ -41,11 +48,25 @@ pub enum Phase {
     Left,
 }
 
+impl Phase {
+    /// What lasts from this boundary to the next, for people.
+    fn name(self) -> &'static str {
+        match self {
+            Phase::Connecting | Phase::Connected => "connecting",
+            Phase::Warm => "the warm-up",
+            Phase::WindowBegins => "the measured window",
+            Phase::WindowEnds => "draining",
+            Phase::Drained | Phase::Left => "leaving",
+        }
+    }
+}
+
 /// Who watches a run.
 pub trait Observer {
     /// What a thread saw in a tick. Samples of one thread come in order.
     fn sample(&mut self, sample: Sample);
-    /// A boundary, at the time (of the run's clock) that it is passed: for readings of the broker's process.
+    /// A boundary, and its time by the run's clock, which those of the window keep to the nanosecond. It is told a little
+    /// after that; when it is, is the time for readings of the broker's process.
     fn phase(&mut self, phase: Phase, at_ns: u64);
     /// How far the crew is, some dozens of times a second.
     fn status(&mut self, _status: &Status) {}
@@ -60,7 +81,7 @@ pub struct Conducted {
     pub phases: Vec<(Phase, u64)>,
     /// What went wrong.
     pub outcome: Outcome,
-    /// True when the operator ended it early; then the window is shorter, or empty.
+    /// True when the operator ended it early; then the window is shorter, or empty. (It is, too, when the broker went.)
     pub interrupted: bool,
 }
 
@@ -78,7 +99,8 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 /// Runs all phases: connect (stage by stage), warm up, measure, stop and drain, exchange what was sent, leave.
 ///
-/// When `stop` is raised the phases that are left are cut short, and what was measured until then is the result.
+/// When `stop` is raised, or the broker has gone, the phases that are left are cut short, and what was measured until
+/// then is the result.
 /// `tick` is that of the crew's [`Setup`](super::Setup).
 ///
 /// # Errors
@@ -93,7 +115,8 @@ pub fn conduct(
     observer: &mut dyn Observer,
 ) -> Result<Conducted, Error> {
     let tick_ns = tick.as_nanos() as u64;
-    let mut run = Run { crew, plan, tick_ns, clock, stop, observer, phases: Vec::new(), progress: (0, 0) };
+    let mut run =
+        Run { crew, plan, tick_ns, clock, stop, observer, phases: Vec::new(), progress: (0, 0), gone: Gone::default() };
     let window = match run.traffic() {
         Ok(window) => window,
         Err(error) => return Err(run.abandon(error)),
@@ -112,8 +135,40 @@ struct Run<'a> {
     stop: &'a AtomicBool,
     observer: &'a mut dyn Observer,
     phases: Vec<(Phase, u64)>,
-    /// When something last arrived, and the count of arrivals then.
+    /// When something that was due last arrived, and the count of arrivals then.
     progress: (u64, u64),
+    gone: Gone,
+}
+
+/// Whether the broker has gone: everybody was dropped, and nobody gets in again.
+#[derive(Default)]
+struct Gone {
+    since_ns: Option<u64>,
+    /// In words, once it is certain.
+    told: Option<String>,
+}
+
+impl Gone {
+    /// Looks at how the crew is now, in a phase that began at some time.
+    fn look(&mut self, status: &Status, now_ns: u64, (phase, began_ns): (Phase, u64)) {
+        let nobody = status.ready == 0 && status.of > 0;
+        // Who is away by the plan proves nothing, but who tries to come back and can't does.
+        if !nobody || (status.lost < status.of && status.rebuffed == 0) {
+            self.since_ns = None;
+            return;
+        }
+        let since_ns = *self.since_ns.get_or_insert(now_ns);
+        let waited = Duration::from_nanos(now_ns.saturating_sub(since_ns));
+        if waited >= GONE_AFTER && self.told.is_none() {
+            let (of, lost, rebuffed) = (status.of, status.lost, status.rebuffed);
+            let into = since_ns.saturating_sub(began_ns) as f64 / 1e9;
+            let phase = phase.name();
+            self.told = Some(format!(
+                "the broker has gone, {into:.1} s into {phase}: none of {of} clients is in, {lost} were dropped, {rebuffed} \
+                 tried in vain to come back within {waited:.0?}; the run ended there. Does it still run? See its log"
+            ));
+        }
+    }
 }
 
 /// Something that should become less: the least there was of it, and since when.
@@ -140,8 +195,8 @@ impl Dwindling {
 enum Wait {
     /// The crew came this far.
     Done,
-    /// The operator wants to stop.
-    Interrupted,
+    /// The operator wants to stop, or the broker has gone.
+    CutShort,
 }
 
 impl Run<'_> {
@@ -153,14 +208,14 @@ impl Run<'_> {
         stages.dedup();
         for (index, &stage) in stages.iter().enumerate() {
             self.crew.stage(stage);
-            if let Wait::Interrupted = self.gather()? {
+            if let Wait::CutShort = self.gather()? {
                 return Ok(0..0);
             }
             if index + 1 == stages.len() {
                 break;
             }
             self.crew.publish(stage);
-            if let Wait::Interrupted = self.gather()? {
+            if let Wait::CutShort = self.gather()? {
                 return Ok(0..0);
             }
         }
@@ -170,16 +225,16 @@ impl Run<'_> {
         let opens = self.edge_after(begins + self.plan.timing.warm_up.as_nanos() as u64);
         let closes = self.edge_after(opens + self.plan.timing.window.as_nanos() as u64);
         for (phase, at_ns) in [(Phase::Warm, begins), (Phase::WindowBegins, opens)] {
-            if let Wait::Interrupted = self.until(at_ns)? {
+            if let Wait::CutShort = self.until(at_ns)? {
                 return Ok(0..0);
             }
-            self.pass(phase);
+            self.pass_at(phase, at_ns);
         }
         self.until(closes)?;
-        self.pass(Phase::WindowEnds);
         // Ticks that are over: all of the window, or what there was of it.
-        let end = self.clock.now_ns().min(closes) / self.tick_ns;
-        Ok((opens / self.tick_ns) as u32..end as u32)
+        let ended = self.clock.now_ns().min(closes);
+        self.pass_at(Phase::WindowEnds, ended);
+        Ok((opens / self.tick_ns) as u32..(ended / self.tick_ns) as u32)
     }
 
     /// Waits until everybody called so far is in and has published what it is limited to.
@@ -194,12 +249,12 @@ impl Run<'_> {
             if absent == 0 && status.unfinished == 0 {
                 return Ok(Wait::Done);
             }
-            if self.interrupted() {
-                return Ok(Wait::Interrupted);
+            if self.is_cut_short() {
+                return Ok(Wait::CutShort);
             }
             let now_ns = self.clock.now_ns();
             if status.connecting > 0 {
-                self.bear(absence.waited(absent, now_ns), absent, "CONNACK or SUBACK packets")?;
+                self.bear(absence.waited(absent, now_ns), absent, if status.arrived == 0 { FIRST } else { WAY_IN })?;
             } else if absent > 0 {
                 // Nobody is on the way, as the plan's rate wants it.
                 absence = Dwindling::from(now_ns);
@@ -219,8 +274,8 @@ impl Run<'_> {
         let can_stall = publications.any(|of| matches!(of.pace, Pace::Outstanding(_)) && of.limit.is_none());
         while self.clock.now_ns() < at_ns {
             let status = self.look(at_ns)?;
-            if self.interrupted() {
-                return Ok(Wait::Interrupted);
+            if self.is_cut_short() {
+                return Ok(Wait::CutShort);
             }
             // What waits for somebody who is away may wait long.
             if can_stall && status.away == 0 {
@@ -245,9 +300,17 @@ impl Run<'_> {
 
     fn conclude(self, window: Range<u32>) -> Result<Conducted, Error> {
         let interrupted = self.interrupted();
-        let Run { crew, phases, observer, .. } = self;
+        let Run { crew, phases, observer, gone, .. } = self;
         let samples = crew.samples().clone();
-        let outcome = crew.finish()?;
+        let mut outcome = crew.finish()?;
+        let (owed, came) = (outcome.wills_owed, outcome.wills_came);
+        if came < owed {
+            outcome.failures.insert(0, format!("{} of {owed} wills that were owed did not come", owed - came));
+        }
+        if let Some(told) = gone.told {
+            outcome.failures.insert(0, told);
+        }
+        outcome.failures.truncate(FAILURES_MAX);
         samples.try_iter().for_each(|sample| observer.sample(sample));
         Ok(Conducted { window, phases, outcome, interrupted })
     }
@@ -262,7 +325,8 @@ impl Run<'_> {
             // Who interrupts does not want to wait for a backlog.
             let in_all = Duration::from_nanos(now_ns - began_ns);
             let waited = if self.interrupted() { in_all } else { dwindling.waited(left, now_ns) };
-            if left == 0 || waited >= self.plan.timing.patience {
+            // Nothing more comes from a broker that has gone.
+            if left == 0 || waited >= self.plan.timing.patience || self.gone.told.is_some() {
                 return Ok(());
             }
         }
@@ -289,6 +353,9 @@ impl Run<'_> {
         }
         let status = self.crew.status();
         self.observer.status(&status);
+        if let Some(phase) = self.phases.last() {
+            self.gone.look(&status, self.clock.now_ns(), *phase);
+        }
         if self.progress.1 != status.arrivals {
             self.progress = (self.clock.now_ns(), status.arrivals);
         }
@@ -307,14 +374,23 @@ impl Run<'_> {
         Err(Error::Stalled { waited, missing, what })
     }
 
+    /// What is left of the run makes no sense any more, or is not wanted.
+    fn is_cut_short(&self) -> bool {
+        self.interrupted() || self.gone.told.is_some()
+    }
+
     fn interrupted(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
     fn pass(&mut self, phase: Phase) {
-        let now = self.clock.now_ns();
-        self.phases.push((phase, now));
-        self.observer.phase(phase, now);
+        self.pass_at(phase, self.clock.now_ns());
+    }
+
+    /// Passes a boundary that was set for a time.
+    fn pass_at(&mut self, phase: Phase, at_ns: u64) {
+        self.phases.push((phase, at_ns));
+        self.observer.phase(phase, at_ns);
     }
 
     /// The first edge of a tick at or after a time.
@@ -457,6 +533,21 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_says_nothing_to_anybody_is_asked_whether_it_speaks_mqtt() {
+        let mute = |_| Status { of: 2, connecting: 2, ..Status::default() };
+        let error = act(20, false, mute).0.unwrap_err().to_string();
+        assert!(error.contains("is it an MQTT listener"), "{error}");
+    }
+
+    #[test]
+    fn the_edges_of_the_window_are_edges_of_ticks() {
+        let phases = act(30, false, |_| Status::default()).0.unwrap().phases;
+        let at = |wanted| phases.iter().find(|(phase, _)| *phase == wanted).unwrap().1;
+        let (begins, ends) = (at(Phase::WindowBegins), at(Phase::WindowEnds));
+        assert_eq!((begins % 10_000_000, ends - begins), (0, 30_000_000));
+    }
+
+    #[test]
     fn a_slow_rate_of_connecting_is_no_stall() {
         // The second one sets out after twice the patience, and takes 50 ms.
         let late = |ms| {
@@ -464,6 +555,26 @@ mod tests {
             Status { of: 2, arrived, connecting, ..Status::default() }
         };
         assert!(act(20, false, late).0.is_ok());
+    }
+
+    #[test]
+    fn a_broker_that_has_gone_ends_the_run_although_its_window_is_long() {
+        // One tries to come back and can't; of the other, who is away by the plan, nothing is known.
+        let gone = |ms| match ms {
+            0..1200 => Status { of: 2, arrived: 2, ready: 2, ..Status::default() },
+            _ => Status { of: 2, arrived: 2, away: 2, lost: 1, rebuffed: 1, owed: 9, ..Status::default() },
+        };
+        let conducted = act(60_000, false, gone).0.unwrap();
+        assert!(!conducted.interrupted && conducted.window.len() < 10, "{conducted:?}");
+        let told = &conducted.outcome.failures[0];
+        assert!(told.contains("the broker has gone, 0.2 s into the measured window: none of 2 clients"), "{told}");
+    }
+
+    #[test]
+    fn clients_that_are_all_away_by_the_plan_are_no_sign_of_a_broker_that_has_gone() {
+        let away = |ms| Status { of: 2, arrived: 2, ready: u64::from(ms < 100), away: 1, lost: 1, ..Status::default() };
+        let conducted = act(GONE_AFTER.as_millis() as u64 + 500, false, away).0.unwrap();
+        assert_eq!(conducted.outcome, Outcome::default());
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub struct Setup {
     pub tick: Duration,
     /// The run's clock.
     pub clock: Clock,
+    /// The run's number, random and the same for all its processes: by this its messages are told from those that an
+    /// earlier run left at the broker.
+    pub run: u64,
 }
 
 /// A process's share of the clients of every group.
@@ -66,19 +69,28 @@ pub struct Status {
     pub owed: u64,
     /// Owed deliveries that came to subscribers of this crew.
     pub paid: u64,
+    /// Wills that subscribers are owed, anywhere, since clients of this crew broke off.
+    pub wills_owed: u64,
+    /// Such wills that came to subscribers of this crew.
+    pub wills_came: u64,
     /// Messages of this crew that the broker has not acknowledged yet.
     pub unacknowledged: u64,
-    /// Raised by whatever arrives.
+    /// Raised by every delivery that was owed and by every acknowledgement. Answers to pings do not count: they come
+    /// for ever from a broker that has lost everything else.
     pub arrivals: u64,
+    /// Clients that are out against the plan: dropped, and not in again.
+    pub lost: u64,
+    /// Of them, those that have tried to come back and could not.
+    pub rebuffed: u64,
     /// Something ended the run: [`Crew::finish`] tells what.
     pub failed: bool,
 }
 
 impl Status {
-    /// Deliveries and acknowledgements that are still to come. Of use only over all crews, as a delivery is owed by
+    /// Deliveries, wills and acknowledgements that are still to come. Of use only over all crews, as a delivery is owed by
     /// the publisher's and paid to the subscriber's.
     pub fn due(&self) -> u64 {
-        self.owed.saturating_sub(self.paid) + self.unacknowledged
+        self.owed.saturating_sub(self.paid) + self.wills_owed.saturating_sub(self.wills_came) + self.unacknowledged
     }
 }
 
@@ -92,8 +104,12 @@ impl AddAssign for Status {
         self.unfinished += other.unfinished;
         self.owed += other.owed;
         self.paid += other.paid;
+        self.wills_owed += other.wills_owed;
+        self.wills_came += other.wills_came;
         self.unacknowledged += other.unacknowledged;
         self.arrivals += other.arrivals;
+        self.lost += other.lost;
+        self.rebuffed += other.rebuffed;
         self.failed |= other.failed;
     }
 }
@@ -105,6 +121,11 @@ pub struct Outcome {
     pub faults: Faults,
     /// Connections that the peer ended, although the plan wanted them to stay.
     pub dropped: u64,
+    /// Wills that subscribers had to get, as their clients broke off without DISCONNECT: only those of which the plan
+    /// decides that, see `Counts::wills`.
+    pub wills_owed: u64,
+    /// Of those wills, how many came.
+    pub wills_came: u64,
     /// The first few things that went wrong, in words.
     pub failures: Vec<String>,
 }
@@ -132,6 +153,8 @@ impl AddAssign for Outcome {
         self.faults.corrupted += corrupted;
         self.faults.misacknowledged += misacknowledged;
         self.dropped += other.dropped;
+        self.wills_owed += other.wills_owed;
+        self.wills_came += other.wills_came;
         self.failures.append(&mut other.failures);
         self.failures.truncate(FAILURES_MAX);
     }

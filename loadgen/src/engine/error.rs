@@ -62,7 +62,10 @@ pub enum Error {
         code: u8,
     },
     /// The peer ended a connection before traffic began.
-    #[error("{address} ended the connection of {client} before the run began: {reason}; see the broker's log")]
+    #[error(
+        "{address} ended the connection of {client} before the run began: {reason}; see the broker's log{}",
+        if *answered { "" } else { ", and whether this is an MQTT listener (TCP, not TLS or WebSocket)" }
+    )]
     Closed {
         /// Who.
         address: SocketAddr,
@@ -70,6 +73,18 @@ pub enum Error {
         client: String,
         /// How.
         reason: String,
+        /// Whether it had answered CONNECT by then.
+        answered: bool,
+    },
+    /// The peer answered CONNECT with what is no MQTT.
+    #[error("{address} answered CONNECT with {what}: is it an MQTT listener?{}", foreign(begins))]
+    Foreign {
+        /// Who.
+        address: SocketAddr,
+        /// What is wrong with it.
+        what: String,
+        /// How the answer begins.
+        begins: Vec<u8>,
     },
     /// The peer sent what a client can't accept.
     #[error("{client} received {what}")]
@@ -80,7 +95,7 @@ pub enum Error {
         what: String,
     },
     /// Nothing more came although something was due.
-    #[error("nothing arrived for {waited:?} while {missing} {what} were due: lost, or the broker hangs")]
+    #[error("nothing arrived for {waited:.1?} while {missing} {what} were due: lost, or the broker hangs")]
     Stalled {
         /// For how long.
         waited: Duration,
@@ -109,6 +124,16 @@ fn ring_remedy(error: &io::Error) -> &'static str {
         }
         Some(libc::ENOMEM) => "out of memory that may be locked: raise ulimit -l, or use fewer threads",
         _ => "the generator needs Linux 6.1 or newer, kernel.io_uring_disabled = 0 and no seccomp filter",
+    }
+}
+
+/// Who it may be that speaks like this.
+fn foreign(begins: &[u8]) -> &'static str {
+    match begins {
+        [0x15, 0x03, ..] => " This is a TLS alert: name the port without TLS, usually 1883",
+        [b'H', b'T', b'T', b'P', ..] => " This is HTTP: name the port without WebSocket, usually 1883",
+        [b'S', b'S', b'H', b'-', ..] => " This is SSH",
+        _ => " Usually it is port 1883; TLS and WebSocket have ports of their own",
     }
 }
 

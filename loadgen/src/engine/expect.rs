@@ -18,6 +18,8 @@ use crate::plan::Presence;
 pub struct Expectations {
     /// How many subscribers are owed each message of a flow, anywhere.
     pub receivers: Vec<u32>,
+    /// What each flow's topic is known by, if deliveries are to be held to it.
+    pub topics: Vec<u32>,
     /// What single clients of this process expect.
     pub clients: HashMap<(u16, u32), Vec<Range>>,
     /// The shared subscriptions of this process, by their whole filter.
@@ -35,19 +37,19 @@ pub struct Share {
 
 /// Who subscribed with which of the group's subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Subscriber {
-    group: u16,
-    index: u32,
-    subscription: u16,
+pub(super) struct Subscriber {
+    pub group: u16,
+    pub index: u32,
+    pub subscription: u16,
     /// The number of the shared subscription, or [`ALONE`].
-    share: u32,
+    pub share: u32,
 }
 
 const ALONE: u32 = u32::MAX;
 
 /// The filters of all subscribers of a plan.
 #[derive(Default)]
-struct Filters {
+pub(super) struct Filters {
     /// By the hash of the filter.
     exact: Vec<(u64, Subscriber)>,
     /// By the hash of what precedes the first level with a wildcard.
@@ -82,11 +84,16 @@ impl Expectations {
                     filters.matching(text(&topic), &mut matching);
                     previous.clone_from(&topic);
                 }
+                if script.plan.verify {
+                    found.topics.push(hash(&topic) as u32);
+                }
                 found.enter(script, number as u16, part, flow, &matching, &mut filters.shares, &mut desk);
             }
         }
         found.shares = filters.shares;
-        found.check_shares(script, &mut desk)?;
+        if script.checks {
+            found.check_shares(script, &mut desk)?;
+        }
         found.check_loops(script)?;
         Ok(found)
     }
@@ -105,7 +112,7 @@ impl Expectations {
     ) {
         let publisher = (part.group, part.at(flow).0);
         for same in matching.chunk_by(|a, b| (a.group, a.index, a.share) == (b.group, b.index, b.share)) {
-            let Some(expectation) = expectation(script, part, publisher, same) else { continue };
+            let Some((expectation, subscription)) = expectation(script, part, publisher, same) else { continue };
             let receivers = &mut self.receivers[flow as usize];
             *receivers += u32::from(expectation.owed && !expectation.retained);
             let Subscriber { group, index, share, .. } = same[0];
@@ -116,7 +123,7 @@ impl Expectations {
                 Some(share) => &mut share.ranges,
                 None => self.clients.entry((group, index)).or_default(),
             };
-            extend(ranges, flow, number, expectation);
+            extend(ranges, Range { first: flow, count: 1, publication: number, subscription, expectation });
         }
     }
 
@@ -180,16 +187,18 @@ impl Expectations {
     }
 }
 
-/// What a client, or a shared subscription, expects of a flow, given all its subscriptions that match.
-fn expectation(script: &Script, part: &Part, publisher: (u16, u32), same: &[Subscriber]) -> Option<Expectation> {
+/// What a client, or a shared subscription, expects of a flow, given all its subscriptions that match; and which of
+/// them has the highest QoS.
+fn expectation(script: &Script, part: &Part, publisher: (u16, u32), same: &[Subscriber]) -> Option<(Expectation, u16)> {
     let Subscriber { group, index, share, .. } = same[0];
     let plan = &script.plan.groups[usize::from(group)];
     let cast = &script.groups[usize::from(group)];
     let wanted =
         |of: &&Subscriber| !(plan.subscribe[usize::from(of.subscription)].no_local && publisher == (group, index));
     let subscriptions = same.iter().filter(wanted).map(|of| &plan.subscribe[usize::from(of.subscription)]);
-    let highest = subscriptions.clone().map(|subscription| subscription.qos).max()?;
-    let qos = QoS::from_bits(highest).unwrap_or(QoS::ExactlyOnce).min(part.qos);
+    let qos_of = |of: &&Subscriber| plan.subscribe[usize::from(of.subscription)].qos;
+    let highest = same.iter().filter(wanted).max_by_key(qos_of)?;
+    let qos = QoS::from_bits(qos_of(&highest)).unwrap_or(QoS::ExactlyOnce).min(part.qos);
     let sender = &script.groups[usize::from(part.group)];
     let came_after = part.early && cast.stage > sender.stage;
     let retained = came_after
@@ -203,32 +212,30 @@ fn expectation(script: &Script, part: &Part, publisher: (u16, u32), same: &[Subs
     let presence = script.plan.groups[usize::from(part.group)].presence;
     // A shared subscription's message may be with a member that is away.
     let kept = if share == ALONE { cast.keeps(plan.presence, qos) } else { plan.presence == Presence::Always };
-    Some(Expectation {
+    let expectation = Expectation {
         qos,
-        owed: kept && sender.delivers(presence, part.qos),
+        owed: kept && part.delivers,
         retained,
-        overlaps: subscriptions.count() > 1,
+        copies: subscriptions.count() as u16,
+        excused: false,
         sender_repeats: part.qos == QoS::AtLeastOnce && presence != Presence::Always,
         ordered: share == ALONE,
-    })
+    };
+    Some((expectation, highest.subscription))
 }
 
 /// Adds a flow to ranges that end before it.
-fn extend(ranges: &mut Vec<Range>, flow: u32, publication: u16, expectation: Expectation) {
+fn extend(ranges: &mut Vec<Range>, next: Range) {
     match ranges.last_mut() {
-        Some(last)
-            if last.first + last.count == flow
-                && last.publication == publication
-                && last.expectation == expectation =>
-        {
+        Some(last) if *last == (Range { first: last.first, count: last.count, ..next }) && last.end() == next.first => {
             last.count += 1;
         }
-        _ => ranges.push(Range { first: flow, count: 1, publication, expectation }),
+        _ => ranges.push(next),
     }
 }
 
 impl Filters {
-    fn of(script: &Script) -> Self {
+    pub fn of(script: &Script) -> Self {
         let mut filters = Self::default();
         let (mut shares, mut wild) = (HashMap::new(), HashMap::new());
         let (mut desk, mut bytes) = (Desk::default(), Vec::new());
@@ -277,7 +284,7 @@ impl Filters {
     }
 
     /// All subscribers of a topic, those of one client side by side.
-    fn matching(&self, topic: &str, matching: &mut Vec<Subscriber>) {
+    pub fn matching(&self, topic: &str, matching: &mut Vec<Subscriber>) {
         matching.clear();
         let wanted = hash(topic.as_bytes());
         let first = self.exact.partition_point(|(hash, _)| *hash < wanted);
@@ -287,6 +294,11 @@ impl Filters {
             self.matching_wild(topic, matching);
         }
         matching.sort_unstable_by_key(|of| (of.group, of.index, of.share, of.subscription));
+    }
+
+    /// The shared subscription that somebody subscribed as a member of.
+    pub fn share(&self, subscriber: &Subscriber) -> Option<&Share> {
+        self.shares.get(subscriber.share as usize)
     }
 
     fn matching_wild(&self, topic: &str, matching: &mut Vec<Subscriber>) {
@@ -410,6 +422,21 @@ mod tests {
         let mut desk = Desk::default();
         let seats: Vec<_> = (0..10).map(|index| script.seat(1, index, &mut desk)).collect();
         assert!(seats.iter().all(|seat| *seat == seats[0]));
+    }
+
+    #[test]
+    fn members_of_a_share_without_a_ledger_are_spread_over_the_threads() {
+        let groups = vec![publisher("t/%i", 1, 4), subscriber(&["$share/g/t/#"], 10)];
+        let crowded = |verify, pace| {
+            let mut script = script(groups.clone(), Slice::WHOLE, 5);
+            let plan = Arc::make_mut(&mut script.plan);
+            plan.verify = verify;
+            plan.groups[0].publish[0].pace = pace;
+            crate::engine::crowding(plan, 5).unwrap().into_iter().max().unwrap()
+        };
+        let open = Pace::Every(Duration::from_secs(1));
+        assert_eq!(crowded(false, open), 3, "two members and a publisher");
+        assert!(crowded(true, open) >= 10 && crowded(false, Pace::Outstanding(1)) >= 10);
     }
 
     #[test]

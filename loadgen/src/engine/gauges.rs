@@ -17,6 +17,10 @@ pub struct Gauges {
     paid: AtomicU64,
     unacknowledged: AtomicU64,
     arrivals: AtomicU64,
+    wills_owed: AtomicU64,
+    wills_came: AtomicU64,
+    lost: AtomicU64,
+    rebuffed: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -37,10 +41,18 @@ pub struct Figures {
     pub owed: u64,
     /// [`Status::paid`].
     pub paid: u64,
-    /// [`Status::unacknowledged`].
-    pub unacknowledged: u64,
-    /// [`Status::arrivals`].
-    pub arrivals: u64,
+    /// [`Status::wills_owed`].
+    pub wills_owed: u64,
+    /// [`Status::wills_came`].
+    pub wills_came: u64,
+    /// Messages sent that the broker has to acknowledge.
+    pub sent: u64,
+    /// Of them, those that it has, or never will.
+    pub acknowledged: u64,
+    /// [`Status::lost`].
+    pub lost: u64,
+    /// [`Status::rebuffed`].
+    pub rebuffed: u64,
 }
 
 impl Gauges {
@@ -53,9 +65,13 @@ impl Gauges {
         self.ready.store(figures.ready, Ordering::Relaxed);
         self.connecting.store(figures.connecting, Ordering::Relaxed);
         self.away.store(figures.away, Ordering::Relaxed);
-        self.unacknowledged.store(figures.unacknowledged, Ordering::Relaxed);
+        self.unacknowledged.store(figures.sent - figures.acknowledged, Ordering::Relaxed);
         self.finished.store(figures.finished, Ordering::Relaxed);
-        self.arrivals.store(figures.arrivals, Ordering::Relaxed);
+        self.arrivals.store(figures.paid + figures.acknowledged, Ordering::Relaxed);
+        self.wills_owed.store(figures.wills_owed, Ordering::Relaxed);
+        self.wills_came.store(figures.wills_came, Ordering::Relaxed);
+        self.lost.store(figures.lost, Ordering::Relaxed);
+        self.rebuffed.store(figures.rebuffed, Ordering::Relaxed);
     }
 
     /// The thread ended because something failed.
@@ -77,6 +93,10 @@ impl Gauges {
             paid,
             unacknowledged: self.unacknowledged.load(Ordering::Relaxed),
             arrivals: self.arrivals.load(Ordering::Relaxed),
+            wills_owed: self.wills_owed.load(Ordering::Relaxed),
+            wills_came: self.wills_came.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            rebuffed: self.rebuffed.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Acquire) > 0,
         }
     }

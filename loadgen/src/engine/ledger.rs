@@ -24,10 +24,13 @@ pub struct Expectation {
     pub owed: bool,
     /// Published before the subscriber came: exactly the last message has to arrive, as a retained one.
     pub retained: bool,
-    /// A second delivery is no fault, as several filters of the client match.
-    pub overlaps: bool,
+    /// How many deliveries of one message are no fault: the broker may send one for each filter of the client that
+    /// matches `[MQTT-3.3.4-2]`, or one for all.
+    pub copies: u16,
     /// The publisher may send a message again, at QoS 1, as it comes and goes.
     pub sender_repeats: bool,
+    /// What comes is paid for, but may be missing: the broker granted a QoS at which it keeps nothing for who is away.
+    pub excused: bool,
     /// Arrives in order. Members of a shared subscription do not see each other's order.
     pub ordered: bool,
 }
@@ -41,8 +44,17 @@ pub struct Range {
     pub count: u32,
     /// The publication that all belong to.
     pub publication: u16,
+    /// Of the subscriber's subscriptions that match, the one with the highest QoS.
+    pub subscription: u16,
     /// What is expected.
     pub expectation: Expectation,
+}
+
+impl Range {
+    /// The flow after the last.
+    pub fn end(&self) -> u32 {
+        self.first + self.count
+    }
 }
 
 /// Which of a ledger's ranges are a subscriber's.
@@ -65,6 +77,13 @@ pub struct Entry {
     pub retained: bool,
 }
 
+impl Entry {
+    /// What no other entry of the ledger is called.
+    pub fn number(self) -> u32 {
+        self.at
+    }
+}
+
 /// What is known of a delivery besides its number.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delivery {
@@ -72,6 +91,17 @@ pub struct Delivery {
     pub dup: bool,
     /// The receiver has come back after a connection that ended.
     pub receiver_came_back: bool,
+}
+
+/// Deliveries of what was delivered before, of a flow that several filters match.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copies {
+    /// The message that was last delivered again.
+    sequence: u32,
+    /// How often, one delivery after the other.
+    further: u16,
+    /// Of all messages together, as far as they are no fault.
+    all: u64,
 }
 
 /// The accounts of one thread's subscribers.
@@ -82,6 +112,8 @@ pub struct Ledger {
     next: Vec<u32>,
     /// What was skipped and has not come since, as first → end, for entries that miss something.
     gaps: HashMap<u32, BTreeMap<u32, u32>>,
+    /// For entries with several filters, once a message came again.
+    copies: HashMap<u32, Copies>,
     /// What went wrong so far.
     pub faults: Faults,
 }
@@ -127,8 +159,26 @@ impl Ledger {
                 owed += u64::from(*next == 0 && range.expectation.owed);
                 *next = WAITS;
             }
+            if range.expectation.copies > 1 {
+                (*at..at + range.count).for_each(|at| _ = self.copies.remove(&at));
+            }
         }
         owed
+    }
+
+    /// The broker granted some subscription of an account a lower QoS than was asked for: `granted` tells for a range
+    /// the QoS that is left of it, and whether all of it has to arrive at that.
+    pub fn lower(&mut self, account: Account, granted: impl Fn(&Range) -> (QoS, bool)) {
+        for (range, _) in &mut self.ranges[account.first as usize..][..account.count as usize] {
+            let (qos, arrives) = granted(range);
+            range.expectation.qos = qos;
+            range.expectation.excused |= !arrives;
+        }
+    }
+
+    /// Whether an entry's messages arrive in order, also if some are left out.
+    pub fn is_ordered(&self, entry: Entry) -> bool {
+        self.expectation(entry).ordered
     }
 
     /// Whether this message was entered before.
@@ -166,7 +216,7 @@ impl Ledger {
             self.faults.reordered += u64::from(self.expectation(entry).ordered && !delivery.dup);
             return true;
         }
-        self.repeated(self.expectation(entry), delivery);
+        self.repeated(entry, sequence, delivery);
         false
     }
 
@@ -177,23 +227,40 @@ impl Ledger {
             *next = sequence.saturating_add(2);
             return true;
         }
-        self.repeated(self.expectation(entry), delivery);
+        self.repeated(entry, sequence, delivery);
         false
     }
 
-    fn repeated(&mut self, expectation: Expectation, delivery: Delivery) {
+    fn repeated(&mut self, entry: Entry, sequence: u32, delivery: Delivery) {
+        let expectation = self.expectation(entry);
         // Sending again to the same client takes the DUP flag [MQTT-3.3.1-1]; to another member of a shared subscription
         // it is a message like any other.
         let marked = delivery.dup || !expectation.ordered;
         let receiver = delivery.receiver_came_back && expectation.qos == QoS::AtLeastOnce && marked;
-        if expectation.overlaps {
-            return;
-        }
-        if receiver || expectation.sender_repeats {
+        if receiver {
+            self.faults.redelivered += 1;
+        } else if self.is_copy(entry, sequence, expectation.copies) {
+            // Whether this is how the broker does it is seen at the end.
+        } else if expectation.sender_repeats {
             self.faults.redelivered += 1;
         } else {
             self.faults.duplicated += 1;
         }
+    }
+
+    /// Whether a delivery may be one for another filter. Those of one message come one after the other.
+    fn is_copy(&mut self, entry: Entry, sequence: u32, copies: u16) -> bool {
+        if copies < 2 {
+            return false;
+        }
+        let seen = self.copies.entry(entry.at).or_default();
+        if seen.sequence != sequence {
+            *seen = Copies { sequence, further: 0, ..*seen };
+        }
+        seen.further = seen.further.saturating_add(1);
+        let allowed = seen.further < copies;
+        seen.all += u64::from(allowed);
+        allowed
     }
 
     /// Takes a number out of what is missing.
@@ -221,6 +288,11 @@ impl Ledger {
             for ((flow, next), at) in flows.zip(*at..) {
                 let sent = sent.get(flow as usize).copied().unwrap_or(0);
                 let expectation = range.expectation;
+                if let Some(copies) = self.copies.get(&at).filter(|_| !expectation.retained) {
+                    let gaps = self.gaps.get(&at).into_iter().flatten();
+                    let missing: u64 = gaps.map(|(first, end)| u64::from(end - first)).sum();
+                    self.faults.duplicated += surplus(copies, expectation, u64::from(*next) - missing);
+                }
                 let lost = if expectation.retained {
                     // Another one than the last is as good as none.
                     u64::from(*next >= WAITS && sent > 0 && *next != sent + 1)
@@ -229,11 +301,21 @@ impl Ledger {
                     let missing = self.gaps.get(&at).into_iter().flatten().map(|(first, end)| u64::from(end - first));
                     u64::from(sent.saturating_sub(*next)) + missing.sum::<u64>()
                 };
-                if expectation.owed {
+                if expectation.owed && !expectation.excused {
                     *lost_at(&mut self.faults, expectation.qos) += lost;
                 }
             }
         }
+    }
+}
+
+/// How many copies are no custom of a broker, which sends one for each filter that matches, or one for all. Of one that
+/// sends further ones for less than half of the messages they are faults.
+fn surplus(copies: &Copies, expectation: Expectation, messages: u64) -> u64 {
+    let allowed = messages * u64::from(expectation.copies - 1);
+    match copies.all * 2 < messages && !expectation.sender_repeats {
+        true => copies.all,
+        false => copies.all.saturating_sub(allowed),
     }
 }
 
@@ -253,13 +335,14 @@ mod tests {
         qos: QoS::AtLeastOnce,
         owed: true,
         retained: false,
-        overlaps: false,
+        copies: 1,
+        excused: false,
         sender_repeats: false,
         ordered: true,
     };
 
     fn range(first: u32, count: u32, expectation: Expectation) -> Range {
-        Range { first, count, publication: 0, expectation }
+        Range { first, count, publication: 0, subscription: 0, expectation }
     }
 
     /// Enters deliveries of flow 3, then closes with so many sent.
@@ -288,8 +371,35 @@ mod tests {
     #[test]
     fn a_second_delivery_is_a_duplicate() {
         assert_eq!(account_of(OWED, &[0, 1, 1, 0], 2), (Faults { duplicated: 2, ..Faults::default() }, 2));
-        let overlapping = Expectation { overlaps: true, ..OWED };
-        assert_eq!(account_of(overlapping, &[0, 1, 1, 0], 2), (Faults::default(), 2));
+    }
+
+    #[test]
+    fn filters_that_overlap_allow_one_delivery_each_or_one_for_all() {
+        let of = |sequences: &[u32]| account_of(Expectation { copies: 3, ..OWED }, sequences, 4).0.duplicated;
+        for (sequences, duplicated) in [
+            (&[0, 1, 2, 3][..], 0),
+            (&[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3], 0),
+            (&[0, 1, 2, 3, 0, 0, 1, 1, 2, 2, 3, 3], 0),
+            // Once more than there are filters.
+            (&[0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3], 1),
+            (&[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 1, 1], 2),
+            // One for all, but for one message.
+            (&[0, 1, 1, 2, 3], 1),
+        ] {
+            assert_eq!(of(sequences), duplicated, "{sequences:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_granted_at_a_lower_qos_is_missed_at_that_or_not_at_all() {
+        for (arrives, lost_qos0) in [(true, 2), (false, 0)] {
+            let mut ledger = Ledger::default();
+            let account = ledger.open(&[range(0, 1, OWED)]);
+            ledger.lower(account, |_| (QoS::AtMostOnce, arrives));
+            assert!(ledger.find(account, 0).unwrap().owed, "what comes is paid for");
+            ledger.close(&[2]);
+            assert_eq!(ledger.faults, Faults { lost_qos0, ..Faults::default() });
+        }
     }
 
     #[test]

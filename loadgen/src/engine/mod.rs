@@ -6,7 +6,7 @@
 //! made in this room (`net` makes them), and nothing is said to people (`report` does).
 //!
 //! From the outside in: `threads` starts a `thread` for each CPU, which turns a ring and a `fleet`, its clients. They
-//! play the `script`, the compiled plan; `expect` says who must receive what of it, and `ledger` what came of that.
+//! play the `script`, the compiled plan; `expect` and `wills` say who must receive what of it, and `ledger` what came of that.
 
 mod client;
 mod clock;
@@ -25,10 +25,12 @@ mod stamp;
 mod tally;
 mod thread;
 mod threads;
+mod wills;
 mod window;
 
 pub use clock::{Clock, monotonic_ns};
 pub use conduct::{Conducted, Observer, Phase, conduct, tick_for};
 pub use crew::{Crew, Outcome, Setup, Slice, Status};
 pub use error::Error;
+pub use script::crowding;
 pub use threads::Engine;

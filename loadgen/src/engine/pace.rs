@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::plan::Pace;
 
+/// Not by the clock.
+pub const NEVER: u64 = u64::MAX;
+
 /// The distance between the messages of one client's publication.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rhythm {
@@ -19,6 +22,8 @@ pub enum Rhythm {
         /// On average, in nanoseconds.
         mean_ns: f64,
     },
+    /// None: one message each time the client comes in.
+    Arrival,
     /// None: a message follows when another one is through.
     Closed {
         /// How many are under way.
@@ -35,6 +40,7 @@ impl Rhythm {
             Pace::Rate { per_second, poisson: false } => Self::Even { interval_ns: each(per_second).max(1.0) as u64 },
             Pace::Rate { per_second, poisson: true } => Self::Poisson { mean_ns: each(per_second) },
             Pace::Outstanding(outstanding) => Self::Closed { outstanding },
+            Pace::Arrival => Self::Arrival,
         }
     }
 
@@ -46,30 +52,31 @@ impl Rhythm {
                 start_ns + share as u64
             }
             Self::Poisson { mean_ns } => start_ns + exponential(mean_ns, random),
-            Self::Closed { .. } => start_ns,
+            Self::Closed { .. } | Self::Arrival => start_ns,
         }
     }
 
-    /// When the message after one that was due at `previous_ns` is due.
+    /// When the message after one that was due at `previous_ns` is due; [`NEVER`]: when the client has come in again.
     #[inline]
     pub fn after(self, previous_ns: u64, random: &mut fastrand::Rng) -> u64 {
         match self {
             Self::Even { interval_ns } => previous_ns + interval_ns,
             Self::Poisson { mean_ns } => previous_ns + exponential(mean_ns, random),
             Self::Closed { .. } => previous_ns,
+            Self::Arrival => NEVER,
         }
     }
 
     /// When the next message is due after a time in which none was wanted: those in between are not made up for.
     pub fn resume(self, due_ns: u64, now_ns: u64, random: &mut fastrand::Rng) -> u64 {
-        if due_ns >= now_ns {
+        if due_ns >= now_ns && self != Self::Arrival {
             return due_ns;
         }
         match self {
             Self::Even { interval_ns } => due_ns + (now_ns - due_ns).div_ceil(interval_ns) * interval_ns,
             // It has no memory.
             Self::Poisson { mean_ns } => now_ns + exponential(mean_ns, random),
-            Self::Closed { .. } => now_ns,
+            Self::Closed { .. } | Self::Arrival => now_ns,
         }
     }
 }

@@ -46,12 +46,14 @@ pub struct Composer {
     properties: Vec<u8>,
     /// Unix time when the run's clock said 0, in nanoseconds.
     unix_origin_ns: u64,
+    /// The run's number, which is in its stamps.
+    run: u64,
 }
 
 impl Composer {
-    /// One whose `%T` counts from this Unix time (in nanoseconds), when the run's clock said 0.
-    pub fn new(unix_origin_ns: u64) -> Self {
-        Self { unix_origin_ns, ..Self::default() }
+    /// One whose `%T` counts from this Unix time (in nanoseconds), when the run's clock said 0; and the run's number.
+    pub fn new(unix_origin_ns: u64, run: u64) -> Self {
+        Self { unix_origin_ns, run, ..Self::default() }
     }
 
     /// Appends a PUBLISH. `head` is kept by the caller for the next message of the same client and publication.
@@ -69,7 +71,7 @@ impl Composer {
             && head.qos == message.qos
         {
             head.put(message, output);
-            return message.stamp.put_payload(*length, output);
+            return message.stamp.put_payload(*length, self.run, output);
         }
         self.publish_afresh(cast, part, index, message, head, output);
     }
@@ -87,7 +89,7 @@ impl Composer {
         let scene = self.scene(index, message);
         self.payload.clear();
         match &part.payload {
-            Content::Bytes(length) => message.stamp.put_payload(*length, &mut self.payload),
+            Content::Bytes(length) => message.stamp.put_payload(*length, self.run, &mut self.payload),
             Content::Text(text) => text.render(cast, &scene, &mut self.desk, &mut self.payload),
         }
         self.topic.clear();
@@ -210,7 +212,7 @@ impl Composer {
         let Stamp { flow, sequence, at_ns } = message.stamp;
         self.desk.seed(u64::from(flow) << 32 | u64::from(sequence));
         let unix_ms = (self.unix_origin_ns + at_ns) / 1_000_000;
-        Scene { index, topic: message.topic, stamp: message.stamp.to_bytes(), unix_ms }
+        Scene { index, topic: message.topic, stamp: message.stamp.to_bytes(self.run), unix_ms }
     }
 
     fn scene_now(&mut self, index: u32) -> Scene {

@@ -10,7 +10,7 @@ use ringmq::codec::{ProtocolVersion, QoS};
 use super::pace::Rhythm;
 use super::{Error, Slice, stamp};
 use crate::plan::template::{Place, Template, Values, Variable};
-use crate::plan::{Group, Payload, Plan, Presence, Publication, Will};
+use crate::plan::{Group, Pace, Payload, Plan, Presence, Publication, Will};
 
 /// The plan of a run, compiled for one process of it.
 pub struct Script {
@@ -22,6 +22,8 @@ pub struct Script {
     pub publications: Vec<Part>,
     /// How many flows there are; they are numbered publication by publication, client by client, topic by topic.
     pub flows: u32,
+    /// Deliveries are entered in ledgers: to check them, or because publishers wait for them.
+    pub checks: bool,
     /// Which clients are this process's.
     slice: Slice,
     /// How many threads drive them.
@@ -54,7 +56,7 @@ pub struct Cast {
     pub filters: Vec<Text>,
     /// Which of [`Script::publications`] are theirs.
     pub publications: Range<usize>,
-    /// The first of them that shares a subscription: by this its clients are seated.
+    /// The first filter that is shared, if the members must have one ledger: by this its clients are seated.
     shared: Option<usize>,
 }
 
@@ -90,6 +92,8 @@ pub struct Part {
     pub user_properties: Vec<(Text, Text)>,
     /// The number of its first flow.
     pub first_flow: u32,
+    /// All of it reaches the broker in the end.
+    pub delivers: bool,
     /// Published, all of it, before groups of later stages connect.
     pub early: bool,
 }
@@ -138,6 +142,8 @@ impl Script {
     /// What a plan that was read and checked can't have; too many flows.
     pub fn compile(plan: Arc<Plan>, slice: Slice, threads: usize) -> Result<Self, Error> {
         let last_stage = plan.groups.iter().map(|group| group.stage).max().unwrap_or(0);
+        let mut paces = plan.groups.iter().flat_map(|group| &group.publish).map(|publication| publication.pace);
+        let checks = plan.verify || paces.any(|pace| matches!(pace, Pace::Outstanding(_)));
         let (mut groups, mut publications, mut flows) = (Vec::new(), Vec::new(), 0_u32);
         for (number, group) in plan.groups.iter().enumerate() {
             let first = publications.len();
@@ -151,14 +157,19 @@ impl Script {
                 })?;
                 publications.push(part);
             }
-            groups.push(Cast::compile(group, first..publications.len())?);
+            groups.push(Cast::compile(group, first..publications.len(), checks)?);
         }
-        Ok(Self { plan, groups, publications, flows, slice, threads: threads as u32 })
+        for part in &mut publications {
+            let sender = usize::from(part.group);
+            part.delivers = groups[sender].delivers(plan.groups[sender].presence, part.qos);
+        }
+        Ok(Self { plan, groups, publications, flows, checks, slice, threads: threads as u32 })
     }
 
     /// The thread of this process that drives a client; `None` when another process does.
     ///
-    /// Client i of every group has the same seat, so that pairs meet; members of a shared subscription sit together.
+    /// Client i of every group has the same seat, so that pairs meet; members of a shared subscription sit together if they
+    /// have a ledger.
     pub fn seat(&self, group: usize, index: u32, desk: &mut Desk) -> Option<usize> {
         let cast = &self.groups[group];
         let number = match cast.shared {
@@ -208,8 +219,18 @@ impl Script {
     }
 }
 
+/// How many clients each of so many threads of one process would drive.
+///
+/// # Errors
+///
+/// A plan that can't be driven.
+pub fn crowding(plan: &Plan, threads: usize) -> Result<Vec<u64>, Error> {
+    let script = Script::compile(Arc::new(plan.clone()), Slice::WHOLE, threads)?;
+    Ok(script.seating().iter().map(|seats| seats.len() as u64).collect())
+}
+
 impl Cast {
-    fn compile(group: &Group, publications: Range<usize>) -> Result<Self, Error> {
+    fn compile(group: &Group, publications: Range<usize>, checks: bool) -> Result<Self, Error> {
         let version = match group.version {
             3 => ProtocolVersion::V31,
             4 => ProtocolVersion::V311,
@@ -234,7 +255,7 @@ impl Cast {
             will: group.will.as_ref().map(Testament::compile).transpose()?,
             filters: filters.collect::<Result<_, _>>()?,
             publications,
-            shared: group.subscribe.iter().position(|subscription| parse_shared(&subscription.filter).is_some()),
+            shared: group.subscribe.iter().position(|with| checks && parse_shared(&with.filter).is_some()),
         })
     }
 
@@ -281,6 +302,7 @@ impl Part {
             message_expiry: publication.message_expiry,
             user_properties: properties(Place::PublishProperty, &publication.user_properties)?,
             first_flow,
+            delivers: false,
             early,
         })
     }
@@ -376,6 +398,7 @@ pub fn text(bytes: &[u8]) -> &str {
 }
 
 /// A hash that is the same in every process of a run.
+#[inline]
 pub fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = foldhash::quality::FixedState::with_seed(0).build_hasher();
     hasher.write(bytes);

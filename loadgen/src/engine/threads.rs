@@ -1,6 +1,5 @@
 //! The engine threads of this process, led as one crew.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -9,15 +8,14 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use super::expect::Expectations;
-use super::fleet::{Admission, Shared, hash_will};
+use super::fleet::{Admission, Shared};
 use super::gauges::Gauges;
 use super::pace::{Rhythm, nanoseconds};
-use super::packets::Composer;
-use super::script::{Script, hash};
+use super::script::Script;
 use super::thread::{Order, Peer, Post};
+use super::wills::wills;
 use super::{Clock, Crew, Error, Outcome, Setup, Slice, Status};
 use crate::measure::Sample;
-use crate::plan::template::Variable;
 
 /// The engine threads of this process.
 pub struct Engine {
@@ -58,12 +56,14 @@ impl Engine {
         let shared = Arc::new(Shared {
             seats: seats(&script, &seating),
             receivers: std::mem::take(&mut expectations.receivers),
+            topics: std::mem::take(&mut expectations.topics),
             wills: wills(&script, unix_origin_ns),
             sent: (0..script.flows).map(|_| AtomicU32::new(0)).collect(),
             hosts: setup.hosts.clone(),
             sources: setup.source_addresses.clone(),
-            checks: script.plan.verify || script.publications.iter().any(|part| part.is_closed()),
+            checks: script.checks,
             unix_origin_ns,
+            run: setup.run,
             script,
         });
         let (stopped_sender, stopped) = bounded(2 * setup.cpus.len());
@@ -248,22 +248,6 @@ fn seats(script: &Script, seating: &[Vec<(u16, u32)>]) -> Vec<Vec<(u16, u32)>> {
         }
     }
     seats
-}
-
-/// What the wills of all clients are known by.
-fn wills(script: &Script, unix_origin_ns: u64) -> HashSet<u64> {
-    let mut wills = HashSet::new();
-    let mut composer = Composer::new(unix_origin_ns);
-    for cast in &script.groups {
-        let Some(will) = &cast.will else { continue };
-        for index in 0..cast.count {
-            let (topic, payload) = composer.will(cast, will, index);
-            // Another host's clock makes another text of it: then its topic must do.
-            let elsewhere = will.payload.depends_on(Variable::Time) && script.is_divided();
-            wills.insert(if elsewhere { hash(&topic) } else { hash_will(&topic, &payload) });
-        }
-    }
-    wills
 }
 
 fn unix_origin_ns(clock: Clock) -> u64 {

@@ -107,7 +107,7 @@ impl Gathering {
     ///
     /// A worker that can't run its share, or is gone.
     pub fn load(mut self, plan: &Plan, hosts: &[SocketAddr], tick: Duration, clock: Clock) -> Result<Workers, Error> {
-        let of = self.peers.len() as u32;
+        let (of, run) = (self.peers.len() as u32, fastrand::u64(..));
         let mut first_thread = 0;
         for (index, peer) in self.peers.iter_mut().enumerate() {
             let load = Load {
@@ -116,6 +116,7 @@ impl Gathering {
                 hosts: hosts.to_vec(),
                 tick_ns: tick.as_nanos() as u64,
                 origin_ns: clock.origin_ns() - peer.offset.ns,
+                run,
             };
             first_thread += peer.host.threads;
             let sent = peer.say(&Order::Load(Box::new(load)));

@@ -20,7 +20,7 @@ use crate::engine::{Outcome, Slice, Status};
 use crate::plan::Plan;
 
 /// Of all that is below. Raised by every change of it.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The program's own version: plans and samples of another one may mean something else.
 pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");
@@ -106,6 +106,8 @@ pub struct Load {
     pub tick_ns: u64,
     /// What the worker's monotonic clock says when the run's clock says 0.
     pub origin_ns: i64,
+    /// The run's number.
+    pub run: u64,
 }
 
 /// What a worker says.

@@ -75,6 +75,7 @@ fn setup(worker: &Worker, load: Load) -> Setup {
         slice: load.slice,
         tick: Duration::from_nanos(load.tick_ns),
         clock: Clock::with_origin(load.origin_ns),
+        run: load.run,
     }
 }
 

@@ -185,6 +185,8 @@ pub enum Pace {
     /// Closed loop: each client keeps so many messages under way. One is under way until every subscriber that
     /// matches has it (QoS 0) or until it is acknowledged and every subscriber has it (QoS 1 and 2).
     Outstanding(u32),
+    /// One message each time a client comes in, the first when traffic starts.
+    Arrival,
 }
 
 /// When the clients of a group are connected.

@@ -120,6 +120,8 @@ struct PublicationKeys {
     rate: Option<f64>,
     poisson: Option<bool>,
     outstanding: Option<u32>,
+    #[serde(default)]
+    on_arrival: bool,
     limit: Option<u64>,
     message_expiry: Option<Seconds>,
     #[serde(default)]
@@ -127,7 +129,7 @@ struct PublicationKeys {
 }
 
 /// The keys of a publication that say when messages are due: exactly one of them.
-pub const PACES: [&str; 3] = ["every", "rate", "outstanding"];
+pub const PACES: [&str; 4] = ["every", "rate", "outstanding", "on_arrival"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -271,14 +273,18 @@ impl PublicationKeys {
             let at = at.to_string();
             Err(Finding::new(&["groups", group, "publish", &at], what, remedy))
         };
-        let pace = match (self.every, self.rate, self.outstanding) {
-            (Some(interval), None, None) => Pace::Every(interval.0),
-            (None, Some(per_second), None) => Pace::Rate { per_second, poisson: self.poisson.unwrap_or(true) },
-            (None, None, Some(messages)) => Pace::Outstanding(messages),
-            (None, None, None) => {
-                return wrong("nothing says when messages are due", "add one of every, rate and outstanding");
+        let pace = match (self.every, self.rate, self.outstanding, self.on_arrival) {
+            (Some(interval), None, None, false) => Pace::Every(interval.0),
+            (None, Some(per_second), None, false) => Pace::Rate { per_second, poisson: self.poisson.unwrap_or(true) },
+            (None, None, Some(messages), false) => Pace::Outstanding(messages),
+            (None, None, None, true) => Pace::Arrival,
+            (None, None, None, false) => {
+                return wrong(
+                    "nothing says when messages are due",
+                    "add one of every, rate, outstanding and on_arrival",
+                );
             }
-            _ => return wrong("more than one of every, rate and outstanding", "leave one of them"),
+            _ => return wrong("more than one of every, rate, outstanding and on_arrival", "leave one of them"),
         };
         if self.poisson.is_some() && self.rate.is_none() {
             return wrong("`poisson` goes with `rate` only", "leave it out");

@@ -49,10 +49,10 @@ fn rendered(group: &Group, place: Place, text: &str, index: u32, topic: u32) -> 
 /// Messages per second that a plan in open loop publishes, those of limited publications aside.
 fn published_per_second(plan: &Plan) -> f64 {
     let of = |group: &Group, publication: &Publication| match publication.pace {
-        _ if publication.limit.is_some() => 0.0,
+        _ if publication.limit.is_some() || publication.pace == Pace::Arrival => 0.0,
         Pace::Every(interval) => f64::from(group.count) / interval.as_secs_f64(),
         Pace::Rate { per_second, .. } => per_second,
-        Pace::Outstanding(_) => panic!("{} is a closed loop", plan.name),
+        Pace::Outstanding(_) | Pace::Arrival => panic!("{} is a closed loop", plan.name),
     };
     plan.groups.iter().flat_map(|group| group.publish.iter().map(move |publication| of(group, publication))).sum()
 }
@@ -494,7 +494,7 @@ fn a_mistake_is_told_by_file_line_and_key() {
         (
             &format!("{group}publish = [{{ topic = \"a\" }}]\n"),
             "dir/mine.toml:4:12: groups.a.publish.0: ",
-            "every, rate and outstanding",
+            "every, rate, outstanding and on_arrival",
         ),
         (
             &format!("{group}publish = [{{ topic = \"a/#\", rate = 1 }}]\n"),

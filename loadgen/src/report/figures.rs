@@ -274,18 +274,18 @@ fn ratio(of: f64, by: f64) -> Option<f64> {
 }
 
 /// What a plan asks to be published in a second of steady traffic. None in closed loop, and where publishers come and
-/// go. Streams with a limit are over before the window, or add to it what was not asked for.
+/// go. Streams with a limit are over before the window, or add to it what was not asked for, as do messages on arrival.
 fn asked_per_second(plan: &Plan) -> Option<f64> {
     let mut sum = 0.0;
     for group in &plan.groups {
-        for publication in group.publish.iter().filter(|publication| publication.limit.is_none()) {
+        for publication in group.publish.iter().filter(|of| of.limit.is_none() && of.pace != Pace::Arrival) {
             if group.presence != Presence::Always {
                 return None;
             }
             sum += match publication.pace {
                 Pace::Every(interval) => f64::from(group.count) / interval.as_secs_f64(),
                 Pace::Rate { per_second, .. } => per_second,
-                Pace::Outstanding(_) => return None,
+                Pace::Outstanding(_) | Pace::Arrival => return None,
             };
         }
     }

@@ -11,9 +11,6 @@ use crate::measure::broker::{Broker, Reading};
 use crate::measure::recorder::{ROWS_LIMIT, Recorder, Recording};
 use crate::measure::{Sample, host};
 
-/// How far apart the readings of a series are.
-const BETWEEN_POINTS: Duration = Duration::from_secs(1);
-
 /// The broker's process over about a second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BrokerPoint {
@@ -32,7 +29,7 @@ pub struct BrokerPoint {
 pub struct Mark {
     /// Which boundary.
     pub phase: Phase,
-    /// When, in nanoseconds since the start of the run.
+    /// When it was read, in nanoseconds since the start of the run.
     pub at_ns: u64,
     /// The broker's process.
     pub broker: Option<Reading>,
@@ -128,8 +125,9 @@ impl Observer for Watch {
 
     fn phase(&mut self, phase: Phase, at_ns: u64) {
         let at = Duration::from_nanos(at_ns);
+        // The readings below are taken now, and the ticks counted from the boundary itself, however late it is told.
+        let now_ns = self.origin.map_or(at_ns, |origin| at_ns.max(origin.elapsed().as_nanos() as u64));
         self.origin.get_or_insert_with(|| Instant::now().checked_sub(at).unwrap_or_else(Instant::now));
-        // The clock is read just after the edge of a tick: the tick that it is in now has begun with the edge.
         let tick = (at_ns / self.tick.as_nanos() as u64) as u32;
         match phase {
             Phase::WindowBegins => self.recorder.open_window(tick),
@@ -137,17 +135,51 @@ impl Observer for Watch {
             _ => {}
         }
         let broker = self.read(Broker::read_exact);
-        self.marks.push(Mark { phase, at_ns, broker, host: host::Reading::now() });
+        self.marks.push(Mark { phase, at_ns: now_ns, broker, host: host::Reading::now() });
         self.progress.phase(phase, at);
     }
 
     fn status(&mut self, status: &Status) {
         let Some(origin) = self.origin else { return };
         let now = origin.elapsed();
-        let due = self.last.is_none_or(|(then, _)| now >= then + BETWEEN_POINTS);
+        // Once in every second of the run's clock, as rows are.
+        let due = self.last.is_none_or(|(then, _)| now.as_secs() > then.as_secs());
         if due && self.points.len() < ROWS_LIMIT {
             self.point(now);
         }
         self.progress.show(now, status, self.recorder.rows(), self.points.last());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{Counts, times};
+    use crate::plan::{Overrides, Scenario};
+
+    #[test]
+    fn the_window_is_that_of_the_boundaries_although_they_are_told_late() {
+        let tick = Duration::from_millis(10);
+        let plan = Scenario::preset("p2p").unwrap().read(&Overrides::default()).unwrap();
+        let mut watch = Watch::new(tick, None, Progress::none(&plan));
+        watch.phase(Phase::Connecting, 0);
+        let published = Counts { published: 1, ..Counts::default() };
+        let sample = |tick| Sample {
+            thread: 0,
+            tick,
+            counts: published,
+            ready: 0,
+            cpu_ns: 0,
+            latency_ns: times(),
+            acknowledged_ns: times(),
+            connect_ns: times(),
+        };
+        // Told after samples of later ticks have come.
+        (0..4).for_each(|tick| watch.sample(sample(tick)));
+        watch.phase(Phase::WindowBegins, 20_000_000);
+        (4..8).for_each(|tick| watch.sample(sample(tick)));
+        watch.phase(Phase::WindowEnds, 70_000_000);
+        let window = watch.finish().recording.window;
+        assert_eq!((window.ticks, window.counts.published), (5, 5));
     }
 }

@@ -11,7 +11,9 @@ use ringmq::config::{Draft, Limits, MqttOptions};
 use ringmq::core::{Core, CoreConfig, Shared};
 use ringmq::engine::Time;
 use ringmq::server::{self, Running, ServerConfig};
-use ringmq_loadgen::engine::{Clock, Conducted, Engine, Error, Observer, Phase, Setup, Slice, conduct, tick_for};
+use ringmq_loadgen::engine::{
+    Clock, Conducted, Engine, Error, Observer, Phase, Setup, Slice, Status, conduct, tick_for,
+};
 use ringmq_loadgen::measure::{Counts, Sample};
 use ringmq_loadgen::plan::{Group, Pace, Payload, Plan, Presence, Publication, Subscription, Timing};
 
@@ -141,6 +143,7 @@ pub fn pairs(count: u32, qos: u8, pace: Pace) -> Vec<Group> {
 pub struct Seen {
     pub samples: Vec<Sample>,
     pub phases: Vec<Phase>,
+    pub status: Status,
 }
 
 impl Observer for Seen {
@@ -150,6 +153,10 @@ impl Observer for Seen {
 
     fn phase(&mut self, phase: Phase, _: u64) {
         self.phases.push(phase);
+    }
+
+    fn status(&mut self, status: &Status) {
+        self.status = *status;
     }
 }
 
@@ -174,6 +181,7 @@ pub fn setup(plan: &Plan, host: SocketAddr, threads: usize) -> Setup {
         slice: Slice::WHOLE,
         tick: tick_for(&plan.timing),
         clock: Clock::start(),
+        run: fastrand::u64(..),
     }
 }
 

@@ -1,10 +1,13 @@
 //! A client's way in and out: connecting at the plan's rate, CONNACK, SUBACK, leaving, being dropped.
 
-use ringmq::codec::{ConnAck, QoS, SubAck};
+use std::sync::Arc;
+
+use ringmq::codec::{ConnAck, DecodeError, PacketType, QoS, SubAck};
 
 use super::timers::{Kind, Timer};
 use super::{Fleet, reset};
-use crate::engine::client::State;
+use crate::engine::client::{Client, State};
+use crate::engine::ledger::Range;
 use crate::engine::{Error, packets};
 use crate::net::{Closed, Links};
 use crate::plan::Presence;
@@ -13,6 +16,10 @@ use crate::plan::Presence;
 pub(super) const FAILURE: u8 = 0x80;
 /// The packet identifier of a SUBSCRIBE. Nothing else is on its way then.
 const SUBSCRIBE_ID: u16 = u16::MAX;
+/// The first byte of a CONNACK.
+const CONNACK: u8 = (PacketType::ConnAck as u8) << 4;
+/// So many bytes tell who it is that speaks no MQTT.
+const BEGINS: usize = 4;
 /// How far connecting may lag behind its rate and still make up for it.
 const CONNECT_LAG_NS: u64 = 10_000_000;
 /// The first and the longest pause before another attempt.
@@ -143,6 +150,7 @@ impl Fleet {
             let filter = self.composer.filter(cast, index, at);
             let name = self.name_of(number);
             self.note(|_| format!("{name} was granted QoS {granted} instead of {asked} for {filter}"));
+            self.lower(number, suback.codes);
         }
         self.now_ready(links, number);
     }
@@ -152,6 +160,29 @@ impl Fleet {
         let asked = &self.shared.script.plan.groups[usize::from(self.clients[number as usize].group)].subscribe;
         let of_both = asked.iter().zip(codes).enumerate();
         of_both.map(|(at, (asked, granted))| (at, *granted, asked.qos)).find(|(_, granted, asked)| granted < asked)
+    }
+
+    /// Expects of a client's subscriptions what these codes of SUBACK promise. Of a shared subscription that is what its
+    /// member was granted at best.
+    fn lower(&mut self, number: u32, codes: &[u8]) {
+        let shared = Arc::clone(&self.shared);
+        let client = &self.clients[number as usize];
+        let (script, group) = (&shared.script, usize::from(client.group));
+        let (presence, maximum_qos) = (script.plan.groups[group].presence, client.maximum_qos);
+        let granted = |code: Option<&u8>| code.and_then(|code| QoS::from_bits(*code)).unwrap_or(QoS::ExactlyOnce);
+        self.ledger.lower(client.account, |range| {
+            let qos = range.expectation.qos.min(granted(codes.get(usize::from(range.subscription))));
+            let part = &script.publications[usize::from(range.publication)];
+            let sender = usize::from(part.group);
+            let of_sender = script.plan.groups[sender].presence;
+            let reaches = script.groups[sender].delivers(of_sender, part.qos.min(maximum_qos));
+            (qos, reaches && script.groups[group].keeps(presence, qos))
+        });
+        let best = granted(codes.iter().max());
+        for share in self.memberships.get(&number).into_iter().flat_map(|member| &member.shares) {
+            let lowered = |range: &Range| (range.expectation.qos.min(best), presence == Presence::Always);
+            self.ledger.lower(self.shares[*share as usize].0, lowered);
+        }
     }
 
     /// Whether a client's publications are sent at a lower QoS than the plan wants.
@@ -173,6 +204,8 @@ impl Fleet {
         if client.flags.arrived {
             self.figures.away -= 1;
         }
+        self.figures.lost -= u64::from(std::mem::take(&mut client.flags.lost));
+        self.figures.rebuffed -= u64::from(std::mem::take(&mut client.flags.rebuffed));
         self.arm_keep_alive(number);
         match presence {
             Presence::Away { .. } if self.begun_ns.is_none() => return self.say_goodbye(links, number),
@@ -205,9 +238,11 @@ impl Fleet {
         let Some(link) = client.link else { return };
         client.state = State::Leaving;
         client.since_ns = self.now_ns;
+        let group = usize::from(client.group);
+        self.mark_shares(number);
         let output = links.output(link);
         let before = output.len();
-        packets::disconnect(&self.shared.script.groups[usize::from(client.group)], output);
+        packets::disconnect(&self.shared.script.groups[group], output);
         self.tally.counts.bytes_out += (output.len() - before) as u64;
         self.set_timer(self.now_ns + FAREWELL_NS, number, Kind::Farewell);
     }
@@ -215,6 +250,8 @@ impl Fleet {
     /// Breaks the connection, as a bad link does.
     pub(super) fn break_off(&mut self, links: &mut Links, number: u32) {
         self.clients[number as usize].state = State::Leaving;
+        self.mark_shares(number);
+        self.owe_will(number);
         reset(links, &self.clients[number as usize]);
     }
 
@@ -255,11 +292,15 @@ impl Fleet {
                         address,
                         client: self.name_of(number),
                         reason: reason.to_string(),
+                        answered: was == State::Subscribing,
                     });
                 }
             };
             return self.fail(Error::Connect { address, count: self.connects, source });
         }
+        self.now_lost(number);
+        let flags = &mut self.clients[number as usize].flags;
+        self.figures.rebuffed += u64::from(!std::mem::replace(&mut flags.rebuffed, true));
         self.try_again(number);
     }
 
@@ -273,7 +314,6 @@ impl Fleet {
             return self.now_gone(number);
         }
         self.figures.away += 1;
-        self.mark_shares(number);
         self.now_arrived(number);
         self.schedule_return(number);
     }
@@ -290,12 +330,13 @@ impl Fleet {
         }
         if self.begun_ns.is_none() {
             let (address, client) = (self.host_of(number), self.name_of(number));
-            return self.fail(Error::Closed { address, client, reason });
+            return self.fail(Error::Closed { address, client, reason, answered: true });
         }
         self.tally.counts.dropped += 1;
         self.dropped += 1;
         self.note(|fleet| format!("{} was dropped: {reason}", fleet.name_of(number)));
         self.mark_shares(number);
+        self.now_lost(number);
         let client = &mut self.clients[number as usize];
         client.flags.left_by_plan = false;
         client.flags.came_back = true;
@@ -307,6 +348,11 @@ impl Fleet {
         self.try_again(number);
     }
 
+    fn now_lost(&mut self, number: u32) {
+        let flags = &mut self.clients[number as usize].flags;
+        self.figures.lost += u64::from(!std::mem::replace(&mut flags.lost, true));
+    }
+
     /// Waits a while, longer each time, then connects again.
     fn try_again(&mut self, number: u32) {
         let client = &mut self.clients[number as usize];
@@ -315,7 +361,7 @@ impl Fleet {
         client.attempts = client.attempts.saturating_add(1);
         client.state = State::Away;
         let jitter_ns = self.random.u64(0..=pause_ns / 2);
-        self.set_timer(self.now_ns + pause_ns + jitter_ns, number, Kind::Presence);
+        self.set_presence_at(number, self.now_ns + pause_ns + jitter_ns);
     }
 
     fn now_gone(&mut self, number: u32) {
@@ -326,7 +372,7 @@ impl Fleet {
     /// A message may go to another member of a shared subscription when one has gone.
     fn mark_shares(&mut self, number: u32) {
         if self.clients[number as usize].flags.shares {
-            for share in self.memberships.get(&number).into_iter().flatten() {
+            for share in self.memberships.get(&number).into_iter().flat_map(|member| &member.shares) {
                 self.shares[*share as usize].1 = true;
             }
         }
@@ -371,6 +417,34 @@ impl Fleet {
             (State::Departing, waited_ns) if waited_ns >= self.patience_ns() => self.say_goodbye(links, number),
             (State::Leaving, waited_ns) if waited_ns >= FAREWELL_NS => reset(links, client),
             _ => {}
+        }
+    }
+
+    /// What arrived is no MQTT packet. `begins` is where it does.
+    #[cold]
+    pub(super) fn fail_malformed(&mut self, number: u32, begins: &[u8], error: &DecodeError) {
+        let Client { state, flags, .. } = &self.clients[number as usize];
+        let first = begins.first().copied().unwrap_or_default();
+        let what = format!("a malformed packet that starts with {first:#04x}: {error}");
+        // A server of an older version answers in that version's words [MQTT-3.1.2-2 of 3.1.1].
+        if let ([CONNACK, 2, _, code @ 1..=u8::MAX], State::Connecting) = (begins, *state) {
+            let (address, client) = (self.host_of(number), self.name_of(number));
+            return self.fail(Error::Refused { address, client, code: *code });
+        }
+        if *state == State::Connecting && !flags.came && first != CONNACK {
+            let (address, begins) = (self.host_of(number), begins[..begins.len().min(BEGINS)].to_vec());
+            return self.fail(Error::Foreign { address, what, begins });
+        }
+        self.fail_protocol(number, what);
+    }
+
+    /// The beginning of the answer to CONNECT: nobody needs to wait for the rest of what is no CONNACK.
+    #[cold]
+    pub(super) fn check_answer(&mut self, number: u32, begins: &[u8]) {
+        let first = begins.first().copied().unwrap_or(CONNACK);
+        if first != CONNACK && !self.clients[number as usize].flags.came {
+            let (address, what) = (self.host_of(number), format!("a packet that starts with {first:#04x}"));
+            self.fail(Error::Foreign { address, what, begins: begins[..begins.len().min(BEGINS)].to_vec() });
         }
     }
 

@@ -1,26 +1,33 @@
 //! What becomes of a message that reached a subscriber: counted, timed, entered in the ledger, told to its publisher.
 
-use ringmq::codec::Publish;
+use ringmq::codec::{Publish, QoS};
 
-use super::Fleet;
+use super::{Fleet, Shared};
 use crate::engine::ledger::{Delivery, Entry};
 use crate::engine::script::hash;
 use crate::engine::stamp::Stamp;
+use crate::engine::wills::hash_will;
 use crate::net::Links;
+use crate::plan::Presence;
 
 impl Fleet {
     /// A PUBLISH that is here for the first time, as far as packet identifiers tell.
     #[inline]
     pub(super) fn deliver(&mut self, links: &mut Links, number: u32, publish: &Publish<'_>) {
-        let Some(stamp) = Stamp::of(publish.payload) else { return self.deliver_unstamped(publish) };
+        let Some(stamp) = Stamp::of(publish.payload, self.shared.run) else {
+            return self.deliver_unstamped(number, publish);
+        };
+        if stamp.is_of_another_run(self.now_ns) {
+            return self.deliver_to_stranger(publish);
+        }
         if !self.shared.checks {
-            return self.deliver_unchecked(stamp, publish);
+            return self.deliver_unchecked(number, stamp, publish);
         }
         let client = &self.clients[number as usize];
-        let came_back = client.flags.came_back;
+        let (came_back, shares) = (client.flags.came_back, client.flags.shares);
         let own = self.ledger.find(client.account, stamp.flow);
         let (entry, receiver_came_back) = match own {
-            Some(entry) if !client.flags.shares => (entry, came_back),
+            Some(entry) if !shares => (entry, came_back),
             _ => match self.find_shared(number, own, stamp) {
                 Some((entry, share_came_back)) => (entry, came_back || share_came_back),
                 None => return self.deliver_to_stranger(publish),
@@ -30,7 +37,9 @@ impl Fleet {
             return self.deliver_to_stranger(publish);
         }
         let part = &self.shared.script.publications[usize::from(entry.publication)];
-        if !self.composer.is_payload(&self.shared.script, part, stamp, publish.payload) {
+        let is_of_flow = self.shared.is_topic(stamp.flow, publish.topic.as_bytes())
+            && self.composer.is_payload(&self.shared.script, part, stamp, publish.payload);
+        if !is_of_flow {
             return self.count_corrupted();
         }
         if self.settled {
@@ -47,6 +56,22 @@ impl Fleet {
                 self.figures.paid += 1;
                 self.tell_publisher(links, entry, stamp);
             }
+            if shares {
+                self.check_order_of_member(number, entry, stamp, delivery);
+            }
+        }
+    }
+
+    /// What is handed on because a member has gone may be older than what the next one has.
+    #[inline(never)]
+    fn check_order_of_member(&mut self, number: u32, entry: Entry, stamp: Stamp, delivery: Delivery) {
+        if delivery.receiver_came_back || delivery.dup || self.ledger.is_ordered(entry) {
+            return;
+        }
+        if let Some(member) = self.memberships.get_mut(&number)
+            && !member.hears(entry.number(), stamp.sequence)
+        {
+            self.ledger.faults.reordered += 1;
         }
     }
 
@@ -93,7 +118,7 @@ impl Fleet {
         {
             return own;
         }
-        let shares = self.memberships.get(&number).into_iter().flatten();
+        let shares = self.memberships.get(&number).into_iter().flat_map(|member| &member.shares);
         let entries = shares.filter_map(|share| {
             let (account, came_back) = self.shares[*share as usize];
             self.ledger.find(account, stamp.flow).map(|entry| (entry, came_back))
@@ -108,13 +133,13 @@ impl Fleet {
         last
     }
 
-    /// Nobody keeps a ledger: every delivery counts.
-    fn deliver_unchecked(&mut self, stamp: Stamp, publish: &Publish<'_>) {
-        if self.shared.script.publication_of(stamp.flow).is_none() {
-            return self.count_corrupted();
-        }
+    /// Nobody keeps a ledger: every delivery counts, and pays if one like it is owed.
+    fn deliver_unchecked(&mut self, number: u32, stamp: Stamp, publish: &Publish<'_>) {
+        let Some(part) = self.shared.script.publication_of(stamp.flow) else { return self.count_corrupted() };
+        let keeps = self.clients[number as usize].flags.keeps[usize::from(publish.qos > QoS::AtMostOnce)];
+        let is_owed = part.delivers && keeps && (!publish.retain || self.keeps_flag(number));
+        self.figures.paid += u64::from(is_owed);
         self.tally.counts.delivered += 1;
-        self.figures.paid += 1;
         if publish.retain {
             self.tally.counts.retained += 1;
         } else {
@@ -135,9 +160,13 @@ impl Fleet {
     }
 
     #[inline(never)]
-    fn deliver_unstamped(&mut self, publish: &Publish<'_>) {
-        if self.is_will(publish) {
+    fn deliver_unstamped(&mut self, number: u32, publish: &Publish<'_>) {
+        if let Some(owed) = self.find_will(publish) {
             self.tally.counts.wills += 1;
+            let group = usize::from(self.clients[number as usize].group);
+            let stays = self.shared.script.plan.groups[group].presence == Presence::Always;
+            // One with the flag is older than the subscription.
+            self.figures.wills_came += u64::from(owed > 0 && stays && !publish.retain);
         } else if publish.retain {
             self.deliver_to_stranger(publish);
         } else {
@@ -145,10 +174,24 @@ impl Fleet {
         }
     }
 
-    fn is_will(&self, publish: &Publish<'_>) -> bool {
+    /// How many are owed the will that this is.
+    fn find_will(&self, publish: &Publish<'_>) -> Option<u32> {
         let wills = &self.shared.wills;
         let topic = publish.topic.as_bytes();
-        !wills.is_empty() && (wills.contains(&hash_will(topic, publish.payload)) || wills.contains(&hash(topic)))
+        let known = || wills.get(&hash_will(topic, publish.payload)).or_else(|| wills.get(&hash(topic)));
+        if wills.is_empty() { None } else { known().copied() }
+    }
+
+    /// The plan breaks a client's connection: its will goes out.
+    #[inline(never)]
+    pub(super) fn owe_will(&mut self, number: u32) {
+        let client = &self.clients[number as usize];
+        let cast = &self.shared.script.groups[usize::from(client.group)];
+        let Some(will) = &cast.will else { return };
+        let (topic, payload) = self.composer.will(cast, will, client.index);
+        let wills = &self.shared.wills;
+        let known = wills.get(&hash_will(&topic, &payload)).or_else(|| wills.get(&hash(&topic)));
+        self.figures.wills_owed += u64::from(known.copied().unwrap_or(0));
     }
 
     #[inline(never)]
@@ -157,8 +200,10 @@ impl Fleet {
     }
 }
 
-/// What a will is known by.
-pub fn hash_will(topic: &[u8], payload: &[u8]) -> u64 {
-    // U+0000 is in no topic.
-    hash(&[topic, b"\0", payload].concat())
+impl Shared {
+    /// Whether a flow's messages go to this topic.
+    #[inline]
+    fn is_topic(&self, flow: u32, topic: &[u8]) -> bool {
+        self.topics.get(flow as usize).is_none_or(|known| *known == hash(topic) as u32)
+    }
 }

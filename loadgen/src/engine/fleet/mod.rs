@@ -1,19 +1,22 @@
 //! All clients of one thread: a state machine that is given bytes and the time, and writes packets.
 //!
 //! `connection` is a client's way in and out, `packet` what it makes of what arrives, `publish` what it sends,
-//! `delivery` what the ledger makes of a message, `timers` keep alive and presence.
+//! `delivery` what the ledger makes of a message, `member` what
+//! a member of shared subscriptions remembers, `timers` keep alive and presence.
 
 mod connection;
 mod delivery;
+mod member;
 mod packet;
 mod publish;
 mod timers;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ringmq::codec::QoS;
 use ringmq::engine::Time;
 use ringmq::wheel::Wheel;
 
@@ -29,7 +32,7 @@ use super::tally::Tally;
 use super::window::Window;
 use super::{Clock, Error, Outcome};
 use crate::net::{Close, Closed, Handler, LinkId, Links};
-pub use delivery::hash_will;
+use member::Member;
 use timers::Timer;
 
 /// No window: the stream is no closed loop.
@@ -43,8 +46,10 @@ pub struct Shared {
     pub seats: Vec<Vec<(u16, u32)>>,
     /// How many subscribers are owed each message of a flow.
     pub receivers: Vec<u32>,
-    /// Hashes of the wills of all clients.
-    pub wills: HashSet<u64>,
+    /// What each flow's topic is known by; empty when deliveries are not held to it.
+    pub topics: Vec<u32>,
+    /// See [`wills`](crate::engine::wills::wills).
+    pub wills: HashMap<u64, u32>,
     /// How many messages were sent in each flow, once the thread of its publisher has stopped.
     pub sent: Vec<AtomicU32>,
     /// Where the broker is.
@@ -55,6 +60,8 @@ pub struct Shared {
     pub checks: bool,
     /// Unix time when the run's clock said 0.
     pub unix_origin_ns: u64,
+    /// The run's number.
+    pub run: u64,
 }
 
 /// How fast the clients of a stage come in, on this thread.
@@ -80,8 +87,8 @@ pub struct Fleet {
     ledger: Ledger,
     /// The accounts of shared subscriptions whose members are here, and whether a member has come back.
     shares: Vec<(Account, bool)>,
-    /// The shares of a client.
-    memberships: HashMap<u32, Vec<u32>>,
+    /// The clients that have shares.
+    memberships: HashMap<u32, Member>,
     composer: Composer,
     agenda: Agenda,
     wheel: Wheel<Timer>,
@@ -127,7 +134,7 @@ impl Fleet {
             ledger: Ledger::default(),
             shares: Vec::new(),
             memberships: HashMap::new(),
-            composer: Composer::new(shared.unix_origin_ns),
+            composer: Composer::new(shared.unix_origin_ns, shared.run),
             agenda: Agenda::default(),
             wheel: Wheel::new(timers::TICK, Time(now_ns)),
             fired: Vec::new(),
@@ -159,9 +166,11 @@ impl Fleet {
         let shared = Arc::clone(&self.shared);
         for &(group, index) in seats {
             let cast = &shared.script.groups[usize::from(group)];
-            let keep_alive = shared.script.plan.groups[usize::from(group)].keep_alive;
+            let of_plan = &shared.script.plan.groups[usize::from(group)];
             let number = self.clients.len() as u32;
-            self.clients.push(Client::new(group, index, cast.version, keep_alive, self.streams.len() as u32));
+            let mut client = Client::new(group, index, cast.version, of_plan.keep_alive, self.streams.len() as u32);
+            client.flags.keeps = [QoS::AtMostOnce, QoS::AtLeastOnce].map(|qos| cast.keeps(of_plan.presence, qos));
+            self.clients.push(client);
             for publication in cast.publications.clone() {
                 let part = &shared.script.publications[publication];
                 let mut window = NONE;
@@ -201,10 +210,11 @@ impl Fleet {
                 continue;
             }
             let number = self.shares.len() as u32;
+            let flows = share.ranges.iter().map(|range| range.count as usize).sum();
             self.shares.push((self.ledger.open(&share.ranges), false));
             for member in members {
                 self.clients[member as usize].flags.shares = true;
-                self.memberships.entry(member).or_default().push(number);
+                self.memberships.entry(member).or_default().join(number, flows, self.shared.script.plan.verify);
             }
         }
     }
@@ -267,7 +277,8 @@ impl Fleet {
         self.agenda.push(stream.due_ns, number);
     }
 
-    /// Publishes nothing new from now on, tells how much was sent, and brings back who is owed something.
+    /// Publishes nothing new from now on, tells how much was sent, and brings back who is owed something; before traffic,
+    /// lets nobody else come.
     pub fn stop(&mut self) {
         self.stopped = true;
         self.agenda.clear();
@@ -279,7 +290,12 @@ impl Fleet {
                 shared.sent[(u64::from(stream.flow) + topic) as usize].store(sent as u32, Ordering::Release);
             }
         }
-        self.call_back();
+        if self.begun_ns.is_some() {
+            self.call_back();
+        } else {
+            // The run ends before its traffic: nobody else needs to come.
+            self.queue.clear();
+        }
     }
 
     /// Closes the ledger: what has not arrived by now is lost.
@@ -326,13 +342,15 @@ impl Fleet {
     /// The last sample, and what is left.
     pub fn finish(mut self) -> Outcome {
         self.tally.finish(self.clock.now_ns(), self.figures.ready);
-        Outcome { faults: self.ledger.faults, dropped: self.dropped, failures: self.failures }
+        let Figures { wills_owed, wills_came, .. } = self.figures;
+        let (faults, dropped, failures) = (self.ledger.faults, self.dropped, self.failures);
+        Outcome { faults, dropped, failures, wills_owed, wills_came }
     }
 
     #[inline]
     fn look_at_clock(&mut self) {
         self.now_ns = self.clock.now_ns();
-        self.now_ms = (self.now_ns / 1_000_000) as u32;
+        self.now_ms = timers::milliseconds(self.now_ns);
         if self.now_ns >= self.tally.edge_ns() {
             self.tally.cut(self.now_ns, self.figures.ready);
         }
@@ -370,7 +388,6 @@ impl Handler for Fleet {
     #[inline]
     fn received(&mut self, links: &mut Links, link: LinkId, bytes: &[u8]) {
         self.look_at_clock();
-        self.figures.arrivals += 1;
         self.tally.counts.bytes_in += bytes.len() as u64;
         let client = links.tag(link);
         if self.failure.is_none() && self.clients[client as usize].link == Some(link) {
@@ -380,7 +397,6 @@ impl Handler for Fleet {
 
     fn closed(&mut self, links: &mut Links, link: LinkId, reason: Closed) {
         self.look_at_clock();
-        self.figures.arrivals += 1;
         self.on_closed(links.tag(link), &reason);
     }
 }

@@ -1,8 +1,7 @@
 //! What a client makes of what arrives: packets out of bytes, and each to who handles it.
 
 use ringmq::codec::{
-    Ack, DecodeError, Frame, Framed, Packet, PacketType, Publish, QoS, decode, decode_ack, decode_publish, encode_ack,
-    frame,
+    Ack, Frame, Framed, Packet, PacketType, Publish, QoS, decode, decode_ack, decode_publish, encode_ack, frame,
 };
 
 use super::Fleet;
@@ -46,8 +45,13 @@ impl Fleet {
                     self.packet(links, number, link, frame);
                     used += len;
                 }
-                Ok(Framed::Incomplete { .. }) => return used,
-                Err(error) => self.fail_protocol(number, error.to_string()),
+                Ok(Framed::Incomplete { .. }) => {
+                    if self.clients[number as usize].state == State::Connecting {
+                        self.check_answer(number, &bytes[used..]);
+                    }
+                    return used;
+                }
+                Err(error) => self.fail_malformed(number, &bytes[used..], &error),
             }
         }
         bytes.len()
@@ -62,7 +66,7 @@ impl Fleet {
         }
         match decode_publish(first, body, version) {
             Ok(publish) => self.on_publish(links, number, link, &publish),
-            Err(error) => self.fail_malformed(number, first, &error),
+            Err(error) => self.fail_malformed(number, &beginning(frame), &error),
         }
     }
 
@@ -77,13 +81,8 @@ impl Fleet {
             _ => decode(frame, version).map(|packet| self.on_rare(links, number, &packet)),
         };
         if let Err(error) = handled {
-            self.fail_malformed(number, first, &error);
+            self.fail_malformed(number, &beginning(frame), &error);
         }
-    }
-
-    #[cold]
-    fn fail_malformed(&mut self, number: u32, first: u8, error: &DecodeError) {
-        self.fail_protocol(number, format!("a malformed packet that starts with {first:#04x}: {error}"));
     }
 
     #[inline]
@@ -157,7 +156,7 @@ impl Fleet {
         let Some(Acknowledged { message, .. }) = found.filter(|_| for_good) else { return };
         self.tally.counts.rejected += u64::from(failed);
         self.tally.acknowledged(self.now_ns.saturating_sub(message.at_ns));
-        self.figures.unacknowledged -= 1;
+        self.figures.acknowledged += 1;
         self.message_acknowledged(links, &message);
         let client = &mut self.clients[number as usize];
         if client.state == State::Departing && client.has_settled() {
@@ -185,4 +184,10 @@ impl Fleet {
             _ => self.fail_protocol(number, format!("an unexpected packet: {packet:?}")),
         }
     }
+}
+
+/// The first bytes of a packet, whose length is one byte if it is short.
+#[cold]
+fn beginning(Frame { first, body }: Frame<'_>) -> Vec<u8> {
+    [&[first, body.len() as u8], &body[..body.len().min(2)]].concat()
 }

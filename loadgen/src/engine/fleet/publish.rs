@@ -5,6 +5,7 @@ use ringmq::codec::{PacketType, QoS, encode_ack};
 use super::{Fleet, NONE, takes_messages};
 use crate::engine::client::Progress;
 use crate::engine::inflight::Sent;
+use crate::engine::pace::{NEVER, Rhythm};
 use crate::engine::packets::Message;
 use crate::engine::stamp::Stamp;
 use crate::net::Links;
@@ -31,6 +32,10 @@ impl Fleet {
             if stream.window != NONE {
                 stream.progress = Progress::Looping;
                 return self.turn_loop(links, number);
+            }
+            if stream.due_ns == NEVER {
+                stream.progress = Progress::Parked;
+                return;
             }
             if stream.due_ns > self.now_ns {
                 stream.progress = Progress::Queued;
@@ -102,7 +107,7 @@ impl Fleet {
             packet_id = id;
             let sent = Sent { stream: number, packet_id, qos, number: stream.sent, at_ns };
             client.inflight().push(sent);
-            self.figures.unacknowledged += 1;
+            self.figures.sent += 1;
         }
         let message = message(part.topics, stream.flow, stream.sent, at_ns, qos, packet_id);
         let receivers = self.shared.receivers[message.stamp.flow as usize];
@@ -159,8 +164,8 @@ impl Fleet {
                 Progress::Parked | Progress::Blocked | Progress::Looping => {}
                 Progress::Idle | Progress::Queued | Progress::Done => continue,
             }
-            if by_plan {
-                let rhythm = self.shared.script.publications[usize::from(stream.publication)].rhythm;
+            let rhythm = self.shared.script.publications[usize::from(stream.publication)].rhythm;
+            if by_plan || rhythm == Rhythm::Arrival {
                 stream.due_ns = rhythm.resume(stream.due_ns, self.now_ns, &mut self.random);
             }
             self.run_stream(links, number);
@@ -193,7 +198,7 @@ impl Fleet {
         let client = &mut self.clients[number as usize];
         let Some(more) = &mut client.more else { return };
         for sent in more.inflight.clear() {
-            self.figures.unacknowledged -= 1;
+            self.figures.acknowledged += 1;
             let stream = &mut self.streams[sent.stream as usize];
             stream.acknowledged += 1;
             if stream.window != NONE {

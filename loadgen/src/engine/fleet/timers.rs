@@ -111,10 +111,10 @@ impl Fleet {
                 Presence::Always => {}
                 Presence::Cycle { online, .. } => {
                     let at_ns = at_ns + self.draw_ns(online);
-                    self.set_timer(at_ns, number, Kind::Presence);
+                    self.set_presence_at(number, at_ns);
                 }
                 Presence::Away { back_after } => {
-                    self.set_timer(at_ns + nanoseconds(back_after), number, Kind::Presence);
+                    self.set_presence_at(number, at_ns + nanoseconds(back_after));
                 }
             }
         }
@@ -123,6 +123,12 @@ impl Fleet {
     /// Comes or goes about `after` from now.
     pub(super) fn set_presence(&mut self, number: u32, after: Duration) {
         let at_ns = self.now_ns + self.draw_ns(after);
+        self.set_presence_at(number, at_ns);
+    }
+
+    /// Comes or goes then, and not when it was to before.
+    pub(super) fn set_presence_at(&mut self, number: u32, at_ns: u64) {
+        self.clients[number as usize].presence_ms = milliseconds(at_ns);
         self.set_timer(at_ns, number, Kind::Presence);
     }
 
@@ -140,7 +146,11 @@ impl Fleet {
     }
 
     fn on_presence(&mut self, links: &mut Links, number: u32) {
-        let client = &self.clients[number as usize];
+        let client = &mut self.clients[number as usize];
+        if self.now_ms < client.presence_ms {
+            return;
+        }
+        client.presence_ms = u32::MAX;
         let presence = self.shared.script.plan.groups[usize::from(client.group)].presence;
         let lasting = self.shared.script.groups[usize::from(client.group)].lasting;
         match (client.state, presence) {
@@ -159,6 +169,11 @@ impl Fleet {
         let about_ns = nanoseconds(about);
         about_ns / 2 + self.random.u64(0..=about_ns)
     }
+}
+
+/// Rounded down, as the fleet's own time in milliseconds is.
+pub(super) fn milliseconds(at_ns: u64) -> u32 {
+    (at_ns / 1_000_000) as u32
 }
 
 /// A client may be silent for so long: three quarters of its keep alive.

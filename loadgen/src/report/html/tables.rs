@@ -237,6 +237,7 @@ fn published(publication: &Publication) -> String {
             format!("{} /s together{}", Count(per_second), if poisson { ", by chance" } else { "" })
         }
         Pace::Outstanding(count) => format!("{count} under way each"),
+        Pace::Arrival => "each client when it comes in".to_owned(),
     };
     format!("{} (QoS {}, {payload}; {pace})", publication.topic, publication.qos)
 }
