@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Cli, Command, JoinOptions, Prepared, ReportFiles, Run, WorkerOptions, list, show};
-use crate::engine::{Clock, Crew, Engine, Setup, Slice, conduct, tick_for};
+use crate::engine::{Clock, Conducted, Crew, Engine, Error, Setup, Slice, conduct, tick_for};
 use crate::measure::broker::Broker;
 use crate::plan::Plan;
 use crate::report::{self, Progress, Report, Subject, Watch};
@@ -89,7 +89,17 @@ fn one_run(run: &Run, stop: &Arc<AtomicBool>) -> Result<bool, Failure> {
     let subject = Subject { plan: &plan, target, command: std::env::args().collect(), workers, strict };
     let report = Report::new(&subject, watch.finish(), &conducted);
     tell(&report, options.output.json.as_ref(), options.output.out.as_ref())?;
+    measured(&conducted)?;
     Ok(report.verdict().passed())
+}
+
+/// Whether there is a result at all: a run that ended before its window began proves nothing, whatever its checks say.
+fn measured(conducted: &Conducted) -> Result<(), Failure> {
+    match (conducted.window.is_empty(), conducted.interrupted) {
+        (false, _) => Ok(()),
+        (true, true) => Err(Error::Interrupted.into()),
+        (true, false) => Err("nothing was measured: the run ended before the first tick of its window was over".into()),
+    }
 }
 
 fn engine(
@@ -198,6 +208,15 @@ fn lay_side_by_side(files: &ReportFiles) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_ended_before_its_window_is_no_success() {
+        let conducted =
+            |window, interrupted| Conducted { window, phases: Vec::new(), outcome: Default::default(), interrupted };
+        assert!(measured(&conducted(3..5, true)).is_ok(), "what there is of a window counts");
+        assert!(measured(&conducted(0..0, true)).unwrap_err().to_string().contains("before the measurement began"));
+        assert!(measured(&conducted(0..0, false)).is_err());
+    }
 
     #[test]
     fn results_that_could_not_be_kept_are_told_before_the_run() {
