@@ -194,8 +194,7 @@ fn clients_that_come_and_go_in_order_are_not_dropped() {
 #[test]
 fn wills_of_broken_connections_are_counted_apart() {
     let broker = Broker::start();
-    let will =
-        Will { topic: "gone/%i".to_owned(), payload: "offline %c".to_owned(), qos: 1, retain: false, delay: None };
+    let will = Will { topic: "gone/%i".to_owned(), payload: "offline %c".to_owned(), qos: 1, ..Will::default() };
     let presence =
         Presence::Cycle { online: Duration::from_millis(60), offline: Duration::from_millis(20), abrupt: true };
     let groups = vec![
