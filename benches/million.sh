@@ -6,20 +6,23 @@
 #   benches/million.sh --json FILE      the figures for other programs, too
 #   benches/million.sh --no-subscribe   connections alone; nobody is woken
 #   benches/million.sh --hold 600s      as long as that, to see that keep alive keeps them (300 s; default 10s)
+#   benches/million.sh --root DIR       reads /proc/meminfo, reads and sets /proc/sys below DIR (for tests)
 #
 # Each connection is there twice on this host, at the broker and at the generator. Neither needs more open files than
-# `ulimit -Hn` allows one thread: the broker gets as many shards, the generator as many threads as it takes. What the
-# kernel's limits lack is raised if this is root, and put back at the end.
+# `ulimit -Hn` allows one thread, so fs.nr_open is as good as it is: the broker gets as many shards, the generator as
+# many threads as it takes. What the limits of the whole kernel lack is raised if this is root, and put back at the
+# end, however it ends (but by SIGKILL).
 #
 # Exit code: 0 every bar was held, 1 one was not, 2 it could not be measured. RINGMQ and LOADGEN name other binaries.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
-connections=1000000 subscribe=true hold=10s json=
+connections=1000000 subscribe=true hold=10s json= root=
 while [ $# -gt 0 ]; do
     case $1 in
         --json) json=${2:?--json needs a file}; shift ;;
         --hold) hold=${2:?--hold needs a time}; shift ;;
+        --root) root=${2:?--root needs a directory}; shift ;;
         --no-subscribe) subscribe=false ;;
         -h | --help) sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0"; exit 0 ;;
         *[!0-9]* | '') echo "million.sh: $1: not an option, nor a number of connections (--help)" >&2; exit 2 ;;
@@ -29,7 +32,6 @@ while [ $# -gt 0 ]; do
 done
 
 ringmq=${RINGMQ:-target/release/ringmq} loadgen=${LOADGEN:-target/release/ringmq-loadgen}
-work=$(mktemp -d)
 broker= generator= watcher= raised=()
 
 fail() {
@@ -39,42 +41,83 @@ fail() {
 
 # --- before and after ------------------------------------------------------------------------------------------------
 
-build() {
-    [ -x "$ringmq" ] && [ -x "$loadgen" ] && return
+# What is missing is said now, not when there are four minutes of results to be told.
+programs() {
+    local program
+    ((connections >= 100)) || fail "$connections connections: with fewer than 100 there is no sample of 1 % to wake"
+    command -v python3 >/dev/null || fail "python3 is missing, which makes the table: install it"
+    for program in ${RINGMQ+"$ringmq"} ${LOADGEN+"$loadgen"}; do
+        command -v "$program" >/dev/null || fail "$program, named by RINGMQ or LOADGEN, is no program"
+    done
+    command -v "$ringmq" >/dev/null && command -v "$loadgen" >/dev/null && return
+    command -v cargo >/dev/null ||
+        fail "$ringmq or $loadgen is not built and cargo is missing: install Rust, or name binaries by RINGMQ and LOADGEN"
     cargo build --release --workspace --bins || fail "the build failed"
 }
 
 # Ends what was started and puts back what was raised, however this ends.
 clean_up() {
+    # A second Ctrl-C must not keep it from that.
+    trap '' INT TERM HUP
+    local process change
     for process in $watcher $generator $broker; do
         kill -KILL "$process" 2>/dev/null && wait "$process" 2>/dev/null
     done
-    for setting in ${raised+"${raised[@]}"}; do
-        sysctl -q -w "$setting"
+    for change in ${raised+"${raised[@]}"}; do
+        # shellcheck disable=SC2086 # three words
+        restore $change
     done
     rm -rf "$work"
 }
-trap clean_up EXIT
-trap 'exit 2' INT TERM
+
+interrupted() {
+    echo "million.sh: interrupted: broker and generator are ended" >&2
+    exit 2
+}
+
+setting() {
+    echo "$root/proc/sys/${1//.//}"
+}
 
 # Raises a limit of the kernel to what is wanted, if it is there and lower.
 raise() {
-    local now
-    now=$(sysctl -n "$1" 2>/dev/null) || return 0
+    local file now
+    file=$(setting "$1")
+    [ -e "$file" ] || return 0
+    now=$(<"$file")
     [ "$now" -ge "$2" ] && return
-    sysctl -q -w "$1=$2" 2>/dev/null || fail "$1 is $now and must be $2: run this as root, or set it"
-    raised+=("$1=$now")
+    # A signal between the two lines must not lose it.
+    raised+=("$1 $now $2")
+    { echo "$2" >"$file"; } 2>/dev/null || {
+        unset 'raised[-1]'
+        fail "$1 is $now and must be $2: run this as root, or set it (sysctl -w $1=$2)"
+    }
+    echo "$1 is raised from $now to $2 until the end"
+}
+
+# What somebody else has set meanwhile stays.
+restore() { # restore NAME FORMER RAISED
+    local file now
+    file=$(setting "$1") now=$(<"$(setting "$1")")
+    if [ "$now" != "$3" ]; then
+        echo "million.sh: $1 was $2, was raised to $3 here and is $now by another's hand: left alone" >&2
+    elif { echo "$2" >"$file"; } 2>/dev/null; then
+        echo "$1 is $2 again"
+    else
+        echo "million.sh: $1 could not be put back to $2" >&2
+    fi
 }
 
 meminfo() {
-    echo $(($(awk -v key="$1:" '$1 == key { print $2 }' /proc/meminfo) * 1024))
+    echo $(($(awk -v key="$1:" '$1 == key { print $2 }' "$root/proc/meminfo") * 1024))
 }
 
 enough_memory() {
     # 10 KB of kernel memory for the two sockets, 1.3 KB in the two processes; and the host goes on living.
     local needed=$((connections * 12000 + (1 << 30)))
     [ "$(meminfo MemAvailable)" -ge $needed ] ||
-        fail "$connections connections with both their ends take $((needed >> 20)) MiB, $(($(meminfo MemAvailable) >> 20)) are available"
+        fail "$connections connections with both their ends take $((needed >> 20)) MiB of memory," \
+            "$(($(meminfo MemAvailable) >> 20)) MiB are available: end other programs, or take fewer"
 }
 
 # --- the two processes -----------------------------------------------------------------------------------------------
@@ -85,15 +128,29 @@ ceil() {
 
 # Clients are hashed onto shards, which is uneven by a little; a thread of the generator takes exactly its share.
 plan() {
-    local files=$(($(ulimit -Hn) < 1048576 ? $(ulimit -Hn) : 1048576)) cpus
-    cpus=$(nproc)
+    local files cpus ports
+    files=$(ulimit -Hn) cpus=$(nproc) ports=$(ports_used) || exit
+    # The most that a ring's table holds.
+    [ "$files" != unlimited ] && ((files < 1048576)) || files=1048576
+    ((files >= 1024)) || fail "ulimit -Hn is $files: raise it to 1024 at least"
     shards=$(ceil $((connections * 11 / 10 + 256)) "$files")
     ((shards < cpus)) && shards=$cpus
     ((shards <= 64)) || fail "$connections connections take $shards shards with ulimit -Hn $files, 64 is the most: raise it"
     threads=$(ceil $((connections + 1)) $((files - 512)))
-    # All ports of an address can be used, but the kernel finds one faster while half are free.
-    sources=$(ceil "$connections" 14000)
+    sources=$(ceil "$connections" "$ports")
+    ((sources < 65534)) || fail "$connections connections take $sources source addresses, 127.0.0.0/16 has not so many"
     last_source=127.0.$(((sources + 1) / 256)).$(((sources + 1) % 256))
+}
+
+# How many connections come from one source address. All its ports can be used, but the kernel finds one faster while
+# half of them are free: before Linux 6.8 ten times as fast.
+ports_used() {
+    local first last
+    read -r first last <"$root/proc/sys/net/ipv4/ip_local_port_range" || fail "net.ipv4.ip_local_port_range cannot be read"
+    ((last - first >= 255)) || fail "net.ipv4.ip_local_port_range leaves $((last - first + 1)) ports:" \
+        "widen it (sysctl -w net.ipv4.ip_local_port_range='1024 65535')"
+    # Some are aside for what does not divide evenly.
+    echo $(((last - first + 1) / 2 - 100))
 }
 
 start_broker() {
@@ -179,75 +236,22 @@ stop_with_all_connected() {
 # --- the figures -----------------------------------------------------------------------------------------------------
 
 tell() {
-    python3 - "$work/run.json" "$json" <<END
-import json, platform, sys
-
-run = json.load(open(sys.argv[1]))
-summary, broker = run["summary"], run["summary"]["broker"]
-n, subscribed = $connections, "$subscribe" == "true"
-woken = n // 100 if subscribed else 0
-available_before, available_least = $available_before, $(cat "$work/available")
-broker_rss, generator_rss = broker["rss_after_bytes"], $(cat "$work/generator-rss")
-# Of many, the whole process; of fewer, what they added to it.
-rss = broker_rss / n if n >= 200_000 else broker["rss_per_connection_bytes"]
-
-figures = {
-    "connections": n, "subscribed": subscribed, "shards": $shards, "generator_threads": $threads, "source_addresses": $sources,
-    "kernel": platform.release(), "cpus": len(run["host"]["cpus"]) if isinstance(run["host"].get("cpus"), list) else $(nproc),
-    "ended": run["about"]["ended"], "commit": run["about"]["commit"],
-    "connects_per_second": summary["connect"]["per_second"],
-    "seconds_until_last": summary["time"]["connect_seconds"],
-    "broker_rss_bytes_per_connection": rss,
-    "broker_rss_bytes": broker_rss,
-    "generator_rss_bytes_per_connection": generator_rss / n,
-    "kernel_slab_bytes_per_connection": summary["kernel"]["slab_per_connection_bytes"],
-    "host_bytes_per_connection": (available_before - available_least) / n,
-    "broker_connect_cpu_us": broker["connect_cpu_us"],
-    "broker_idle_cpu_percent": broker["busy_percent"],
-    "held_seconds": summary["time"]["window_at"][1] - summary["time"]["connect_seconds"],
-    "pings": summary["whole"]["pings"],
-    "woken": summary["whole"]["delivered"],
-    "stop_seconds": $stop_seconds,
+    cat >"$work/facts.json" <<END
+{
+    "connections": $connections, "subscribed": $subscribe, "shards": $shards, "generator_threads": $threads,
+    "source_addresses": $sources, "cpus": $(nproc), "verdict": $verdict, "stop_code": $stop_code, "stop_seconds": $stop_seconds,
+    "host_bytes": $((available_before - $(<"$work/available"))), "generator_rss_bytes": $(<"$work/generator-rss")
 }
-rss_bar = 1280 if subscribed else 1024
-bars = [
-    ("every client was in, and stayed", summary["connect"]["ready"] >= n and summary["whole"]["dropped"] == 0),
-    ("every client of the sample was woken, once", summary["whole"]["delivered"] == woken),
-    ("the generator's own checks", $verdict == 0),
-    (f"at most {rss_bar:,} B of the broker for each", rss <= rss_bar),
-    ("at most 5 % of a core while idle", broker["busy_percent"] <= 5 or figures["pings"] > 0),
-    ("the broker stopped in order", $stop_code == 0),
-]
-rows = [
-    ("connections", f"{n:,}" + (", each with one unique exact subscription" if subscribed else "")),
-    ("shards / generator threads / source addresses", f"$shards / $threads / $sources"),
-    ("connects per second", f"{figures['connects_per_second']:,.0f}"),
-    ("until the last is in", f"{figures['seconds_until_last']:.1f} s"),
-    ("broker CPU per connect", f"{figures['broker_connect_cpu_us']:.1f} µs"),
-    ("broker RSS per connection", f"{rss:,.0f} B" + (" (all of it)" if n >= 200_000 else " (what they added)")),
-    ("generator RSS per connection", f"{generator_rss / n:,.0f} B (all of it, at its largest)"),
-    ("kernel memory per connection, both ends", f"{figures['kernel_slab_bytes_per_connection']:,.0f} B of slab"),
-    ("all memory of the host per connection", f"{figures['host_bytes_per_connection']:,.0f} B"),
-    ("idle CPU of the broker", f"{broker['busy_percent']:.2f} % of a core, {figures['pings']:,} pings"),
-    ("woken by a message each", f"{figures['woken']:,} of {woken:,}"),
-    ("broker stopped, with all connected", f"{figures['stop_seconds']:.1f} s"),
-]
-print()
-for name, value in rows:
-    print(f"{name:48}{value}")
-print()
-for name, held in bars:
-    print(f"{'ok    ' if held else 'MISSED'}  {name}")
-if sys.argv[2]:
-    figures["bars"] = {name: held for name, held in bars}
-    json.dump(figures, open(sys.argv[2], "w"), indent=2)
-sys.exit(0 if all(held for _, held in bars) else 1)
 END
+    python3 benches/million.py "$work/run.json" "$work/facts.json" ${json:+"$json"}
 }
 
-build
+programs
 plan
 enough_memory
+work=$(mktemp -d) || fail "no place for temporary files (TMPDIR)"
+trap clean_up EXIT
+trap interrupted INT TERM HUP
 raise fs.file-max $((connections * 2 + 65536))
 raise net.core.somaxconn 4096
 raise net.netfilter.nf_conntrack_max $((connections * 5 / 4 + 65536))

@@ -231,8 +231,7 @@ fn who_comes_in_again_says_so_again() {
 #[test]
 fn wills_of_broken_connections_are_counted_apart() {
     let broker = Broker::start();
-    let will =
-        Will { topic: "gone/%i".to_owned(), payload: "offline %c".to_owned(), qos: 1, retain: false, delay: None };
+    let will = Will { topic: "gone/%i".to_owned(), payload: "offline %c".to_owned(), qos: 1, ..Will::default() };
     let presence =
         Presence::Cycle { online: Duration::from_millis(60), offline: Duration::from_millis(20), abrupt: true };
     let groups = vec![

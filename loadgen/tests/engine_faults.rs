@@ -384,7 +384,16 @@ fn at_qos_1_a_redelivery_after_coming_back_is_no_fault() {
 
 #[test]
 fn wills_that_never_come_are_told() {
-    let will = Will { topic: "pair/will".to_owned(), payload: "gone".to_owned(), qos: 1, retain: false, delay: None };
+    let will = Will {
+        topic: "pair/will".to_owned(),
+        payload: "gone".to_owned(),
+        qos: 1,
+        retain: false,
+        delay: None,
+        message_expiry: None,
+        properties: Default::default(),
+        user_properties: Vec::new(),
+    };
     let some = Duration::from_millis(100);
     let mut plan = limited(1);
     plan.groups[0].subscribe.push(subscription("pair/will", 1));

@@ -1,5 +1,6 @@
 //! Two worker processes and a real broker: what several processes report must be what one would.
 
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -189,8 +190,32 @@ fn a_worker_that_is_killed_ends_the_run_and_is_named() {
     let why = conducted.unwrap_err().to_string();
     assert!(why.contains("worker right (127.0.0.1:") && why.contains("went away"), "{why}");
     right.wait().unwrap();
-    // The other is let go, however its own share ended.
-    workers.pop().unwrap().wait_with_output().unwrap();
+    let left = workers.pop().unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&left.stderr);
+    assert!(!left.status.success() && said.contains("GivenUp(\"worker right "), "{said}");
+}
+
+/// The programs themselves, as operators start them.
+#[test]
+fn a_joined_run_that_is_interrupted_before_its_window_has_no_result() {
+    let program = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq-loadgen"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let broker = broker().to_string();
+    let run = ["run", "p2p", "--set", "pairs=2", "--client-id", "before-%g-%i", "--host", &broker, "--warm-up", "600s"];
+    let mut coordinator = program().args(run).args(["--workers", "1", "--join-listen", "127.0.0.1:0"]).spawn().unwrap();
+    let mut lines = BufReader::new(coordinator.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let join = lines.next().unwrap().rsplit(' ').next().unwrap().to_owned();
+    let worker = program().args(["worker", "--join", &join]).spawn().unwrap();
+    assert!(lines.any(|line| line.contains("warm-up, ")));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&coordinator), rustix::process::Signal::INT)
+        .unwrap();
+    let said: Vec<String> = lines.collect();
+    assert_eq!(coordinator.wait().unwrap().code(), Some(2));
+    assert!(said.last().unwrap().contains("interrupted before the measurement began"), "{said:?}");
+    assert!(ended(worker).status.success());
 }
 
 #[test]

@@ -57,6 +57,12 @@ pub struct LoadOptions {
     /// User property of CONNECT, a template; may be repeated (MQTT 5)
     #[arg(long = "user-property", value_name = "NAME=VALUE", value_parser = property)]
     pub user_properties: Vec<(String, String)>,
+    /// Receive maximum told to the broker: how many messages above QoS 0 it may have on the way to a client (MQTT 5)
+    #[arg(long, value_name = "MESSAGES", value_parser = clap::value_parser!(u16).range(1..))]
+    pub receive_maximum: Option<u16>,
+    /// Largest packet that clients take; the broker leaves out what is larger (MQTT 5)
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub maximum_packet_size: Option<u32>,
     /// QoS of publishing and subscribing: 0, 1 or 2
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub qos: Option<u8>,
@@ -66,6 +72,21 @@ pub struct LoadOptions {
     /// Payload: a number of bytes from 16, or a text template that begins with {"stamp":"%s"
     #[arg(long, value_name = "BYTES|TEMPLATE")]
     pub payload: Option<String>,
+    /// Message expiry interval (MQTT 5)
+    #[arg(long, value_name = "TIME", value_parser = checked_time)]
+    pub message_expiry: Option<String>,
+    /// Content type of messages, a template (MQTT 5)
+    #[arg(long, value_name = "TEMPLATE")]
+    pub content_type: Option<String>,
+    /// Response topic of messages, a template (MQTT 5)
+    #[arg(long, value_name = "TEMPLATE")]
+    pub response_topic: Option<String>,
+    /// Correlation data of messages, a template (MQTT 5)
+    #[arg(long, value_name = "TEMPLATE")]
+    pub correlation_data: Option<String>,
+    /// User property of PUBLISH, a template; may be repeated (MQTT 5)
+    #[arg(long = "message-property", value_name = "NAME=VALUE", value_parser = property)]
+    pub message_properties: Vec<(String, String)>,
     /// Open loop: each client publishes once per interval
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub interval: Option<Duration>,
@@ -133,6 +154,7 @@ impl LoadOptions {
         self.credentials(&mut overrides, environment)?;
         self.will(&mut overrides);
         self.messages(&mut overrides);
+        self.message_properties(&mut overrides);
         self.timing(&mut overrides);
         Ok(overrides)
     }
@@ -146,9 +168,28 @@ impl LoadOptions {
             overrides.option(if self.clean { "--clean" } else { "--persistent" }, Target::Clean, self.clean);
         }
         add_text(overrides, "--session-expiry", Target::Group5("session_expiry"), &self.session_expiry);
+        let receive_maximum = self.receive_maximum.map(i64::from);
+        add(overrides, "--receive-maximum", Target::Group5("receive_maximum"), receive_maximum);
+        let maximum_packet_size = self.maximum_packet_size.map(i64::from);
+        add(overrides, "--maximum-packet-size", Target::Group5("maximum_packet_size"), maximum_packet_size);
         if !self.user_properties.is_empty() {
             let target = Target::Group5("user_properties");
             overrides.option("--user-property", target, Value::texts(&self.user_properties));
+        }
+    }
+
+    fn message_properties(&self, overrides: &mut Overrides) {
+        for (option, key, text) in [
+            ("--message-expiry", "message_expiry", &self.message_expiry),
+            ("--content-type", "content_type", &self.content_type),
+            ("--response-topic", "response_topic", &self.response_topic),
+            ("--correlation-data", "correlation_data", &self.correlation_data),
+        ] {
+            add_text(overrides, option, Target::Publication5(key), text);
+        }
+        if !self.message_properties.is_empty() {
+            let target = Target::Publication5("user_properties");
+            overrides.option("--message-property", target, Value::texts(&self.message_properties));
         }
     }
 

@@ -63,6 +63,20 @@ fn every_option_reaches_the_plan() {
         "site=%i",
         "--user-property",
         "site=b",
+        "--receive-maximum",
+        "20",
+        "--maximum-packet-size",
+        "4096",
+        "--message-expiry",
+        "1m",
+        "--content-type",
+        "text/plain",
+        "--response-topic",
+        "answers/%i",
+        "--correlation-data",
+        "%c:%t",
+        "--message-property",
+        "room=%{i:a|b}",
         "--qos",
         "1",
         "--payload",
@@ -103,6 +117,7 @@ fn every_option_reaches_the_plan() {
         let properties: Vec<_> =
             group.user_properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(properties, [("site", "%i"), ("site", "b")]);
+        assert_eq!((group.receive_maximum, group.properties.maximum_packet_size), (Some(20), Some(4096)));
         let will = group.will.as_ref().unwrap();
         assert_eq!(
             (will.topic.as_str(), will.payload.as_str(), will.qos, will.retain, will.delay),
@@ -115,6 +130,11 @@ fn every_option_reaches_the_plan() {
     assert_eq!((publication.topic.as_str(), publication.qos, publication.limit), ("x/%i", 1, Some(7)));
     assert_eq!(publication.pace, Pace::Every(Duration::from_millis(250)));
     assert_eq!(publication.payload, Payload::Bytes(100));
+    assert_eq!(publication.message_expiry, Some(60));
+    assert_eq!(publication.user_properties, [("room".to_owned(), "%{i:a|b}".to_owned())]);
+    let properties = &publication.properties;
+    let texts = [&properties.content_type, &properties.response_topic, &properties.correlation_data];
+    assert_eq!(texts.map(|text| text.as_deref().unwrap()), ["text/plain", "answers/%i", "%c:%t"]);
     let timing = plan.timing;
     assert_eq!((timing.connect_rate, timing.connecting), (Some(500.0), 9));
     let seconds = |seconds| Duration::from_secs(seconds);

@@ -406,7 +406,7 @@ mod tests {
     use crossbeam_channel::Receiver;
 
     use super::*;
-    use crate::plan::{Group, Presence};
+    use crate::plan::Group;
 
     fn timing(warm_up_ms: u64, window_ms: u64) -> Timing {
         Timing {
@@ -459,24 +459,7 @@ mod tests {
     }
 
     fn group() -> Group {
-        Group {
-            name: "actors".to_owned(),
-            count: 2,
-            stage: 0,
-            version: 4,
-            client_id: "%g%i".to_owned(),
-            user: None,
-            password: None,
-            keep_alive: 0,
-            clean: true,
-            session_expiry: None,
-            receive_maximum: None,
-            user_properties: Vec::new(),
-            will: None,
-            subscribe: Vec::new(),
-            publish: Vec::new(),
-            presence: Presence::Always,
-        }
+        Group { keep_alive: 0, ..Group::new("actors", 2) }
     }
 
     struct Nobody;

@@ -331,49 +331,17 @@ mod tests {
     use crate::plan::{Group, Pace, Payload, Plan, Publication, Subscription, Timing};
 
     fn group(name: &str, count: u32) -> Group {
-        Group {
-            name: name.to_owned(),
-            count,
-            stage: 0,
-            version: 5,
-            client_id: "%g%i".to_owned(),
-            user: None,
-            password: None,
-            keep_alive: 0,
-            clean: true,
-            session_expiry: None,
-            receive_maximum: None,
-            user_properties: Vec::new(),
-            will: None,
-            subscribe: Vec::new(),
-            publish: Vec::new(),
-            presence: Presence::Always,
-        }
+        Group { version: 5, client_id: "%g%i".to_owned(), keep_alive: 0, ..Group::new(name, count) }
     }
 
     fn subscriber(filters: &[&str], count: u32) -> Group {
-        let subscription = |filter: &&str| Subscription {
-            filter: (*filter).to_owned(),
-            qos: 1,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: 0,
-        };
+        let subscription = |filter: &&str| Subscription::new(filter, 1);
         Group { subscribe: filters.iter().map(subscription).collect(), ..group("s", count) }
     }
 
     fn publisher(topic: &str, topics: u32, count: u32) -> Group {
-        let publication = Publication {
-            topic: topic.to_owned(),
-            topics,
-            qos: 1,
-            retain: false,
-            payload: Payload::Bytes(16),
-            pace: Pace::Every(Duration::from_secs(1)),
-            limit: None,
-            message_expiry: None,
-            user_properties: Vec::new(),
-        };
+        let every = Pace::Every(Duration::from_secs(1));
+        let publication = Publication { topics, payload: Payload::Bytes(16), ..Publication::new(topic, 1, every) };
         Group { publish: vec![publication], ..group("p", count) }
     }
 

@@ -1,12 +1,13 @@
 //! The packets that a client sends, made from the plan's templates.
 
+use ringmq::codec::property::id;
 use ringmq::codec::{
     Connect, ConnectProperties, Disconnect, FilterRequest, Filters, Packet, PacketType, PublishHead, PublishProperties,
     QoS, RetainHandling, Subscribe, SubscriptionOptions, UserProperties, Will, encode, encode_publish_head,
     put_user_property,
 };
 
-use super::script::{Cast, Content, Desk, Part, Scene, Script, Testament, Text, text};
+use super::script::{Cast, Content, Desk, Part, Properties, Scene, Script, Testament, Text, text};
 use super::stamp::Stamp;
 use crate::plan::template::Variable;
 use crate::plan::{Group, Subscription};
@@ -95,7 +96,7 @@ impl Composer {
         self.topic.clear();
         part.topic.render(cast, &scene, &mut self.desk, &mut self.topic);
         self.properties.clear();
-        put_properties(&part.user_properties, cast, &scene, &mut self.desk, &mut self.properties);
+        put_properties(&part.properties, cast, &scene, &mut self.desk, &mut self.properties);
         let fields = PublishHead {
             dup: message.dup,
             qos: message.qos,
@@ -150,8 +151,16 @@ impl Composer {
         let [user, password] = &mut texts;
         let client_id = rendered(&cast.client_id, cast, &scene, &mut self.desk);
         let will = cast.will.as_ref().map(|will| self.will(cast, will, index));
+        let mut will_properties = Vec::new();
+        if let Some(Testament { properties, .. }) = &cast.will {
+            if let Some(seconds) = group.will.as_ref().and_then(|will| will.message_expiry) {
+                will_properties.push(id::MESSAGE_EXPIRY_INTERVAL);
+                will_properties.extend_from_slice(&seconds.to_be_bytes());
+            }
+            put_properties(properties, cast, &scene, &mut self.desk, &mut will_properties);
+        }
         self.properties.clear();
-        put_properties(&cast.user_properties, cast, &scene, &mut self.desk, &mut self.properties);
+        put_user_properties(&cast.user_properties, cast, &scene, &mut self.desk, &mut self.properties);
         let connect = Connect {
             version: cast.version,
             bridge: false,
@@ -164,13 +173,16 @@ impl Composer {
                 topic: text(topic),
                 payload,
                 delay_interval: will.delay.unwrap_or(0),
-                properties: PublishProperties::EMPTY,
+                properties: PublishProperties { raw: &will_properties, ..PublishProperties::EMPTY },
             }),
             user_name: user.as_deref().map(text),
             password: password.as_deref(),
             properties: ConnectProperties {
                 session_expiry_interval: group.session_expiry,
                 receive_maximum: group.receive_maximum,
+                maximum_packet_size: group.properties.maximum_packet_size,
+                request_response_information: group.properties.request_response_information,
+                request_problem_information: group.properties.request_problem_information,
                 user_properties: UserProperties { section: &self.properties },
                 ..ConnectProperties::default()
             },
@@ -252,7 +264,21 @@ fn rendered(text: &Text, cast: &Cast, scene: &Scene, desk: &mut Desk) -> Vec<u8>
     output
 }
 
-fn put_properties(templates: &[(Text, Text)], cast: &Cast, scene: &Scene, desk: &mut Desk, output: &mut Vec<u8>) {
+fn put_properties(properties: &Properties, cast: &Cast, scene: &Scene, desk: &mut Desk, output: &mut Vec<u8>) {
+    if let Some(indicator) = properties.payload_format_indicator {
+        output.extend_from_slice(&[id::PAYLOAD_FORMAT_INDICATOR, indicator]);
+    }
+    for (id, template) in &properties.texts {
+        let value = rendered(template, cast, scene, desk);
+        // Texts and binary data look the same on the wire; the plan was checked for their length.
+        output.push(*id);
+        output.extend_from_slice(&(value.len() as u16).to_be_bytes());
+        output.extend_from_slice(&value);
+    }
+    put_user_properties(&properties.user, cast, scene, desk, output);
+}
+
+fn put_user_properties(templates: &[(Text, Text)], cast: &Cast, scene: &Scene, desk: &mut Desk, output: &mut Vec<u8>) {
     for (name, value) in templates {
         let [name, value] = [name, value].map(|template| rendered(template, cast, scene, desk));
         put_user_property(output, text(&name), text(&value));
@@ -269,5 +295,108 @@ fn options(subscription: &Subscription) -> SubscriptionOptions {
             1 => RetainHandling::SendIfNew,
             _ => RetainHandling::DoNotSend,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ringmq::codec::{Framed, ProtocolVersion, decode, frame};
+
+    use super::*;
+    use crate::engine::Slice;
+    use crate::plan::{Overrides, Scenario};
+
+    const REQUESTS: &str = r#"
+about = "requests with all that MQTT 5 has for them"
+[groups.askers]
+count = 3
+protocol = 5
+receive_maximum = 20
+maximum_packet_size = 4096
+request_response_information = true
+request_problem_information = false
+user_properties = { site = "%i" }
+will = { topic = "gone/%i", message_expiry = 60, delay = 5, content_type = "text/plain", response_topic = "heirs/%i", correlation_data = "w%i", payload_format_indicator = 1, user_properties = { why = "%g" } }
+
+[[groups.askers.publish]]
+topic = "ask/%i"
+payload = '{"stamp":"%s"}'
+every = "1s"
+message_expiry = "1m"
+payload_format_indicator = 1
+content_type = "application/json"
+response_topic = "answers/%c"
+correlation_data = "%{i + 1}-%t-%{random(0,1000000)}"
+user_properties = { room = "%{i:a|b|c}" }
+"#;
+
+    fn script(text: &str) -> Script {
+        let plan = Scenario::from_text("requests.toml", text.to_owned()).read(&Overrides::default()).unwrap();
+        Script::compile(Arc::new(plan), Slice::WHOLE, 1).unwrap()
+    }
+
+    fn decoded(bytes: &[u8]) -> Packet<'_> {
+        let Ok(Framed::Complete { frame, len }) = frame(bytes, u32::MAX) else { panic!("{bytes:?}") };
+        assert_eq!(len, bytes.len());
+        decode(frame, ProtocolVersion::V5).unwrap()
+    }
+
+    fn pairs<'a>(properties: UserProperties<'a>) -> Vec<(&'a str, &'a str)> {
+        properties.iter().collect()
+    }
+
+    fn published(script: &Script, index: u32, sequence: u32) -> Vec<u8> {
+        let (part, mut output) = (&script.publications[0], Vec::new());
+        let stamp = Stamp { flow: index, sequence, at_ns: 0 };
+        let message = Message { stamp, topic: 0, qos: part.qos, packet_id: 0, dup: false };
+        Composer::default().publish(&script.groups[0], part, index, &message, &mut None, &mut output);
+        output
+    }
+
+    #[test]
+    fn a_message_has_the_properties_of_its_publication() {
+        let script = script(REQUESTS);
+        let output = published(&script, 1, 0);
+        let Packet::Publish(publish) = decoded(&output) else { panic!("no PUBLISH") };
+        let properties = publish.properties;
+        assert!(properties.payload_is_utf8);
+        assert_eq!(properties.message_expiry_interval, Some(60));
+        assert_eq!(properties.content_type(), Some("application/json"));
+        assert_eq!(properties.response_topic(), Some("answers/askers-1"));
+        assert!(properties.correlation_data().unwrap().starts_with(b"2-0-"));
+        assert_eq!(pairs(properties.user_properties()), [("room", "b")]);
+        assert_ne!(output, published(&script, 1, 1), "what is random differs");
+    }
+
+    #[test]
+    fn a_connect_has_the_properties_of_its_group_and_of_its_will() {
+        let (script, mut output) = (script(REQUESTS), Vec::new());
+        Composer::default().connect(&script.plan.groups[0], &script.groups[0], 2, true, &mut output);
+        let Packet::Connect(connect) = decoded(&output) else { panic!("no CONNECT") };
+        let properties = connect.properties;
+        assert_eq!((properties.receive_maximum, properties.maximum_packet_size), (Some(20), Some(4096)));
+        let asked = (properties.request_response_information, properties.request_problem_information);
+        assert_eq!(asked, (Some(true), Some(false)));
+        assert_eq!(pairs(properties.user_properties), [("site", "2")]);
+        let will = connect.will.unwrap();
+        assert_eq!((will.topic, will.delay_interval, will.properties.message_expiry_interval), ("gone/2", 5, Some(60)));
+        assert!(will.properties.payload_is_utf8);
+        assert_eq!(will.properties.content_type(), Some("text/plain"));
+        assert_eq!(will.properties.response_topic(), Some("heirs/2"));
+        assert_eq!(will.properties.correlation_data(), Some(&b"w2"[..]));
+        assert_eq!(pairs(will.properties.user_properties()), [("why", "askers")]);
+    }
+
+    #[test]
+    fn a_head_is_kept_only_while_its_properties_stay_the_same() {
+        let bytes = |correlation: &str| {
+            let text =
+                REQUESTS.replace("payload = '{\"stamp\":\"%s\"}'", "").replace("payload_format_indicator = 1\n", "");
+            script(&text.replace("%{i + 1}-%t-%{random(0,1000000)}", correlation)).publications[0].has_constant_head()
+        };
+        assert!(bytes("%c-%i"));
+        assert!(!bytes("%T") && !bytes("%{random(0,9)}"));
     }
 }

@@ -4,13 +4,14 @@ use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
+use ringmq::codec::property::id;
 use ringmq::codec::topic::parse_shared;
 use ringmq::codec::{ProtocolVersion, QoS};
 
 use super::pace::Rhythm;
 use super::{Error, Slice, stamp};
 use crate::plan::template::{Place, Template, Values, Variable};
-use crate::plan::{Group, Pace, Payload, Plan, Presence, Publication, Will};
+use crate::plan::{Group, MessageProperties, Pace, Payload, Plan, Presence, Publication, Will};
 
 /// The plan of a run, compiled for one process of it.
 pub struct Script {
@@ -66,6 +67,18 @@ pub struct Testament {
     pub topic: Text,
     /// Payload.
     pub payload: Text,
+    /// Properties.
+    pub properties: Properties,
+}
+
+/// What MQTT 5 has beside a message's payload, its expiry apart.
+pub struct Properties {
+    /// Payload format indicator.
+    pub payload_format_indicator: Option<u8>,
+    /// Content type, response topic, correlation data: the property's identifier, and the text.
+    pub texts: Vec<(u8, Text)>,
+    /// User properties.
+    pub user: Vec<(Text, Text)>,
 }
 
 /// One publication of a group.
@@ -88,8 +101,8 @@ pub struct Part {
     pub limit: u64,
     /// Message expiry interval.
     pub message_expiry: Option<u32>,
-    /// User properties of PUBLISH.
-    pub user_properties: Vec<(Text, Text)>,
+    /// Properties of PUBLISH.
+    pub properties: Properties,
     /// The number of its first flow.
     pub first_flow: u32,
     /// All of it reaches the broker in the end.
@@ -274,7 +287,28 @@ impl Cast {
 impl Testament {
     fn compile(will: &Will) -> Result<Self, Error> {
         let topic = Text::parse(Place::WillTopic, &will.topic)?;
-        Ok(Self { topic, payload: Text::parse(Place::WillPayload, &will.payload)? })
+        let properties = Properties::compile(Place::ConnectProperty, &will.properties, &will.user_properties)?;
+        Ok(Self { topic, payload: Text::parse(Place::WillPayload, &will.payload)?, properties })
+    }
+}
+
+impl Properties {
+    fn compile(place: Place, plan: &MessageProperties, user: &[(String, String)]) -> Result<Self, Error> {
+        let texts = [
+            (id::CONTENT_TYPE, &plan.content_type),
+            (id::RESPONSE_TOPIC, &plan.response_topic),
+            (id::CORRELATION_DATA, &plan.correlation_data),
+        ];
+        let texts = texts.into_iter().filter_map(|(id, text)| Some((id, text.as_deref()?)));
+        Ok(Self {
+            payload_format_indicator: plan.payload_format_indicator,
+            texts: texts.map(|(id, text)| Ok((id, Text::parse(place, text)?))).collect::<Result<_, Error>>()?,
+            user: properties(place, user)?,
+        })
+    }
+
+    fn all_texts(&self) -> impl Iterator<Item = &Text> {
+        self.texts.iter().map(|(_, text)| text).chain(self.user.iter().flat_map(|(name, value)| [name, value]))
     }
 }
 
@@ -300,7 +334,11 @@ impl Part {
             rhythm: Rhythm::of(publication.pace, group.count),
             limit: publication.limit.unwrap_or(u64::MAX),
             message_expiry: publication.message_expiry,
-            user_properties: properties(Place::PublishProperty, &publication.user_properties)?,
+            properties: Properties::compile(
+                Place::PublishProperty,
+                &publication.properties,
+                &publication.user_properties,
+            )?,
             first_flow,
             delivers: false,
             early,
@@ -337,9 +375,7 @@ impl Part {
     /// Everything before the payload is the same for each message of a client.
     pub fn has_constant_head(&self) -> bool {
         let changes = |text: &Text| text.depends_on(Variable::Time) || text.depends_on(Variable::Random);
-        self.topics == 1
-            && matches!(self.payload, Content::Bytes(_))
-            && !self.user_properties.iter().any(|(name, value)| changes(name) || changes(value))
+        self.topics == 1 && matches!(self.payload, Content::Bytes(_)) && !self.properties.all_texts().any(changes)
     }
 }
 

@@ -4,15 +4,22 @@
 //! `measure::wire` for samples, which are most of the traffic. Blocking; each side reads on a thread of its own.
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use socket2::{SockRef, TcpKeepalive};
 
 /// The largest frame from a peer that has said who it is. The largest there is tells what each of a million
 /// publishers sent.
 pub const LENGTH_MAX: u32 = 256 << 20;
 /// The largest first frame: whoever connects has said nothing yet.
 pub const HELLO_LENGTH_MAX: u32 = 16 << 10;
+
+/// How long the other host may acknowledge nothing before the connection counts as broken. Without it a cut cable shows
+/// after a quarter of an hour to whoever sends, and never to whoever waits.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(20);
 
 const SAID: u8 = 0;
 const SAMPLE: u8 = 1;
@@ -24,6 +31,19 @@ pub enum Frame<M> {
     Said(M),
     /// A sample in its binary form.
     Sample(Vec<u8>),
+}
+
+/// Makes a connection fit for frames: nothing waits to be sent, and a host that is gone is noticed.
+///
+/// # Errors
+///
+/// A connection that is over.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keep_alive = TcpKeepalive::new().with_time(SILENCE_LIMIT / 4).with_interval(SILENCE_LIMIT / 4);
+    socket.set_tcp_keepalive(&keep_alive)?;
+    socket.set_tcp_user_timeout(Some(SILENCE_LIMIT))
 }
 
 /// Writes a message.

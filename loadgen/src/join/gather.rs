@@ -43,11 +43,13 @@ pub fn gather(
     let listener = TcpListener::bind(listen).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    tell(&format!("waiting for {wanted} workers: ringmq-loadgen worker --join {address}"));
+    tell(&format!("waiting for {wanted} workers: ringmq-loadgen worker --join {}", reached_at(address)));
     let mut gathering = Gathering { peers: Vec::new(), samples: unbounded(), stop };
     while gathering.peers.len() < wanted {
         if gathering.stop.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted { missing: wanted - gathering.peers.len() });
+            let why = Error::Interrupted { missing: wanted - gathering.peers.len() };
+            gathering.give_up(&why);
+            return Err(why);
         }
         gathering.forget_who_left(&mut tell);
         if let Some((stream, from)) = accept(&listener).map_err(failed)? {
@@ -58,6 +60,11 @@ pub fn gather(
         }
     }
     Ok(gathering)
+}
+
+/// What a worker is to be told. Who listens on every address does not say which one leads here.
+fn reached_at(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { format!("THIS-HOST:{}", address.port()) } else { address.to_string() }
 }
 
 /// Whoever comes within [`LOOK`].
@@ -86,7 +93,8 @@ impl Gathering {
             0 => "same clock".to_owned(),
             _ => format!("clock known to ±{error:.0} µs"),
         };
-        tell(&format!("worker {count} of {wanted}: {}, {threads} threads, {clock}", peer.name));
+        let threads = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+        tell(&format!("worker {count} of {wanted}: {}, {threads}, {clock}", peer.name));
         self.peers.push(peer);
     }
 
@@ -107,6 +115,13 @@ impl Gathering {
     ///
     /// A worker that can't run its share, or is gone.
     pub fn load(mut self, plan: &Plan, hosts: &[SocketAddr], tick: Duration, clock: Clock) -> Result<Workers, Error> {
+        self.distribute(plan, hosts, tick, clock).inspect_err(|why| self.give_up(why))?;
+        // Only readers send from here on: when all workers are gone, the channel ends.
+        let Gathering { peers, samples: (_, samples), stop } = self;
+        Ok(Workers::new(peers, samples, stop))
+    }
+
+    fn distribute(&mut self, plan: &Plan, hosts: &[SocketAddr], tick: Duration, clock: Clock) -> Result<(), Error> {
         let (of, run) = (self.peers.len() as u32, fastrand::u64(..));
         let mut first_thread = 0;
         for (index, peer) in self.peers.iter_mut().enumerate() {
@@ -125,8 +140,12 @@ impl Gathering {
         for peer in &self.peers {
             peer.loaded().map_err(|what| Error::Worker { name: peer.name.clone(), what })?;
         }
-        // Only readers send from here on: when all workers are gone, the channel ends.
-        let Gathering { peers, samples: (_, samples), stop } = self;
-        Ok(Workers::new(peers, samples, stop))
+        Ok(())
+    }
+
+    /// Sends everybody home. Who is gone already needs no word.
+    fn give_up(&mut self, why: &Error) {
+        let order = Order::GiveUp { why: why.to_string() };
+        self.peers.iter_mut().for_each(|peer| peer.order(&order));
     }
 }

@@ -10,6 +10,7 @@
 //!                                      ←         Stage, Publish, Begin, Stop, Sent, Settle, Leave, Finish: the orders of a `Crew`
 //!       Status, samples, Sent          →                           all along; a Status says which order it knows of
 //!       Finished, or Failed            →                           the last word
+//!                                      ←         GiveUp           at any time since Welcome: there will be no result
 //! ```
 
 use std::net::SocketAddr;
@@ -91,6 +92,11 @@ pub enum Order {
     Leave,
     /// [`Crew::finish`](crate::engine::Crew::finish).
     Finish,
+    /// End in order: the run comes to nothing.
+    GiveUp {
+        /// Why.
+        why: String,
+    },
 }
 
 /// What a worker is to run.

@@ -50,6 +50,9 @@ pub enum Error {
     /// The coordinator ended the connection in the middle of a run.
     #[error("the coordinator went away: {0}")]
     Gone(String),
+    /// The coordinator gave the run up; it has no result.
+    #[error("the run was given up: {0}")]
+    GivenUp(String),
     /// A worker failed, or went away.
     #[error("worker {name}: {what}")]
     Worker {
@@ -62,7 +65,7 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] crate::engine::Error),
     /// The operator ended it before all workers had come.
-    #[error("interrupted while {missing} workers were still to come")]
+    #[error("interrupted while {} still to come", if *missing == 1 { "a worker was".to_owned() } else { format!("{missing} workers were") })]
     Interrupted {
         /// How many.
         missing: usize,

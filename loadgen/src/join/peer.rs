@@ -58,7 +58,7 @@ impl Peer {
     ///
     /// Those of the connection, and whoever is no worker of this version; it is told so.
     pub fn receive(stream: TcpStream, address: SocketAddr, samples: Sender<Sample>) -> io::Result<Peer> {
-        stream.set_nodelay(true)?;
+        frame::prepare(&stream)?;
         stream.set_read_timeout(Some(GREETING_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
         let host = greet(&stream)?;
@@ -139,6 +139,12 @@ impl Peer {
         self.heard.lock().interrupted
     }
 
+    /// It can't go on, or is gone; it may not have said why yet.
+    pub fn has_failed(&self) -> bool {
+        let state = self.heard.lock();
+        state.failed.is_some() || state.status.is_some_and(|(_, status)| status.failed)
+    }
+
     /// What went wrong, if something did.
     pub fn failure(&self) -> Option<String> {
         self.heard.lock().failed.clone()
@@ -155,7 +161,9 @@ impl Peer {
                 return Err(why.clone());
             }
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                return Err(format!("does not answer for {ANSWER_LIMIT:?}"));
+                // Once is enough: it isn't waited for again.
+                let why = format!("does not answer for {ANSWER_LIMIT:?}");
+                return Err(state.failed.insert(why).clone());
             };
             let waited = self.heard.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;

@@ -210,8 +210,10 @@ fn a_worker_that_fails_ends_the_run_with_its_own_words() {
     let (conducted, _) = lead(load(gathering, clock), clock, &stop);
     let why = conducted.unwrap_err().to_string();
     assert!(why.contains("worker hand (127.0.0.1:") && why.contains("out of paint"), "{why}");
-    let ends: Vec<_> = hands.into_iter().map(|hand| hand.thread.join().unwrap()).collect();
-    assert!(ends[0].is_ok() ^ ends[1].is_ok());
+    let [other, failed] = hands.try_into().ok().unwrap();
+    assert!(matches!(failed.thread.join().unwrap(), Err(Error::Engine(_))));
+    let why = other.thread.join().unwrap().unwrap_err().to_string();
+    assert!(why.starts_with("the run was given up: worker hand") && why.contains("out of paint"), "{why}");
 }
 
 #[test]
@@ -254,7 +256,89 @@ fn a_worker_that_vanishes_ends_the_run_and_is_named() {
     let why = conducted.unwrap_err().to_string();
     assert!(why.contains("worker ghost") && why.contains("went away"), "{why}");
     impostor.join().unwrap();
-    staying.thread.join().unwrap().unwrap();
+    let why = staying.thread.join().unwrap().unwrap_err().to_string();
+    assert!(why.starts_with("the run was given up: worker ghost"), "{why}");
+    assert_eq!(staying.orders.lock().unwrap().last().unwrap(), "leave", "its clients take leave all the same");
+}
+
+#[test]
+fn who_has_come_is_told_that_the_others_are_waited_for_no_more() {
+    let (address, told, thread, stop) = gathering(2);
+    let hand = hand(address, false);
+    assert!(told.recv().unwrap().contains("worker 1 of 2: hand"));
+    stop.store(true, Ordering::Relaxed);
+    assert!(matches!(thread.join().unwrap(), Err(Error::Interrupted { missing: 1 })));
+    let why = hand.thread.join().unwrap().unwrap_err().to_string();
+    assert_eq!(why, "the run was given up: interrupted while a worker was still to come");
+}
+
+#[test]
+fn who_has_come_is_told_that_another_cannot_run_its_share() {
+    let (address, told, thread, _stop) = gathering(2);
+    let hand = hand(address, false);
+    assert!(told.recv().unwrap().contains("worker 1 of 2: hand"));
+    let worker = Worker {
+        coordinator: address.to_string(),
+        name: None,
+        cpus: vec![None],
+        source_addresses: Vec::new(),
+        hosts: Vec::new(),
+    };
+    let refuses = |_| Err(engine::Error::Cpu(77));
+    let other = thread::spawn(move || work_by(&worker, &AtomicBool::new(false), |_| {}, refuses));
+    assert!(thread.join().unwrap().unwrap().load(&plan(), &[], TICK, Clock::start()).is_err());
+    assert!(other.join().unwrap().is_err());
+    let why = hand.thread.join().unwrap().unwrap_err().to_string();
+    assert!(why.starts_with("the run was given up: worker ") && why.contains("CPU 77"), "{why}");
+}
+
+#[test]
+fn a_connection_notices_that_the_other_host_is_gone() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    frame::prepare(&stream).unwrap();
+    let socket = socket2::SockRef::from(&stream);
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(frame::SILENCE_LIMIT));
+    assert!(socket.keepalive().unwrap() && socket.tcp_keepalive_time().unwrap() < frame::SILENCE_LIMIT);
+}
+
+#[test]
+fn a_run_given_up_while_it_drains_ends_too() {
+    let (address, _told, thread, stop) = gathering(2);
+    let staying = hand(address, false);
+    let vanishing = TcpStream::connect(address).unwrap();
+    let ghost = thread::spawn(move || obey_until_stopped(vanishing));
+    let gathering = thread.join().unwrap().unwrap();
+    let clock = Clock::start();
+    let (conducted, _) = lead(load(gathering, clock), clock, &stop);
+    assert!(conducted.unwrap_err().to_string().contains("worker ghost"));
+    ghost.join().unwrap();
+    assert!(matches!(staying.thread.join().unwrap(), Err(Error::GivenUp(_))));
+    assert_eq!(*staying.orders.lock().unwrap(), ["begin", "stop", "leave"], "it is stopped once");
+}
+
+/// Is as far as it should be all along, and gone when it is told to stop.
+fn obey_until_stopped(mut stream: TcpStream) {
+    use super::message::{Answer, Order};
+    let host = Some(Host { name: "ghost".to_owned(), threads: 1, ..Host::default() });
+    frame::say(&mut stream, &Greeting { protocol: PROTOCOL, program: PROGRAM.to_owned(), host }).unwrap();
+    let (mut orders, status) = (0, Status { of: 10, arrived: 10, ..Status::default() });
+    loop {
+        let answer = match frame::read(&mut stream, frame::LENGTH_MAX).unwrap() {
+            Some(frame::Frame::Said(Order::Welcome)) => continue,
+            Some(frame::Frame::Said(Order::Ping { asked_ns })) => Answer::Pong { asked_ns, answer_ns: asked_ns },
+            Some(frame::Frame::Said(Order::Load(_))) => {
+                frame::say(&mut stream, &Answer::Loaded).unwrap();
+                Answer::Status { orders, status }
+            }
+            Some(frame::Frame::Said(Order::Stop)) | None => return,
+            Some(_) => {
+                orders += 1;
+                Answer::Status { orders, status }
+            }
+        };
+        frame::say(&mut stream, &answer).unwrap();
+    }
 }
 
 fn answer_pings_until_loaded(stream: &mut TcpStream) {

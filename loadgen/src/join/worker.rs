@@ -61,7 +61,7 @@ pub(super) fn work_by(
         Ok(crew) => crew,
         Err(error) => return link.close(Err(error.into())),
     };
-    let shift = Shift { link: &link, crew, orders: 0, told: Instant::now() };
+    let shift = Shift { link: &link, crew, orders: 0, stopped: false, told: Instant::now() };
     let outcome = link.say(&Answer::Loaded).and_then(|()| shift.run(stop));
     link.close(outcome)
 }
@@ -103,7 +103,7 @@ impl Link {
         let failed = |source| Error::Connect { address: worker.coordinator.clone(), source };
         let addresses: Vec<SocketAddr> = worker.coordinator.to_socket_addrs().map_err(failed)?.collect();
         let mut stream = TcpStream::connect(addresses.as_slice()).map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+        frame::prepare(&stream).map_err(failed)?;
         let greeting = Greeting { protocol: PROTOCOL, program: PROGRAM.to_owned(), host: Some(host(worker)) };
         frame::say(&mut stream, &greeting).map_err(failed)?;
         match frame::read(&mut stream, LENGTH_MAX).map_err(failed)? {
@@ -124,6 +124,7 @@ impl Link {
         loop {
             match self.orders.recv_timeout(STATUS_EVERY) {
                 Ok(Ok(Order::Load(load))) => return Ok(*load),
+                Ok(Ok(Order::GiveUp { why })) => return Err(Error::GivenUp(why)),
                 Ok(Ok(order)) => return Err(Error::Gone(format!("it ordered {order:?} before it said what to run"))),
                 Ok(Err(why)) => return Err(Error::Gone(why)),
                 Err(_) if stop.load(Ordering::Relaxed) => return Err(Error::Engine(engine::Error::Interrupted)),
@@ -191,6 +192,8 @@ struct Shift<'a> {
     crew: Box<dyn Crew>,
     /// How many orders were carried out.
     orders: u32,
+    /// One of them was to stop.
+    stopped: bool,
     /// When the coordinator was last told how far this worker is.
     told: Instant,
 }
@@ -204,11 +207,12 @@ impl Shift<'_> {
             select! {
                 recv(self.link.orders) -> order => match order.unwrap_or_else(|_| Err("its reader ended".to_owned())) {
                     Ok(Order::Finish) => return self.finish(),
+                    Ok(Order::GiveUp { why }) => return Err(self.abandon(Error::GivenUp(why))),
                     Ok(order) => {
                         self.obey(order)?;
                         obeyed = true;
                     }
-                    Err(why) => return Err(self.abandon(why)),
+                    Err(why) => return Err(self.abandon(Error::Gone(why))),
                 },
                 recv(samples) -> sample => match sample {
                     Ok(sample) => self.link.send_sample(&sample)?,
@@ -234,7 +238,10 @@ impl Shift<'_> {
             Order::Stage(stage) => self.crew.stage(stage),
             Order::Publish(stage) => self.crew.publish(stage),
             Order::Begin { at_ns } => self.crew.begin(at_ns),
-            Order::Stop => self.crew.stop(),
+            Order::Stop => {
+                self.stopped = true;
+                self.crew.stop();
+            }
             Order::Sent => {
                 let sent = self.crew.sent()?;
                 self.link.say(&Answer::Sent(sent))?;
@@ -256,11 +263,14 @@ impl Shift<'_> {
     }
 
     /// Nobody leads any more: the clients take leave.
-    fn abandon(mut self, why: String) -> Error {
-        self.crew.stop();
+    fn abandon(mut self, why: Error) -> Error {
+        // A crew stops once: its threads have no room to say twice that they did.
+        if !self.stopped {
+            self.crew.stop();
+        }
         self.crew.leave();
-        // Whatever is left of a run without a coordinator interests nobody.
+        // Whatever is left of a run without a result interests nobody.
         let _ = self.crew.finish();
-        Error::Gone(why)
+        why
     }
 }

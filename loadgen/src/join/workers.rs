@@ -85,6 +85,21 @@ fn failed(peer: &Peer) -> impl FnOnce(String) -> Error {
     move |what| Error::Worker { name, what }
 }
 
+/// Gives workers their last order and adds up what they leave; the first that fails is the error.
+fn last_words(mut peers: Vec<Peer>, order: &Order) -> Result<Outcome, Error> {
+    peers.iter_mut().for_each(|peer| peer.order(order));
+    let mut sum = Ok(Outcome::default());
+    // All are heard, so that none is cut off in the middle of its last word.
+    for peer in &peers {
+        match (peer.finished(), &mut sum) {
+            (Ok(outcome), Ok(sum)) => *sum += outcome,
+            (Err(what), Ok(_)) => sum = Err(failed(peer)(what)),
+            (_, Err(_)) => {}
+        }
+    }
+    sum
+}
+
 impl Crew for Workers {
     fn samples(&self) -> &Receiver<Sample> {
         &self.samples
@@ -145,15 +160,20 @@ impl Crew for Workers {
         self.measure_drift();
         // Who is gone is named first: whatever the others say is a consequence.
         let gone = self.peers.iter().find_map(|peer| peer.failure().map(failed(peer)));
-        self.all(&Order::Finish);
-        let mut sum = Outcome::default();
-        let mut first = gone;
-        for peer in &self.peers {
-            match peer.finished() {
-                Ok(outcome) => sum += outcome,
-                Err(what) => first = first.or_else(|| Some(failed(peer)(what))),
-            }
-        }
-        first.map_or(Ok(sum), Err)
+        let (failing, others): (Vec<_>, Vec<_>) = self.peers.into_iter().partition(Peer::has_failed);
+        // Then, in their own words, who can't go on.
+        let first = match (gone, last_words(failing, &Order::Finish)) {
+            (Some(gone), _) => Err(gone),
+            (None, said) => said,
+        };
+        let order = match &first {
+            Ok(_) => Order::Finish,
+            // Else its clients' share would look like a success where it ran.
+            Err(why) => Order::GiveUp { why: why.to_string() },
+        };
+        let second = last_words(others, &order);
+        let mut sum = first?;
+        sum += second?;
+        Ok(sum)
     }
 }

@@ -9,7 +9,7 @@ use ringmq::codec::topic;
 use super::schema::Finding;
 use super::template::{Place, Template, Values, Variable};
 use super::units::version_name;
-use super::{Group, Pace, Payload, Plan, Presence, Publication, Subscription, Timing, Will};
+use super::{Group, MessageProperties, Pace, Payload, Plan, Presence, Publication, Subscription, Timing, Will};
 
 /// The smallest payload holds the binary stamp.
 pub const PAYLOAD_BYTES_MIN: u32 = 16;
@@ -19,6 +19,8 @@ pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
 const OUTSTANDING_MAX: u32 = 60_000;
 /// The longest client identifier of MQTT 3.1.
 const CLIENT_ID_BYTES_MAX_31: usize = 23;
+/// Texts and binary data have two bytes for their length.
+const PROPERTY_BYTES_MAX: usize = 65_535;
 /// The shortest window that says anything.
 const WINDOW_MIN: Duration = Duration::from_millis(50);
 
@@ -91,16 +93,24 @@ impl Subject<'_> {
     /// Things that only MQTT 5 has.
     fn version(&self) -> Checked {
         let group = self.group;
-        let subscribes_v5 =
-            |with: &Subscription| with.no_local || with.retain_as_published || with.retain_handling != 0;
-        let publishes_v5 = |with: &Publication| with.message_expiry.is_some() || !with.user_properties.is_empty();
+        let will = group.will.as_ref();
+        let in_will = |key, is_used: fn(&Will) -> bool| (key, will.is_some_and(is_used));
+        let in_subscribe = |key, is_used: fn(&Subscription) -> bool| (key, group.subscribe.iter().any(is_used));
+        let in_publish = |key, is_used: fn(&Publication) -> bool| (key, group.publish.iter().any(is_used));
         let used = [
             ("session_expiry", group.session_expiry.is_some()),
             ("receive_maximum", group.receive_maximum.is_some()),
             ("user_properties", !group.user_properties.is_empty()),
-            ("will.delay", group.will.as_ref().is_some_and(|will| will.delay.is_some())),
-            ("subscribe", group.subscribe.iter().any(subscribes_v5)),
-            ("publish", group.publish.iter().any(publishes_v5)),
+            ("maximum_packet_size", group.properties.maximum_packet_size.is_some()),
+            ("request_response_information", group.properties.request_response_information.is_some()),
+            ("request_problem_information", group.properties.request_problem_information.is_some()),
+            in_will("will.delay", |will| will.delay.is_some()),
+            in_will("will.message_expiry", |will| will.message_expiry.is_some()),
+            in_will("will.user_properties", |will| !will.user_properties.is_empty()),
+            in_will("will", |will| !will.properties.is_empty()),
+            in_subscribe("subscribe", |with| with.no_local || with.retain_as_published || with.retain_handling != 0),
+            in_publish("publish", |with| with.message_expiry.is_some() || !with.user_properties.is_empty()),
+            in_publish("publish", |with| !with.properties.is_empty()),
         ];
         if let Some((key, _)) = used.into_iter().find(|(_, is_used)| *is_used && group.version < 5) {
             let what = format!("only MQTT 5 has this, and the group speaks {}", version_name(group.version));
@@ -108,6 +118,9 @@ impl Subject<'_> {
         }
         if group.receive_maximum == Some(0) {
             return Err(self.finding("receive_maximum", "0 is a protocol error [MQTT-3.1.2-24]", "write at least 1"));
+        }
+        if group.properties.maximum_packet_size == Some(0) {
+            return Err(self.finding("maximum_packet_size", "0 is a protocol error (3.1.2.11.4)", "write at least 1"));
         }
         Ok(())
     }
@@ -162,7 +175,8 @@ impl Subject<'_> {
         self.qos("qos", will.qos)?;
         self.topic_name(Place::WillTopic, &will.topic, 1)?;
         self.template("payload", Place::WillPayload, &will.payload)?;
-        Ok(())
+        self.message_properties(&will.properties, Place::ConnectProperty, true)?;
+        self.properties("user_properties", Place::ConnectProperty, &will.user_properties)
     }
 
     fn subscription(&self, subscription: &Subscription) -> Checked {
@@ -200,6 +214,8 @@ impl Subject<'_> {
             Payload::Text(text) => self.template("payload", Place::Payload, text).map(drop),
             Payload::Bytes(_) => Ok(()),
         }?;
+        let is_text = matches!(publication.payload, Payload::Text(_));
+        self.message_properties(&publication.properties, Place::PublishProperty, is_text)?;
         self.properties("user_properties", Place::PublishProperty, &publication.user_properties)
     }
 
@@ -238,8 +254,47 @@ impl Subject<'_> {
 
     fn properties(&self, key: &str, place: Place, properties: &[(String, String)]) -> Checked {
         for (name, value) in properties {
-            self.template(&format!("{key}.{name}"), place, name)?;
-            self.template(&format!("{key}.{name}"), place, value)?;
+            self.property(&format!("{key}.{name}"), place, name)?;
+            self.property(&format!("{key}.{name}"), place, value)?;
+        }
+        Ok(())
+    }
+
+    /// A text that fits its two bytes of length, for any client.
+    fn property(&self, key: &str, place: Place, text: &str) -> Checked {
+        let template = self.template(key, place, text)?;
+        for index in samples(self.group.count) {
+            let length = self.rendered(&template, index, 0).len();
+            if length > PROPERTY_BYTES_MAX {
+                return Err(self.finding(key, format!("{length} bytes"), "write at most 65535"));
+            }
+        }
+        Ok(())
+    }
+
+    fn message_properties(&self, properties: &MessageProperties, place: Place, is_text: bool) -> Checked {
+        let MessageProperties { payload_format_indicator, content_type, response_topic, correlation_data } = properties;
+        match payload_format_indicator {
+            None | Some(0) => {}
+            Some(1) if is_text => {}
+            Some(1) => {
+                let remedy = "give a text as payload, or leave it out";
+                return Err(self.finding("payload_format_indicator", "1 is UTF-8, the payload is bytes", remedy));
+            }
+            Some(_) => return Err(self.finding("payload_format_indicator", "neither 0 nor 1", "write 1 for UTF-8")),
+        }
+        for (key, text) in [("content_type", content_type), ("correlation_data", correlation_data)] {
+            text.as_deref().map(|text| self.property(key, place, text)).transpose()?;
+        }
+        let Some(text) = response_topic else { return Ok(()) };
+        self.property("response_topic", place, text)?;
+        let template = self.template("response_topic", place, text)?;
+        for index in samples(self.group.count) {
+            let name = self.rendered(&template, index, 0);
+            if let Err(error) = topic::validate_topic_name(&name) {
+                let what = format!("\"{name}\" is no topic name: {error} [MQTT-3.3.2-14]");
+                return Err(self.finding("response_topic", what, "correct the template"));
+            }
         }
         Ok(())
     }

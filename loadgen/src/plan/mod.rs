@@ -90,6 +90,8 @@ pub struct Group {
     pub receive_maximum: Option<u16>,
     /// User properties of CONNECT (5.0 only), as templates.
     pub user_properties: Vec<(String, String)>,
+    /// What else CONNECT tells the broker (5.0 only).
+    pub properties: ConnectProperties,
     /// The will.
     pub will: Option<Will>,
     /// Subscribed to right after CONNACK, in one SUBSCRIBE.
@@ -100,8 +102,42 @@ pub struct Group {
     pub presence: Presence,
 }
 
+/// Properties of CONNECT that ask something of the broker (5.0 only).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectProperties {
+    /// The largest packet that the client takes, in bytes. The broker leaves out what is larger, which the ledger counts
+    /// as lost.
+    pub maximum_packet_size: Option<u32>,
+    /// Whether CONNACK may bring response information.
+    pub request_response_information: Option<bool>,
+    /// Whether the broker may tell reasons in words.
+    pub request_problem_information: Option<bool>,
+}
+
+/// Properties of a message beside its expiry and its user properties (5.0 only), as templates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessageProperties {
+    /// Payload format indicator: 0 unspecified bytes, 1 UTF-8.
+    pub payload_format_indicator: Option<u8>,
+    /// Content type.
+    pub content_type: Option<String>,
+    /// Response topic, which makes the message a request.
+    pub response_topic: Option<String>,
+    /// Correlation data.
+    pub correlation_data: Option<String>,
+}
+
+impl MessageProperties {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A will message.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Will {
     /// Template of the topic.
@@ -114,6 +150,12 @@ pub struct Will {
     pub retain: bool,
     /// Will delay interval in seconds (5.0 only).
     pub delay: Option<u32>,
+    /// Message expiry interval in seconds (5.0 only).
+    pub message_expiry: Option<u32>,
+    /// Other properties (5.0 only).
+    pub properties: MessageProperties,
+    /// User properties (5.0 only), as templates.
+    pub user_properties: Vec<(String, String)>,
 }
 
 /// One filter of a client.
@@ -153,6 +195,8 @@ pub struct Publication {
     pub limit: Option<u64>,
     /// Message expiry interval in seconds (5.0 only).
     pub message_expiry: Option<u32>,
+    /// Other properties (5.0 only).
+    pub properties: MessageProperties,
     /// User properties (5.0 only), as templates.
     pub user_properties: Vec<(String, String)>,
 }
@@ -210,4 +254,54 @@ pub enum Presence {
         /// Since the start of traffic.
         back_after: Duration,
     },
+}
+
+impl Group {
+    /// So many clients that do nothing, with what a scenario's group has unless it says otherwise.
+    pub fn new(name: &str, count: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            count,
+            stage: 0,
+            version: schema::VERSION,
+            client_id: schema::CLIENT_ID.to_owned(),
+            user: None,
+            password: None,
+            keep_alive: schema::KEEP_ALIVE_SECONDS,
+            clean: true,
+            session_expiry: None,
+            receive_maximum: None,
+            user_properties: Vec::new(),
+            properties: ConnectProperties::default(),
+            will: None,
+            subscribe: Vec::new(),
+            publish: Vec::new(),
+            presence: Presence::Always,
+        }
+    }
+}
+
+impl Subscription {
+    /// To a filter at a QoS, without further wishes.
+    pub fn new(filter: &str, qos: u8) -> Self {
+        Self { filter: filter.to_owned(), qos, no_local: false, retain_as_published: false, retain_handling: 0 }
+    }
+}
+
+impl Publication {
+    /// 64 bytes at a time to a topic at a QoS, for ever, with nothing beside them.
+    pub fn new(topic: &str, qos: u8, pace: Pace) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            topics: 1,
+            qos,
+            retain: false,
+            payload: Payload::Bytes(schema::PAYLOAD_BYTES),
+            pace,
+            limit: None,
+            message_expiry: None,
+            properties: MessageProperties::default(),
+            user_properties: Vec::new(),
+        }
+    }
 }

@@ -43,6 +43,8 @@ pub enum Target {
     Clean,
     /// A key of every publication.
     Publication(&'static str),
+    /// A key of every publication of a group that speaks MQTT 5.
+    Publication5(&'static str),
     /// A key of every publication and every subscription.
     Message(&'static str),
     /// `every` or `outstanding` of every publication, or the `rate` of the only one.
@@ -210,6 +212,7 @@ fn apply_option(document: &mut Table, target: Target, value: Node) -> Result<(),
         Target::Group5(key) => set_in_version_5(document, key, &value),
         Target::Publication(key) => publications(document)
             .map(|all| all.into_iter().for_each(|publication| publication.set(key, value.clone()))),
+        Target::Publication5(key) => set_in_publications_of_version_5(document, key, &value),
         Target::Message(key) => set_in_messages(document, key, &value),
         Target::Pace(key) => set_pace(document, key, &value),
         Target::Topic => set_topic(document, &value),
@@ -235,12 +238,17 @@ fn groups(document: &mut Table) -> impl Iterator<Item = &mut Table> {
 
 /// The entries of a list (`publish`, `subscribe`) of every group.
 fn entries<'a>(document: &'a mut Table, list: &str) -> Vec<&'a mut Table> {
-    let lists = groups(document).filter_map(|group| match &mut group.get_mut(list)?.value {
+    groups(document).flat_map(|group| list_of(group, list)).collect()
+}
+
+/// The entries of a list of one group that are there.
+fn list_of<'a>(group: &'a mut Table, list: &str) -> impl Iterator<Item = &'a mut Table> {
+    let list = group.get_mut(list).and_then(|node| match &mut node.value {
         Value::List(list) => Some(list),
         _ => None,
     });
     let is_there = |table: &&mut Table| table.get("when").is_none_or(|when| when.value != Value::Boolean(false));
-    lists.flatten().filter_map(Node::table_mut).filter(is_there).collect()
+    list.into_iter().flatten().filter_map(Node::table_mut).filter(is_there)
 }
 
 /// The protocol level of a group, as far as it can be read.
@@ -282,6 +290,20 @@ fn set_in_version_5(document: &mut Table, key: &str, value: &Node) -> Result<(),
     }
     speaking.into_iter().for_each(|group| group.set(key, value.clone()));
     Ok(())
+}
+
+fn set_in_publications_of_version_5(document: &mut Table, key: &str, value: &Node) -> Result<(), Misfit> {
+    publications(document)?;
+    let speaking = groups(document).filter(|group| version(group) == 5);
+    let mut found = false;
+    for publication in speaking.flat_map(|group| list_of(group, "publish")) {
+        publication.set(key, value.clone());
+        found = true;
+    }
+    match found {
+        true => Ok(()),
+        false => Err(Misfit("only MQTT 5 has this, and no group that publishes speaks it", "add --protocol 5")),
+    }
 }
 
 /// All publications, of which there must be one.

@@ -7,7 +7,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::units::{Seconds, Time, Version};
-use super::{Group, Pace, Payload, Plan, Presence, Publication, Subscription, Timing, Will};
+use super::{
+    ConnectProperties, Group, MessageProperties, Pace, Payload, Plan, Presence, Publication, Subscription, Timing, Will,
+};
 
 /// A whole document, without what is gone by the time it is decoded: `base`, `parameters` and `defaults`.
 #[derive(Deserialize)]
@@ -41,6 +43,12 @@ impl Default for TimingKeys {
 
 /// The version of a group that names none.
 pub const VERSION: u8 = 4;
+/// The client identifiers of a group that says nothing of them.
+pub const CLIENT_ID: &str = "%g-%i";
+/// The keep alive of a group that says nothing of it.
+pub const KEEP_ALIVE_SECONDS: u16 = 300;
+/// The length of a payload that nothing is said of.
+pub const PAYLOAD_BYTES: u32 = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +68,9 @@ struct GroupKeys {
     clean: bool,
     session_expiry: Option<Seconds>,
     receive_maximum: Option<u16>,
+    maximum_packet_size: Option<u32>,
+    request_response_information: Option<bool>,
+    request_problem_information: Option<bool>,
     #[serde(default)]
     user_properties: Named<String>,
     will: Option<WillKeys>,
@@ -82,6 +93,13 @@ struct WillKeys {
     #[serde(default)]
     retain: bool,
     delay: Option<Seconds>,
+    message_expiry: Option<Seconds>,
+    payload_format_indicator: Option<u8>,
+    content_type: Option<String>,
+    response_topic: Option<String>,
+    correlation_data: Option<String>,
+    #[serde(default)]
+    user_properties: Named<String>,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +142,10 @@ struct PublicationKeys {
     on_arrival: bool,
     limit: Option<u64>,
     message_expiry: Option<Seconds>,
+    payload_format_indicator: Option<u8>,
+    content_type: Option<String>,
+    response_topic: Option<String>,
+    correlation_data: Option<String>,
     #[serde(default)]
     user_properties: Named<String>,
 }
@@ -160,7 +182,7 @@ struct PayloadKey(Payload);
 
 impl Default for PayloadKey {
     fn default() -> Self {
-        Self(Payload::Bytes(64))
+        Self(Payload::Bytes(PAYLOAD_BYTES))
     }
 }
 
@@ -177,11 +199,11 @@ fn version() -> Version {
 }
 
 fn keep_alive() -> Seconds {
-    Seconds(300)
+    Seconds(KEEP_ALIVE_SECONDS.into())
 }
 
 fn client_id() -> String {
-    "%g-%i".to_owned()
+    CLIENT_ID.to_owned()
 }
 
 /// A value that can be read but not be meant, by the keys that lead to it.
@@ -246,6 +268,11 @@ impl GroupKeys {
             session_expiry: self.session_expiry.map(|seconds| seconds.0),
             receive_maximum: self.receive_maximum,
             user_properties: self.user_properties.0,
+            properties: ConnectProperties {
+                maximum_packet_size: self.maximum_packet_size,
+                request_response_information: self.request_response_information,
+                request_problem_information: self.request_problem_information,
+            },
             will: self.will.map(WillKeys::plan),
             subscribe: self.subscribe.into_iter().filter(|keys| keys.when).map(SubscriptionKeys::plan).collect(),
             presence,
@@ -255,8 +282,21 @@ impl GroupKeys {
 
 impl WillKeys {
     fn plan(self) -> Will {
-        let Self { topic, payload, qos, retain, delay } = self;
-        Will { topic, payload, qos, retain, delay: delay.map(|seconds| seconds.0) }
+        Will {
+            topic: self.topic,
+            payload: self.payload,
+            qos: self.qos,
+            retain: self.retain,
+            delay: self.delay.map(|seconds| seconds.0),
+            message_expiry: self.message_expiry.map(|seconds| seconds.0),
+            properties: MessageProperties {
+                payload_format_indicator: self.payload_format_indicator,
+                content_type: self.content_type,
+                response_topic: self.response_topic,
+                correlation_data: self.correlation_data,
+            },
+            user_properties: self.user_properties.0,
+        }
     }
 }
 
@@ -298,6 +338,12 @@ impl PublicationKeys {
             pace,
             limit: self.limit,
             message_expiry: self.message_expiry.map(|seconds| seconds.0),
+            properties: MessageProperties {
+                payload_format_indicator: self.payload_format_indicator,
+                content_type: self.content_type,
+                response_topic: self.response_topic,
+                correlation_data: self.correlation_data,
+            },
             user_properties: self.user_properties.0,
         })
     }

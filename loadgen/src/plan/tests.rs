@@ -415,6 +415,8 @@ fn an_option_that_fits_nowhere_is_refused() {
         ("conn-tcp-10K-100", Target::Message("qos"), "1", "publishes nothing and subscribes to nothing"),
         ("connect", Target::Message("qos"), "1", "publishes nothing and subscribes to nothing"),
         ("p2p", Target::Group5("session_expiry"), "60", "no group speaks it"),
+        ("p2p", Target::Publication5("content_type"), "text/plain", "no group that publishes speaks it"),
+        ("idle", Target::Publication5("content_type"), "text/plain", "publishes nothing"),
         ("p2p", Target::Will("retain"), "true", "nobody has a will"),
         ("city", Target::Pace("rate"), "5", "several streams"),
         ("city", Target::Topic, "x", "several topics"),
@@ -515,6 +517,46 @@ fn a_mistake_is_told_by_file_line_and_key() {
             &format!("{group}publish = [{{ topic = \"a\", every = 1, message_expiry = 1 }}]\n"),
             "dir/mine.toml:4:11: groups.a.publish: ",
             "only MQTT 5",
+        ),
+        (
+            &format!("{group}publish = [{{ topic = \"a\", every = 1, content_type = \"x\" }}]\n"),
+            "dir/mine.toml:4:11: groups.a.publish: ",
+            "only MQTT 5",
+        ),
+        (
+            &format!("{group}will = {{ topic = \"a\", response_topic = \"x\" }}\n"),
+            "dir/mine.toml:4:8: groups.a.will: ",
+            "only MQTT 5",
+        ),
+        (
+            &format!("{group}maximum_packet_size = 100\n"),
+            "dir/mine.toml:4:23: groups.a.maximum_packet_size: ",
+            "only MQTT 5",
+        ),
+        (
+            &format!("{group}protocol = 5\nmaximum_packet_size = 0\n"),
+            "dir/mine.toml:5:23: groups.a.maximum_packet_size: ",
+            "protocol error",
+        ),
+        (
+            &format!("{group}protocol = 5\npublish = [{{ topic = \"a\", every = 1, response_topic = \"x/#\" }}]\n"),
+            "dir/mine.toml:5:55: groups.a.publish.0.response_topic: ",
+            "holds a wildcard [MQTT-3.3.2-14]",
+        ),
+        (
+            &format!("{group}protocol = 5\npublish = [{{ topic = \"a\", every = 1, payload_format_indicator = 1 }}]\n"),
+            "dir/mine.toml:5:65: groups.a.publish.0.payload_format_indicator: ",
+            "the payload is bytes",
+        ),
+        (
+            &format!("{group}protocol = 5\npublish = [{{ topic = \"a\", every = 1, correlation_data = \"%s\" }}]\n"),
+            "dir/mine.toml:5:57: groups.a.publish.0.correlation_data: ",
+            "only a payload has a stamp",
+        ),
+        (
+            &format!("{group}protocol = 5\nuser_properties = {{ long = \"{}\" }}\n", "x".repeat(65_536)),
+            "dir/mine.toml:5:28: groups.a.user_properties.long: ",
+            "65536 bytes",
         ),
         (&format!("{group}away = {{ back_after = 1 }}\n"), "dir/mine.toml:4:8: groups.a.away: ", "--persistent"),
         (

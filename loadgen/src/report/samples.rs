@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::measure::quantiles::{Quantiles, curve};
 use crate::measure::times;
-use crate::plan::{Group, Pace, Payload, Presence, Publication, Subscription, Timing};
+use crate::plan::{Group, Pace, Publication, Subscription, Timing};
 
 /// 100 publishers and 100 subscribers, 100,000 messages a second for 4 s.
 pub fn plan() -> Plan {
@@ -16,51 +16,14 @@ pub fn plan() -> Plan {
         window: Duration::from_secs(4),
         patience: Duration::from_secs(5),
     };
-    let publication = Publication {
-        topic: "p2p/%i".to_owned(),
-        topics: 1,
-        qos: 1,
-        retain: false,
-        payload: Payload::Bytes(64),
-        pace: Pace::Rate { per_second: 100_000.0, poisson: false },
-        limit: None,
-        message_expiry: None,
-        user_properties: Vec::new(),
-    };
-    let subscription = Subscription {
-        filter: "p2p/%i".to_owned(),
-        qos: 1,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: 0,
-    };
+    let publication = Publication::new("p2p/%i", 1, Pace::Rate { per_second: 100_000.0, poisson: false });
+    let subscription = Subscription::new("p2p/%i", 1);
     let (publishers, subscribers) = (
-        Group { publish: vec![publication], ..group("publishers", 1) },
-        Group { subscribe: vec![subscription], ..group("subscribers", 0) },
+        Group { publish: vec![publication], stage: 1, ..Group::new("publishers", 100) },
+        Group { subscribe: vec![subscription], ..Group::new("subscribers", 100) },
     );
     let about = "pairs of one publisher and one subscriber each".to_owned();
     Plan { name: "p2p".to_owned(), about, groups: vec![publishers, subscribers], timing, verify: true }
-}
-
-fn group(name: &str, stage: u8) -> Group {
-    Group {
-        name: name.to_owned(),
-        count: 100,
-        stage,
-        version: 4,
-        client_id: format!("{name}-%i"),
-        user: None,
-        password: None,
-        keep_alive: 300,
-        clean: true,
-        session_expiry: None,
-        receive_maximum: None,
-        user_properties: Vec::new(),
-        will: None,
-        subscribe: Vec::new(),
-        publish: Vec::new(),
-        presence: Presence::Always,
-    }
 }
 
 fn round_times() -> Times {

@@ -13,7 +13,8 @@ pub fn blanked_plan(plan: &Plan) -> Plan {
             BLANK.clone_into(password);
         }
         let publications = group.publish.iter_mut().flat_map(|publication| &mut publication.user_properties);
-        for (name, value) in group.user_properties.iter_mut().chain(publications) {
+        let will = group.will.iter_mut().flat_map(|will| &mut will.user_properties);
+        for (name, value) in group.user_properties.iter_mut().chain(publications).chain(will) {
             if is_secret(name) {
                 BLANK.clone_into(value);
             }

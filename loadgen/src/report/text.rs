@@ -28,6 +28,9 @@ impl Report {
         wrapped(f, "", &format!("{}: {}", self.plan.name, self.plan.about))?;
         let window = format!("{:.1} s measured after {:.1} s warm-up", time.window_seconds, self.warm_up_seconds());
         wrapped(f, "", &format!("{}, {window}", self.about.target.join(" ")))?;
+        if !self.about.workers.is_empty() {
+            wrapped(f, &format!("{:<NAME$}", "workers"), &self.about.workers.join(", "))?;
+        }
         writeln!(f)?;
         let connect = self.summary.connect;
         let clients = format!("{} of {} clients", Count(connect.ready_max as f64), Count(connect.clients as f64));

@@ -15,7 +15,7 @@ use ringmq_loadgen::engine::{
     Clock, Conducted, Engine, Error, Observer, Phase, Setup, Slice, Status, conduct, tick_for,
 };
 use ringmq_loadgen::measure::{Counts, Sample};
-use ringmq_loadgen::plan::{Group, Pace, Payload, Plan, Presence, Publication, Subscription, Timing};
+use ringmq_loadgen::plan::{Group, Pace, Plan, Publication, Subscription, Timing};
 
 /// A broker of two shards, until it is dropped.
 pub struct Broker {
@@ -86,24 +86,7 @@ pub fn plan(groups: Vec<Group>) -> Plan {
 
 /// Clients that do nothing.
 pub fn group(name: &str, count: u32) -> Group {
-    Group {
-        name: name.to_owned(),
-        count,
-        stage: 0,
-        version: 4,
-        client_id: "%g-%i".to_owned(),
-        user: None,
-        password: None,
-        keep_alive: 60,
-        clean: true,
-        session_expiry: None,
-        receive_maximum: None,
-        user_properties: Vec::new(),
-        will: None,
-        subscribe: Vec::new(),
-        publish: Vec::new(),
-        presence: Presence::Always,
-    }
+    Group { keep_alive: 60, ..Group::new(name, count) }
 }
 
 /// A group in version 5 whose sessions last.
@@ -112,22 +95,11 @@ pub fn lasting(name: &str, count: u32) -> Group {
 }
 
 pub fn subscription(filter: &str, qos: u8) -> Subscription {
-    let filter = filter.to_owned();
-    Subscription { filter, qos, no_local: false, retain_as_published: false, retain_handling: 0 }
+    Subscription::new(filter, qos)
 }
 
 pub fn publication(topic: &str, qos: u8, pace: Pace) -> Publication {
-    Publication {
-        topic: topic.to_owned(),
-        topics: 1,
-        qos,
-        retain: false,
-        payload: Payload::Bytes(64),
-        pace,
-        limit: None,
-        message_expiry: None,
-        user_properties: Vec::new(),
-    }
+    Publication::new(topic, qos, pace)
 }
 
 /// `count` publishers, each to a subscriber of its own.
