@@ -74,6 +74,7 @@ impl Parcel {
 
 /// Empty parcels whose memory is used again.
 #[derive(Default)]
+#[expect(clippy::vec_box, reason = "a parcel travels in its box, and the box is used again with it")]
 pub struct Spares(Vec<Box<Parcel>>);
 
 impl Spares {
@@ -101,7 +102,7 @@ mod tests {
     use crate::core::message::{Form, NEVER, Parts};
 
     fn publication(body: &str) -> Publication<'_> {
-        let (topic, payload) = (&body[..1], body[1..].as_bytes());
+        let (topic, payload) = (&body[..1], &body.as_bytes()[1..]);
         let parts = Parts { body: body.as_bytes(), form: Form::Parts, topic, properties: b"", payload };
         Publication::new(&parts, body.len() as u64, QoS::AtLeastOnce, false, NEVER)
     }
