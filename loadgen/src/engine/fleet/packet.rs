@@ -66,7 +66,7 @@ impl Fleet {
         }
         match decode_publish(first, body, version) {
             Ok(publish) => self.on_publish(links, number, link, &publish),
-            Err(error) => self.fail_malformed(number, &beginning(frame), &error),
+            Err(error) => self.fail_malformed(number, &beginning(first, body), &error),
         }
     }
 
@@ -81,7 +81,7 @@ impl Fleet {
             _ => decode(frame, version).map(|packet| self.on_rare(links, number, &packet)),
         };
         if let Err(error) = handled {
-            self.fail_malformed(number, &beginning(frame), &error);
+            self.fail_malformed(number, &beginning(first, body), &error);
         }
     }
 
@@ -188,6 +188,6 @@ impl Fleet {
 
 /// The first bytes of a packet, whose length is one byte if it is short.
 #[cold]
-fn beginning(Frame { first, body }: Frame<'_>) -> Vec<u8> {
+fn beginning(first: u8, body: &[u8]) -> Vec<u8> {
     [&[first, body.len() as u8], &body[..body.len().min(2)]].concat()
 }
