@@ -9,7 +9,9 @@
 //! connection, the driver flushes what output is left, closes the socket, waits until the kernel holds
 //! nothing of it any more, and calls [`Engine::release`]. Only then may the slot be used again.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A point of the driver's monotonic clock, in nanoseconds since an origin of its own.
@@ -41,6 +43,31 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+/// Who is at the other end of a connection, as far as its transport knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it connects from; the real client's where a trusted proxy has told. `None`: a Unix domain socket, or
+    /// nobody asked the kernel.
+    pub address: Option<SocketAddr>,
+    /// The certificate it was verified by.
+    pub certificate: Option<Box<Certificate>>,
+}
+
+/// What names a client in its verified certificate (or in what a trusted proxy says of it). Only valid UTF-8 is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificate {
+    /// Common name of the subject.
+    pub common_name: Option<String>,
+    /// The whole subject, as in RFC 4514.
+    pub subject: String,
+    /// Subject alternative names: DNS names.
+    pub dns: Vec<String>,
+    /// E-mail addresses.
+    pub emails: Vec<String>,
+    /// URIs.
+    pub uris: Vec<String>,
+}
+
 /// Why a transport ended, as far as the driver knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportEnd {
@@ -51,7 +78,7 @@ pub enum TransportEnd {
 }
 
 /// What an engine wants its driver to do, in the order it was asked.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Effect {
     /// Send what output is left (for a bounded time), then close the socket and [`Engine::release`] it.
     Close(ConnId),
@@ -74,14 +101,18 @@ pub enum Effect {
 }
 
 /// A connection on its way to its home shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct HandOver {
     /// Index of the listener that accepted it.
     pub listener: u16,
     /// When it was accepted.
     pub accepted: Time,
-    /// Every byte received so far.
+    /// Every byte received so far, as the engine saw them.
     pub bytes: Vec<u8>,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// What a transport between driver and engine keeps of the connection: its keys, half a frame.
+    pub transport: Option<Box<dyn Any + Send>>,
 }
 
 /// Bytes on their way out of one connection: small packets copied together, large payloads referenced.
@@ -138,8 +169,15 @@ pub trait Engine {
     /// What shards say to each other.
     type Message: Load + Send + 'static;
 
-    /// A socket was accepted on a listener. `None` refuses it: the driver closes it without a word.
-    fn open(&mut self, now: Time, listener: u16) -> Option<ConnId>;
+    /// A socket was accepted on a listener. `None` refuses it: the driver closes it without a word. The address is
+    /// known where the listener was set up to ask for it.
+    fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId>;
+
+    /// Who is at the other end, if its transport knows more than the address: called before the first byte is
+    /// received, and not again.
+    fn identify(&mut self, conn: ConnId, peer: Peer) {
+        let _ = (conn, peer);
+    }
 
     /// A connection that another shard handed over. `None` refuses it. The driver reads it persistently
     /// at once; its bytes were handled when this returns.
@@ -160,6 +198,12 @@ pub trait Engine {
 
     /// A message of another shard; those of one shard arrive in the order they were sent.
     fn mesh(&mut self, now: Time, from: ShardId, message: Self::Message);
+
+    /// Called once a turn: takes what threads beside the shards have answered. They wake the shard (see
+    /// [`Remote::wake`](crate::mesh::Remote::wake)) when they have.
+    fn attend(&mut self, now: Time) {
+        let _ = now;
+    }
 
     /// Called when [`Engine::next_deadline`] has passed (and at most a tick late), and once a turn at most.
     fn tick(&mut self, now: Time);

@@ -2,6 +2,8 @@
 //!
 //! See ARCHITECTURE.md for the map.
 
+pub mod acl;
+pub mod auth;
 pub mod cli;
 pub mod codec;
 pub mod config;

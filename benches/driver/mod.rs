@@ -95,7 +95,7 @@ impl Driver {
     /// A connection that has not said anything yet, accepted where this client is at home.
     pub fn open(&mut self, client_id: &str) -> Client {
         let shard = usize::from(self.shared.home(client_id).0);
-        let conn = self.cores[shard].open(NOW, 0).expect("far from any limit");
+        let conn = self.cores[shard].open(NOW, 0, None).expect("far from any limit");
         Client { shard, conn }
     }
 

@@ -1,9 +1,10 @@
 //! The forwarder's state machine, in the place of the broker's core: connections, and by topic who receives its frames.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 
 use ringmq::codec::{Framed, Packet, ProtocolVersion, Subscribe, connect_version, decode, encode_ping_resp, frame};
-use ringmq::engine::{ConnId, Effect, Engine, HandOver, Load, Output, ShardId, Time, TransportEnd};
+use ringmq::engine::{ConnId, Effect, Engine, HandOver, Load, Output, Peer, ShardId, Time, TransportEnd};
 
 use crate::script;
 
@@ -190,7 +191,8 @@ impl Forwarder {
 
     fn hand_over(&mut self, conn: ConnId, to: ShardId, bytes: &[u8]) {
         self.conn_mut(conn).closed = true;
-        let hand_over = HandOver { listener: 0, accepted: Time(0), bytes: bytes.to_vec() };
+        let hand_over =
+            HandOver { listener: 0, accepted: Time(0), bytes: bytes.to_vec(), peer: Peer::default(), transport: None };
         self.effects.push_back(Effect::HandOver { conn, to, hand_over });
     }
 
@@ -258,7 +260,7 @@ impl Forwarder {
 impl Engine for Forwarder {
     type Message = Note;
 
-    fn open(&mut self, _now: Time, _listener: u16) -> Option<ConnId> {
+    fn open(&mut self, _now: Time, _listener: u16, _address: Option<SocketAddr>) -> Option<ConnId> {
         Some(self.begin())
     }
 

@@ -11,7 +11,7 @@ use crate::codec::{
     connack_return_code_v3, connect_version, decode, topic::level_count,
 };
 use crate::config::MqttOptions;
-use crate::engine::{ConnId, Effect, HandOver, ShardId};
+use crate::engine::{ConnId, Effect, HandOver, Peer, ShardId};
 use std::sync::atomic::Ordering::Relaxed;
 use tracing::debug;
 
@@ -46,7 +46,13 @@ impl Core {
     fn hand_over(&mut self, id: ConnId, to: ShardId, bytes: &[u8]) -> Flow {
         let conn = &mut self.wire.conns[id.slot];
         conn.phase = Phase::Leaving;
-        let hand_over = HandOver { listener: conn.listener, accepted: conn.accepted, bytes: bytes.to_vec() };
+        let hand_over = HandOver {
+            listener: conn.listener,
+            accepted: conn.accepted,
+            bytes: bytes.to_vec(),
+            peer: Peer::default(),
+            transport: None,
+        };
         self.wire.effects.push_back(Effect::HandOver { conn: id, to, hand_over });
         Flow::Stop
     }

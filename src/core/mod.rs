@@ -46,6 +46,7 @@ use note::Note;
 use parcel::Parcel;
 use session::Session;
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -383,7 +384,7 @@ impl Core {
 impl Engine for Core {
     type Message = Note;
 
-    fn open(&mut self, now: Time, listener: u16) -> Option<ConnId> {
+    fn open(&mut self, now: Time, listener: u16, _address: Option<SocketAddr>) -> Option<ConnId> {
         let id = self.admit(now, listener, now, u64::from(self.limits.connections_max));
         self.counters.sockets_opened.add(u64::from(id.is_some()));
         id

@@ -63,7 +63,7 @@ impl Broker {
     }
 
     fn connect_as(&mut self, packet: Connect<'_>) -> Client {
-        let conn = self.cores[0].open(self.now, 0).expect("accepted");
+        let conn = self.cores[0].open(self.now, 0, None).expect("accepted");
         let mut client = Client { shard: 0, conn, version: packet.version };
         self.send(client, &Packet::Connect(Box::new(packet)));
         while let Some(effect) = self.cores[client.shard].poll_effect() {
@@ -376,15 +376,15 @@ fn a_connection_on_its_way_to_its_home_counts_once() {
     }));
     let mut bytes = Vec::new();
     encode(&connect, ProtocolVersion::V311, &mut bytes);
-    let conn = broker.cores[0].open(broker.now, 0).expect("the first");
-    assert!(broker.cores[1].open(broker.now, 0).is_none(), "the limit is reached");
+    let conn = broker.cores[0].open(broker.now, 0, None).expect("the first");
+    assert!(broker.cores[1].open(broker.now, 0, None).is_none(), "the limit is reached");
     broker.cores[0].receive(broker.now, conn, &bytes);
     let Some(Effect::HandOver { hand_over, .. }) = broker.cores[0].poll_effect() else { panic!("it is at home") };
     // The driver releases it here when it knows that it arrived there.
     let adopted = broker.cores[1].adopt(broker.now, hand_over);
     assert!(adopted.is_some(), "it is still the only connection");
     broker.cores[0].release(conn);
-    assert!(broker.cores[0].open(broker.now, 0).is_none(), "and still counted");
+    assert!(broker.cores[0].open(broker.now, 0, None).is_none(), "and still counted");
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl<E: Engine> Driver<E> {
     fn open(&mut self, index: usize, file: u32) {
         self.stats.accepts.add(1);
         self.descriptor_opened();
-        match self.engine.open(self.now, index as u16) {
+        match self.engine.open(self.now, index as u16, None) {
             Some(conn) => {
                 self.records.begin(conn, file, Phase::Opening);
                 self.receive_next(conn);

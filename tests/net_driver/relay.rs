@@ -1,10 +1,11 @@
 //! An engine without MQTT that forwards between paired connections of different shards, with back-pressure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ringmq::engine::{ConnId, Effect, Engine, HandOver, Load, Output, ShardId, Time, TransportEnd};
+use ringmq::engine::{ConnId, Effect, Engine, HandOver, Load, Output, Peer, ShardId, Time, TransportEnd};
 
 /// The first bytes of a connection: its home, its partner's home, the pair's number, its side (0 or 1).
 pub const HEAD: usize = 4;
@@ -117,7 +118,7 @@ impl RelayEngine {
 impl Engine for RelayEngine {
     type Message = Parcel;
 
-    fn open(&mut self, _now: Time, _listener: u16) -> Option<ConnId> {
+    fn open(&mut self, _now: Time, _listener: u16, _address: Option<SocketAddr>) -> Option<ConnId> {
         Some(self.begin())
     }
 
@@ -143,7 +144,8 @@ impl Engine for RelayEngine {
         } else {
             conn.closed = true;
             let to = ShardId(early[0].into());
-            let hand_over = HandOver { listener: 0, accepted: now, bytes: early };
+            let hand_over =
+                HandOver { listener: 0, accepted: now, bytes: early, peer: Peer::default(), transport: None };
             self.effects.push_back(Effect::HandOver { conn: id, to, hand_over });
         }
     }

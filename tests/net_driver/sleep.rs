@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -244,7 +245,7 @@ fn futures_channel() -> (Ringer, impl Future<Output = ()>) {
 impl Engine for Jobs {
     type Message = ();
 
-    fn open(&mut self, _now: Time, _listener: u16) -> Option<ConnId> {
+    fn open(&mut self, _now: Time, _listener: u16, _address: Option<SocketAddr>) -> Option<ConnId> {
         self.live += 1;
         self.next += 1;
         Some(ConnId { slot: self.next - 1, generation: 1 })

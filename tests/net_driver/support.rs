@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringmq::counter::Counter;
-use ringmq::engine::{ConnId, Effect, Engine, HandOver, Large, Output, ShardId, Time, TransportEnd};
+use ringmq::engine::{ConnId, Effect, Engine, HandOver, Large, Output, Peer, ShardId, Time, TransportEnd};
 use ringmq::net::driver::DriverConfig;
 use ringmq::net::stats::DriverStats;
 use ringmq::server::{Listen, Running, ServerConfig, start};
@@ -178,7 +178,7 @@ impl EchoEngine {
 impl Engine for EchoEngine {
     type Message = ();
 
-    fn open(&mut self, _now: Time, listener: u16) -> Option<ConnId> {
+    fn open(&mut self, _now: Time, listener: u16, _address: Option<SocketAddr>) -> Option<ConnId> {
         assert_eq!(listener, 0);
         self.begin()
     }
@@ -214,7 +214,8 @@ impl Engine for EchoEngine {
             self.echo(id, &early);
         } else {
             conn.closed = true;
-            let hand_over = HandOver { listener: 0, accepted: now, bytes: early };
+            let hand_over =
+                HandOver { listener: 0, accepted: now, bytes: early, peer: Peer::default(), transport: None };
             self.effects.push_back(Effect::HandOver { conn: id, to: home, hand_over });
         }
     }

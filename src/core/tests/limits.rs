@@ -70,7 +70,7 @@ fn a_client_gets_no_packet_larger_than_it_takes() {
     let small = |maximum| ConnectProperties { maximum_packet_size: Some(maximum), ..ConnectProperties::default() };
     // The reason string of a refusal is left out where it does not fit [MQTT-3.2.2-19].
     let properties = ConnectProperties { authentication_method: Some("x"), ..small(8) };
-    let conn = broker.cores[0].open(broker.now, 0).expect("accepted");
+    let conn = broker.cores[0].open(broker.now, 0, None).expect("accepted");
     let refused = Client { shard: 0, conn, version: ProtocolVersion::V5 };
     let packet = Connect { properties, ..connect_packet("c", ProtocolVersion::V5) };
     broker.send(refused, &Packet::Connect(Box::new(packet)));

@@ -32,7 +32,7 @@ fn an_answer_to_the_replay_of_an_earlier_connection_is_not_taken_for_that_of_a_l
     let first = broker.connect(&id, version);
     broker.cores[0].receive(broker.now, first.conn, &subscribe_bytes(version, &old, options, None));
     broker.cores[0].disconnected(broker.now, first.conn, TransportEnd::EndOfStream);
-    let second = broker.cores[0].open(broker.now, 0).expect("accepted");
+    let second = broker.cores[0].open(broker.now, 0, None).expect("accepted");
     let mut bytes = Vec::new();
     encode(&Packet::Connect(Box::new(connect_packet(&id, version))), version, &mut bytes);
     bytes.extend(subscribe_bytes(version, &new, options, None));

@@ -146,7 +146,7 @@ impl<E: Engine> World<E> {
         let now = self.now;
         match input {
             Input::Accept(link) => {
-                let conn = self.shards[shard].engine.open(now, 0);
+                let conn = self.shards[shard].engine.open(now, 0, None);
                 self.tell(|| format!("shard {shard} accepts {link:?} as {conn:?}"));
                 self.settle_in(shard, link, conn, State::Fresh);
             }

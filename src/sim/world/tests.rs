@@ -1,6 +1,7 @@
 //! The world against an engine with no MQTT in it: a mirror that hands over, echoes, and tells the others.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Chunks, Conditions, Notice, World};
@@ -49,7 +50,7 @@ impl Mirror {
 impl Engine for Mirror {
     type Message = u8;
 
-    fn open(&mut self, _: Time, _: u16) -> Option<ConnId> {
+    fn open(&mut self, _: Time, _: u16, _: Option<SocketAddr>) -> Option<ConnId> {
         Some(self.admit(false))
     }
 
@@ -67,7 +68,13 @@ impl Engine for Mirror {
         let home = ShardId(u16::from(bytes[0]).saturating_sub(u16::from(b'0')));
         if !peer.settled && home.0 != self.shard {
             peer.closing = true;
-            let hand_over = HandOver { listener: 0, accepted: now, bytes: bytes.to_vec() };
+            let hand_over = HandOver {
+                listener: 0,
+                accepted: now,
+                bytes: bytes.to_vec(),
+                peer: Default::default(),
+                transport: None,
+            };
             return self.effects.push_back(Effect::HandOver { conn: id, to: home, hand_over });
         }
         if !std::mem::replace(&mut peer.settled, true) {
