@@ -213,6 +213,10 @@ fn report(done: Result<Vec<Done>, impl Display>, dry_run: bool) -> ExitCode {
     }
     let changed = done.iter().filter(|each| matches!(each.what, Outcome::Changed { .. })).count();
     let failed = done.iter().filter(|each| each.what.is_failure()).count();
+    if done.is_empty() {
+        println!("nothing to do: nothing has been applied, or it is reverted already");
+        return ExitCode::SUCCESS;
+    }
     let would = if dry_run { "would be changed (dry run)" } else { "changed" };
     println!("\n{changed} {would}, {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(WARN) }

@@ -129,6 +129,9 @@ fn a_boot_parameter_is_held_by_what_it_came_to() {
     assert_eq!(state(&host, "", "thash_entries").unwrap(), "WARN");
     assert!(host.tune("check --why").1.contains("boot with thash_entries=1048576"));
     assert_eq!(state(&host, "--connections 200000", "thash_entries").unwrap(), "OK");
+    // As a container sees it that shares the host's.
+    host.set("proc/sys/net/ipv4/tcp_ehash_entries", "-1048576\n");
+    assert_eq!(state(&host, "", "thash_entries").unwrap(), "OK");
 }
 
 #[test]

@@ -110,9 +110,8 @@ pub fn side_by_side(runs: &[Labelled]) -> String {
         }
         self::block(&mut text, runs, &lines, block);
     }
-    let plans_differ = runs.windows(2).any(|pair| pair[0].report.plan != pair[1].report.plan);
-    if plans_differ {
-        text.push_str("\nWARNING: the plans of these runs differ, so their figures may not be comparable.\n");
+    if plans_differ(runs) {
+        let _ = writeln!(text, "\nWARNING: {PLANS_DIFFER}");
     }
     for run in runs {
         for warning in &run.report.warnings {
@@ -149,6 +148,14 @@ fn short(label: &str, width: usize) -> String {
         return label.to_owned();
     }
     "…".to_owned() + &label.chars().skip(count - width + 1).collect::<String>()
+}
+
+/// What is told when runs did not do the same.
+pub const PLANS_DIFFER: &str = "the plans of these runs differ, so their figures may not be comparable";
+
+/// Whether any two of the runs did something different.
+pub fn plans_differ(runs: &[Labelled]) -> bool {
+    runs.windows(2).any(|pair| pair[0].report.plan != pair[1].report.plan)
 }
 
 #[cfg(test)]

@@ -208,11 +208,18 @@ fn restore(root: &Path, change: &Change, dry_run: bool, force: bool) -> Outcome 
     }
 }
 
+/// The kernel puts tabs between the numbers of a sysctl.
+fn one_line(value: &str) -> String {
+    value.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {
-            Outcome::Kept(value) => write!(f, "kept     {}  {value}", self.knob)?,
-            Outcome::Changed { from, to } => write!(f, "changed  {}  {from} -> {to}", self.knob)?,
+            Outcome::Kept(value) => write!(f, "kept     {}  {}", self.knob, one_line(value))?,
+            Outcome::Changed { from, to } => {
+                write!(f, "changed  {}  {} -> {}", self.knob, one_line(from), one_line(to))?;
+            }
             Outcome::Absent => write!(f, "absent   {}  not on this host", self.knob)?,
             Outcome::Unlike(value) => write!(f, "FAILED   {}  \"{value}\" is of an unknown form", self.knob)?,
             Outcome::ChangedSince(value) => {

@@ -47,7 +47,7 @@ pub fn read(root: &Path, knob: &Knob, pid: Option<u32>) -> Reading {
             one(PathBuf::from("proc/meminfo"), bytes)
         }
         Place::Process(name) => process_state(root, name),
-        Place::Boot { read: Some(name), .. } => file(root, sysctl(name)),
+        Place::Boot { read: Some(name), .. } => shared(file(root, sysctl(name))),
         Place::Boot { parameter, read: None } => command_line(root, parameter),
         Place::Unit(_) | Place::Nic(_) => Reading::Elsewhere,
     }
@@ -65,6 +65,14 @@ fn one(path: PathBuf, text: Option<String>) -> Reading {
 fn file(root: &Path, path: PathBuf) -> Reading {
     let text = contents(&root.join(&path)).ok();
     one(path, text)
+}
+
+/// A network namespace that uses the host's table says so by a minus (`tcp_ehash_entries`).
+fn shared(mut reading: Reading) -> Reading {
+    if let Reading::Values(values) = &mut reading {
+        values.iter_mut().for_each(|value| value.text = value.text.trim_start_matches('-').to_owned());
+    }
+    reading
 }
 
 /// Reads a file as [`Value::text`].

@@ -68,6 +68,7 @@ impl Chart {
                         (self.draw_window())
                         (self.draw_axes())
                         @for (index, line) in self.lines.iter().enumerate() { (self.draw_line(index, line)) }
+                        (self.name_window())
                         line.cursor y1=(TOP) y2=(HEIGHT - BOTTOM) {}
                     }
                     output {}
@@ -81,8 +82,15 @@ impl Chart {
         let (from, to) = (self.across(from), self.across(to));
         html! {
             rect.window x=(tenths(from)) y=(TOP) width=(tenths(to - from)) height=(HEIGHT - TOP - BOTTOM) {}
+        }
+    }
+
+    /// Upon the lines, so that it can be read where one runs along the top.
+    fn name_window(&self) -> Markup {
+        let (from, to) = self.window.map_or((0.0, 0.0), |(from, to)| (self.across(from), self.across(to)));
+        html! {
             @if to - from > 110.0 {
-                text.window x=(tenths(to - 5.0)) y=(TOP + 13.0) text-anchor="end" { "measured window" }
+                text.window x=(tenths(to - 5.0)) y=(TOP + 14.0) text-anchor="end" { "measured window" }
             }
         }
     }

@@ -9,7 +9,7 @@ mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::side_by_side::{Labelled, compared};
+use super::side_by_side::{Labelled, PLANS_DIFFER, compared, plans_differ};
 use super::units::{Bytes, Count, Digits, Micros};
 use super::{Report, Verdict};
 
@@ -40,6 +40,7 @@ pub fn overlay(runs: &[Labelled]) -> String {
             h1 { "Runs side by side" }
             p { "Ratios are to " b { (runs.first().map_or("", |run| &run.label)) } "." }
         }
+        @if plans_differ(runs) { div.note.warn { (PLANS_DIFFER) } }
         @for run in runs {
             @for warning in &run.report.warnings { div.note.warn { b { (run.label) } ": " (warning) } }
         }

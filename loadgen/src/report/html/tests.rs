@@ -88,6 +88,10 @@ fn warnings_and_failures_come_first() {
 fn an_overlay_has_a_line_per_run() {
     let page = overlay(&runs());
     assert!(page.contains("new &lt;one&gt;") && page.contains("<small>1.00×"));
+    assert!(!page.contains("plans of these runs differ"));
+    let mut different = runs();
+    different[1].report.plan.groups[0].count = 7;
+    assert!(overlay(&different).contains("plans of these runs differ"));
     let chart = &plots::of_runs(&runs())[0];
     assert_eq!(chart.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(), ["base", "new <one>"]);
 }
