@@ -59,11 +59,7 @@ impl Filter {
         if is_apart(&self.text, filter) {
             return false;
         }
-        // The one filter that can be written in two ways: at least one level.
-        if filter == "#" {
-            return matches!(&*self.text, "#" | "+/#");
-        }
-        let mut other = levels(filter);
+        let mut other = levels(spelled_out(filter));
         for level in levels(&self.text) {
             if level == "#" {
                 return true;
@@ -85,7 +81,7 @@ impl Filter {
         if is_apart(&self.text, filter) {
             return false;
         }
-        let (mut ours, mut theirs) = (levels(&self.text), levels(filter));
+        let (mut ours, mut theirs) = (levels(spelled_out(&self.text)), levels(spelled_out(filter)));
         loop {
             match (ours.next(), theirs.next()) {
                 (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
@@ -103,6 +99,15 @@ impl Filter {
 fn is_apart(one: &str, other: &str) -> bool {
     let is_wild = |filter: &str| filter.starts_with(['+', '#']);
     is_wild(one) && other.starts_with('$') || one.starts_with('$') && is_wild(other)
+}
+
+/// The same filter, with `+` for a level that `#` cannot do without since no topic is empty.
+fn spelled_out(filter: &str) -> &str {
+    match filter {
+        "#" => "+/#",
+        "/#" => "/+/#",
+        other => other,
+    }
 }
 
 fn rest_matches(filter: &str, topic: &str) -> bool {

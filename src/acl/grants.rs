@@ -171,11 +171,7 @@ impl Grants {
     /// Whether a topic filter may be subscribed to: all that it matches is allowed by one rule (or by default), and
     /// no deny rule before that covers it. `$share/group/filter` is asked about as `filter`.
     pub fn subscribe(&self, filter: &str, qos: QoS) -> Subscribing {
-        let filter = match parse_shared(filter) {
-            Some((_, shared)) => shared,
-            None if filter.starts_with("$share/") => return Subscribing::Denied,
-            None => filter,
-        };
+        let Some(filter) = Grants::asked_filter(filter) else { return Subscribing::Denied };
         if self.is_open_to(filter) {
             return Subscribing::Granted { qos, checked: false };
         }
@@ -185,6 +181,20 @@ impl Grants {
             Decided::By(line) => Subscribing::Granted { qos: line.qos_max.map_or(qos, |most| most.min(qos)), checked },
             _ => Subscribing::Granted { qos, checked },
         }
+    }
+
+    /// The filter that rules are asked about; `None` for what only begins like a shared subscription.
+    pub(super) fn asked_filter(filter: &str) -> Option<&str> {
+        match parse_shared(filter) {
+            Some((_, shared)) => Some(shared),
+            None => (!filter.starts_with("$share/")).then_some(filter),
+        }
+    }
+
+    /// A rule that allows to subscribe to some of the topics that a filter matches.
+    pub(super) fn allows_part_of(&self, filter: &str) -> Option<&Line> {
+        let is_part = |line: &&Line| line.access == Access::Allow && line.filter.overlaps(filter);
+        self.lines().filter(|line| line.is_about_subscription()).find(is_part)
     }
 
     /// What decides, and whether a deny rule before that is about a part of what the filter matches.

@@ -10,16 +10,22 @@
 //! (`filter`).
 
 mod decisions;
+mod explain;
 mod filter;
 mod grants;
+mod load;
 mod name;
 mod policy;
+mod read;
 mod rule;
 mod template;
 mod who;
 
 pub use self::decisions::Decisions;
+pub use self::explain::Explanation;
 pub use self::grants::{Grants, Subscribing};
+pub use self::load::{FILE_BYTES_MAX, PolicyError};
 pub use self::policy::Policy;
+pub use self::read::{Format, Mistake};
 pub use self::rule::{Access, Action, Network, NetworkError, Rule, RuleError, Rules};
 pub use self::who::Who;

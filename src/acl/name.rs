@@ -2,30 +2,43 @@
 
 /// A name, or a pattern of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name(Box<str>);
+pub(super) enum Name {
+    Exact(Box<str>),
+    Pattern(Box<str>),
+}
 
 impl Name {
+    /// A name in which `*` stands for any characters.
     pub fn new(text: &str) -> Name {
-        Name(text.into())
+        if text.contains('*') { Name::Pattern(text.into()) } else { Name::Exact(text.into()) }
     }
 
     /// The one name it stands for; `None` for a pattern.
     pub fn exact(&self) -> Option<&str> {
-        (!self.0.contains('*')).then_some(&self.0)
+        match self {
+            Name::Exact(name) => Some(name),
+            Name::Pattern(_) => None,
+        }
     }
 
     /// Whether it stands for this name.
     pub fn matches(&self, name: &str) -> bool {
-        let Some((first, rest)) = self.0.split_once('*') else { return *self.0 == *name };
-        let Some(mut name) = name.strip_prefix(first) else { return false };
-        // Each piece at its first place: what is left for the others is then the most.
-        let mut rest = rest;
-        while let Some((piece, behind)) = rest.split_once('*') {
-            let Some(at) = name.find(piece) else { return false };
-            (name, rest) = (&name[at + piece.len()..], behind);
+        match self {
+            Name::Exact(exact) => **exact == *name,
+            Name::Pattern(pattern) => pattern_matches(pattern, name),
         }
-        name.ends_with(rest)
     }
+}
+
+fn pattern_matches(pattern: &str, name: &str) -> bool {
+    let Some((first, mut rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(first) else { return false };
+    // Each piece at its first place: what is left for the others is then the most.
+    while let Some((piece, behind)) = rest.split_once('*') {
+        let Some(at) = name.find(piece) else { return false };
+        (name, rest) = (&name[at + piece.len()..], behind);
+    }
+    name.ends_with(rest)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::acl::filter::Filter;
 use crate::codec::QoS;
 
 /// The role whose members are administrators, whatever else it grants.
-const ADMIN_ROLE: &str = "admin";
+pub(super) const ADMIN_ROLE: &str = "admin";
 
 /// All rules, ready to be asked. It never changes: new rules are a new policy.
 #[derive(Debug)]
@@ -157,6 +157,13 @@ impl Policy {
         about.sort_unstable();
         about.dedup();
         about
+    }
+
+    /// Where the rule of this number stands, and its filter as it was written.
+    pub(super) fn source(&self, number: u32) -> (String, String) {
+        let section = &self.sections[self.sections.partition_point(|section| section.first <= number) - 1];
+        let statement = &section.statements[(number - section.first) as usize];
+        (statement.place.to_string(), statement.filter.to_string())
     }
 
     fn is_admin(&self, who: &Who<'_>, roles: &[&str]) -> bool {

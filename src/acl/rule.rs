@@ -4,12 +4,15 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::template::Template;
 use crate::codec::QoS;
 use crate::codec::topic::TopicError;
 
 /// What is done to a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Publish to it, by PUBLISH or as a will.
     Publish,
@@ -20,7 +23,8 @@ pub enum Action {
 }
 
 /// What a rule says of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Access {
     /// It may be done.
     Allow,
@@ -146,6 +150,25 @@ impl FromStr for Network {
             Some(_) => return Err(NetworkError),
         };
         (prefix <= bits).then_some(Network { address, prefix }).ok_or(NetworkError)
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::Allow => "allow",
+            Access::Deny => "deny",
+        })
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Action::Publish => "publish",
+            Action::Subscribe => "subscribe",
+            Action::Both => "publish and subscribe",
+        })
     }
 }
 

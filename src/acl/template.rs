@@ -6,6 +6,8 @@
 //! everything from the level with the placeholder on. So what a client sends as its identifier can cost it rights,
 //! never give it any.
 
+use std::fmt;
+
 use super::filter::Filter;
 use super::rule::{Access, RuleError};
 use super::who::Who;
@@ -126,6 +128,26 @@ impl Template {
             }
         }
         Some(Filter::new(&text))
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pieces.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(text),
+            Piece::Value(placeholder) => write!(f, "{placeholder}"),
+        })
+    }
+}
+
+impl fmt::Display for Placeholder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Placeholder::ClientId => f.write_str("${clientid}"),
+            Placeholder::UserName => f.write_str("${username}"),
+            Placeholder::CommonName => f.write_str("${cert.cn}"),
+            Placeholder::Claim(name) => write!(f, "${{jwt.{name}}}"),
+        }
     }
 }
 
