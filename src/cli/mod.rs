@@ -3,6 +3,7 @@
 //! 0 is done, 1 is no (a mistake in the configuration, a host that cannot run it, a start that failed), 2 is a command
 //! line or a file that cannot be read.
 
+mod acl;
 mod logging;
 mod rlimits;
 mod serve;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::acl::Policy;
 use crate::config::{Config, ConfigError, CpuSet, Draft, Placement};
 use crate::doctor;
 
@@ -51,6 +53,8 @@ enum Command {
     },
     /// Say whether this host can run the broker as configured, and what to change
     Doctor(DoctorOptions),
+    /// Ask the rules what a client may do, and which of them decides
+    Acl(acl::Acl),
     /// Hold this host against the table of knobs, change it, change it back
     Tune(tune::Tune),
 }
@@ -119,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Serve(options) => run_serve(&options),
         Command::CheckConfig { file } => run_check_config(&file),
         Command::Doctor(options) => run_doctor(&options),
+        Command::Acl(acl) => acl.run(),
         Command::Tune(tune) => tune.run(),
     }
 }
@@ -140,6 +145,10 @@ fn run_serve(options: &Options) -> ExitCode {
 fn run_check_config(file: &Path) -> ExitCode {
     match Draft::from_file(file).and_then(checked) {
         Ok((config, placement)) => {
+            if let Err(error) = Policy::load(&config.acl) {
+                eprintln!("{error}");
+                return ExitCode::from(REFUSED);
+            }
             println!("{}: OK", file.display());
             for (name, text) in summary::summary(&config, &placement) {
                 println!("  {name:<9} {text}");

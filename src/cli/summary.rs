@@ -1,6 +1,7 @@
 //! What a configuration amounts to, in a few lines: told at start-up and by `check-config`.
 
-use crate::config::{Config, Limits, MqttOptions, Placement, Ring, duration_text, size_text};
+use crate::acl::Access;
+use crate::config::{Acl, Config, Limits, MqttOptions, Placement, Ring, duration_text, size_text};
 
 /// Lines of a name and a text.
 pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static str, String)> {
@@ -12,6 +13,7 @@ pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static s
         ("limits", limits(&config.limits)),
         ("sessions", sessions(&config.limits)),
         ("mqtt", mqtt(&config.mqtt)),
+        ("acl", acl(&config.acl)),
         ("$SYS", config.sys.interval.map_or("never".to_owned(), |every| format!("every {}", duration_text(every)))),
     ]
 }
@@ -46,6 +48,14 @@ fn sessions(limits: &Limits) -> String {
         size_text(limits.queue_bytes_total_max),
         limits.subscriptions_per_client_max,
     )
+}
+
+fn acl(acl: &Acl) -> String {
+    match (&acl.file, acl.default) {
+        (Some(file), _) => format!("rules of {}", file.display()),
+        (None, Some(Access::Deny)) => "everything is denied".to_owned(),
+        (None, _) => "everything is allowed, topics that begin with $ to administrators".to_owned(),
+    }
 }
 
 fn mqtt(mqtt: &MqttOptions) -> String {

@@ -29,6 +29,10 @@ pub(super) fn check(config: &Config, allowed: &CpuSet) -> Vec<Finding> {
         limits_together(config, &mut findings);
     }
     mqtt(&config.mqtt, &mut findings);
+    if let Some(index) = config.acl.admins.iter().position(String::is_empty) {
+        let what = format!("name {} of the list is empty", index + 1);
+        findings.add(&["acl.admins"], what, "remove it: a client without a user name is nobody's administrator");
+    }
     if let Some(interval) = config.sys.interval {
         findings.time("sys.interval", interval, Duration::from_secs(1)..=DAY);
     }

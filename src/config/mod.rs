@@ -7,6 +7,7 @@
 //!
 //! Every key is documented for its users in `tuning/ringmq.example.toml`, which a test holds against these types.
 
+mod acl;
 mod check;
 mod cpus;
 mod document;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::acl::Acl;
 pub use self::cpus::{CpuSet, CpuSetError};
 pub use self::draft::Draft;
 pub use self::limits::Limits;
@@ -48,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[mqtt]`: what of MQTT is offered, and how.
     pub mqtt: MqttOptions,
+    /// `[acl]`: what clients may do.
+    pub acl: Acl,
     /// `[sys]`: the `$SYS` topics.
     pub sys: Sys,
 }
@@ -60,6 +64,7 @@ impl Default for Config {
             ring: Ring::default(),
             limits: Limits::default(),
             mqtt: MqttOptions::default(),
+            acl: Acl::default(),
             sys: Sys::default(),
         }
     }

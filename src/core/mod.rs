@@ -4,6 +4,7 @@
 //! of other shards, and drains bytes, effects and messages. The rooms:
 //!
 //! - `inbound`: bytes to packets, and which handler gets them;
+//! - `gate`: who may come in; `access`: what a client may do;
 //! - `connect`, `leave`: how a connection gets a session and how it parts from it, takeover, expiry, wills;
 //! - `publish`: a PUBLISH that came in, its acknowledgement;
 //! - `route`: which sessions and shards a message goes to; `shared`: the same for shared subscriptions;
@@ -15,10 +16,12 @@ pub mod counters;
 pub mod message;
 pub mod note;
 
+mod access;
 mod conn;
 mod connect;
 mod deliver;
 mod fence;
+mod gate;
 mod inbound;
 mod leave;
 mod parcel;
@@ -32,9 +35,11 @@ mod sys;
 mod timers;
 mod wire;
 
+use crate::acl::Policy;
+use crate::auth::Authenticator;
 use crate::codec::ReasonCode;
 use crate::config::{Limits, MqttOptions};
-use crate::engine::{ConnId, Effect, Engine, HandOver, Load, Output, ShardId, Time, TransportEnd};
+use crate::engine::{ConnId, Effect, Engine, HandOver, Load, Output, Peer, ShardId, Time, TransportEnd};
 use crate::index::{Groups, HashSeed, Interest, InterestCache, LocalIndex, RetainedStore, Route, Subscriber};
 use crate::slab::{Key, Slab};
 use crate::wheel::Wheel;
@@ -74,6 +79,8 @@ pub struct Shared {
     connections: AtomicU64,
     /// Sessions of all shards that no connection is attached to; bounded by `sessions_max`.
     offline_sessions: AtomicU64,
+    /// What clients may do.
+    rules: access::SharedRules,
     /// Retained messages of all shards and their bytes.
     retained: AtomicU64,
     retained_bytes: AtomicU64,
@@ -98,6 +105,7 @@ impl Shared {
             counters: (0..shards).map(|_| Arc::default()).collect(),
             connections: AtomicU64::new(0),
             offline_sessions: AtomicU64::new(0),
+            rules: access::SharedRules::default(),
             retained: AtomicU64::new(0),
             retained_bytes: AtomicU64::new(0),
             departures: fence::Departures::new(shards),
@@ -109,6 +117,11 @@ impl Shared {
     /// Has the drivers' figures published with the core's own; only the first call counts.
     pub fn tell_driver_figures(&self, figures: DriverFigures) {
         let _ = self.driver_figures.set(figures);
+    }
+
+    /// Sets what clients may do, from each shard's next turn on: wake the shards after it. `None`: everything.
+    pub fn set_policy(&self, policy: Option<Arc<Policy>>) {
+        self.rules.set(policy);
     }
 
     /// The shard where a client's session lives.
@@ -167,6 +180,14 @@ pub struct Core {
     spare_parcels: parcel::Spares,
     /// Shards whose outbox gained a note, to be named by `poll_outbox`.
     noted: Vec<ShardId>,
+    /// Says who may come in; everybody may without.
+    authenticator: Option<Box<dyn Authenticator>>,
+    /// What clients may do.
+    rules: access::Rules,
+    /// Topic names shorter than this are taken as they are, in bytes; 0 where rules are in force.
+    plain_topic_bytes: usize,
+    /// What is known of connections that belong to no session yet, by slot.
+    gates: HashMap<u32, gate::Gate>,
     /// Connections that are not read until an outbox has room.
     stalled: Vec<ConnId>,
     /// SUBACKs that wait for the owners of their filters.
@@ -220,6 +241,10 @@ impl Core {
             outbox_loads: vec![0; usize::from(shards)],
             spare_parcels: parcel::Spares::default(),
             noted: Vec::new(),
+            authenticator: None,
+            rules: access::Rules::default(),
+            plain_topic_bytes: 0,
+            gates: HashMap::new(),
             stalled: Vec::new(),
             announcing: Slab::new(),
             asked: 0,
@@ -234,6 +259,8 @@ impl Core {
             mqtt,
             counters,
         };
+        core.plain_topic_bytes = core.plain_topic_bytes();
+        core.follow_rules();
         core.schedule_sys(now);
         core
     }
@@ -301,6 +328,9 @@ impl Core {
         if conn.phase == Phase::Leaving {
             return;
         }
+        let id = ConnId { slot, generation: conn.generation };
+        self.forget_question(id);
+        let conn = &mut self.wire.conns[slot];
         let session = std::mem::replace(&mut conn.session, session::NO_SLOT);
         if let Some(code) = code.filter(|_| conn.phase == Phase::Connected) {
             self.wire.disconnect(slot, code);
@@ -365,7 +395,7 @@ impl Core {
         }
     }
 
-    fn admit(&mut self, now: Time, listener: u16, accepted: Time, connections_max: u64) -> Option<ConnId> {
+    fn take_up(&mut self, now: Time, listener: u16, accepted: Time, connections_max: u64) -> Option<ConnId> {
         self.wire.now = now;
         let open = self.shared.connections.fetch_add(1, Relaxed);
         if self.stopping || open >= connections_max {
@@ -384,15 +414,21 @@ impl Core {
 impl Engine for Core {
     type Message = Note;
 
-    fn open(&mut self, now: Time, listener: u16, _address: Option<SocketAddr>) -> Option<ConnId> {
-        let id = self.admit(now, listener, now, u64::from(self.limits.connections_max));
-        self.counters.sockets_opened.add(u64::from(id.is_some()));
-        id
+    fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId> {
+        let id = self.take_up(now, listener, now, u64::from(self.limits.connections_max))?;
+        self.counters.sockets_opened.add(1);
+        self.remember_peer(id, Peer { address, certificate: None });
+        Some(id)
+    }
+
+    fn identify(&mut self, id: ConnId, peer: Peer) {
+        self.remember_peer(id, peer);
     }
 
     fn adopt(&mut self, now: Time, hand_over: HandOver) -> Option<ConnId> {
         // The shard that accepted it let it in, and still counts it too: the limit was asked there.
-        let id = self.admit(now, hand_over.listener, hand_over.accepted, u64::MAX)?;
+        let id = self.take_up(now, hand_over.listener, hand_over.accepted, u64::MAX)?;
+        self.remember_peer(id, hand_over.peer);
         self.take_in(id, &hand_over.bytes);
         Some(id)
     }
@@ -449,6 +485,14 @@ impl Engine for Core {
         self.handle_note(from.0, note);
     }
 
+    fn attend(&mut self, now: Time) {
+        self.wire.now = now;
+        if self.authenticator.is_some() {
+            self.take_verdicts();
+        }
+        self.follow_rules();
+    }
+
     fn tick(&mut self, now: Time) {
         self.wire.now = now;
         let mut due = std::mem::take(&mut self.scratch.due);
@@ -461,7 +505,8 @@ impl Engine for Core {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        if self.scans.is_empty() { self.wheel.next_deadline() } else { Some(self.wire.now) }
+        let at_once = !self.scans.is_empty() || self.rules.renewing.is_some();
+        if at_once { Some(self.wire.now) } else { self.wheel.next_deadline() }
     }
 
     fn poll_dirty(&mut self) -> Option<ConnId> {

@@ -1,0 +1,93 @@
+//! Answers with their reasons, for people.
+
+use std::fmt;
+
+use super::grants::{Decided, Line, Source};
+use super::policy::Policy;
+use super::rule::Access;
+use super::who::Who;
+use super::{Grants, Subscribing};
+use crate::codec::QoS;
+
+/// An answer, and what decided it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Whether it may be done.
+    pub is_allowed: bool,
+    /// What is granted, and why or why not; some lines.
+    pub text: String,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_allowed { "allowed" } else { "denied" })?;
+        self.text.lines().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl Policy {
+    /// Says whether and why a client may publish.
+    pub fn explain_publish(&self, who: &Who<'_>, topic: &str, qos: QoS, retain: bool) -> Explanation {
+        let grants = self.grants(who);
+        let decided = grants.decide_publish(topic, qos, retain);
+        let is_allowed = decided.access() == Access::Allow;
+        Explanation { is_allowed, text: self.reason(&grants, decided) }
+    }
+
+    /// Says whether and why a client may subscribe.
+    pub fn explain_subscribe(&self, who: &Who<'_>, filter: &str, qos: QoS) -> Explanation {
+        let grants = self.grants(who);
+        let Some(asked) = Grants::asked_filter(filter) else {
+            return Explanation { is_allowed: false, text: "this is no shared subscription".to_owned() };
+        };
+        let (decided, _) = grants.decide_subscribe(asked);
+        let mut text = self.reason(&grants, decided);
+        let subscribing = grants.subscribe(filter, qos);
+        if let Subscribing::Granted { qos: granted, checked } = subscribing {
+            if granted < qos {
+                text += &format!("\ngranted at QoS {} at most", granted as u8);
+            }
+            if checked {
+                text += "\na deny rule before it is about some of these topics: they are not delivered";
+            }
+        } else if decided.access() == Access::Deny {
+            text += &self.part_of_it(&grants, asked);
+        }
+        Explanation { is_allowed: subscribing != Subscribing::Denied, text }
+    }
+
+    /// A rule that allows a part of what was asked for: the usual surprise.
+    fn part_of_it(&self, grants: &Grants, filter: &str) -> String {
+        match grants.allows_part_of(filter) {
+            Some(line) => format!("\nonly a part of it is allowed, by {}", self.named(line)),
+            None => String::new(),
+        }
+    }
+
+    fn reason(&self, grants: &Grants, decided: Decided<'_>) -> String {
+        match decided {
+            Decided::By(line) => format!("by {}", self.named(line)),
+            Decided::Default(access) => format!("no rule is about it, and the default is {access}"),
+            Decided::System(_) if grants.is_admin() => {
+                "it begins with $, no rule is about it, and this is an administrator".to_owned()
+            }
+            Decided::System(_) => {
+                "it begins with $: that is for administrators, and where a rule names it by $ itself".to_owned()
+            }
+        }
+    }
+
+    fn named(&self, line: &Line) -> String {
+        let Line { access, action, filter, .. } = line;
+        let (place, written) = match line.source {
+            Source::Own(number) => (format!("rule {number} of its own"), String::new()),
+            Source::Policy(number) => self.source(number),
+        };
+        let filled = if written == filter.text() || written.is_empty() {
+            filter.text().to_owned()
+        } else {
+            format!("{written} (here {})", filter.text())
+        };
+        format!("{place}: {access} {action} {filled}")
+    }
+}

@@ -1,0 +1,223 @@
+//! What one client may: lists of rules with everything filled in, the first of which that is about a question decides.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::filter::Filter;
+use super::rule::{Access, Action};
+use crate::codec::QoS;
+use crate::codec::topic::parse_shared;
+
+/// What one client may do. Cloning shares it; lists of rules that name nothing of a client are shared by all clients.
+#[derive(Clone, Debug)]
+pub struct Grants(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Never that of other grants, in this process: answers are remembered under it.
+    id: u64,
+    tables: Box<[Arc<Table>]>,
+    default: Access,
+    is_admin: bool,
+    /// Nothing is denied or granted in part, as far as topics do not begin with `$`.
+    is_open: bool,
+    /// Nothing at all is.
+    is_everything: bool,
+}
+
+/// Rules in the order they are asked in.
+#[derive(Debug, Default)]
+pub(super) struct Table(pub Vec<Line>);
+
+/// A rule whose conditions on the client hold.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub access: Access,
+    pub action: Action,
+    pub filter: Filter,
+    pub qos_max: Option<QoS>,
+    pub retain: Option<bool>,
+    pub source: Source,
+}
+
+/// Where a rule comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The policy's rule of this number.
+    Policy(u32),
+    /// The client's own rule of this number.
+    Own(u32),
+}
+
+/// What decided a question.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Decided<'a> {
+    /// This rule.
+    By(&'a Line),
+    /// No rule was about it.
+    Default(Access),
+    /// No rule was about it, and it begins with `$`: open to admins only.
+    System(Access),
+}
+
+impl Decided<'_> {
+    pub fn access(self) -> Access {
+        match self {
+            Decided::By(line) => line.access,
+            Decided::Default(access) | Decided::System(access) => access,
+        }
+    }
+}
+
+/// What becomes of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscribing {
+    /// Not allowed.
+    Denied,
+    /// Allowed.
+    Granted {
+        /// At most at this QoS.
+        qos: QoS,
+        /// Some of the topics that the filter matches are denied: ask [`Grants::receive`] about each delivery.
+        checked: bool,
+    },
+}
+
+impl Line {
+    fn is_about_publication(&self, qos: QoS, retain: bool) -> bool {
+        self.action != Action::Subscribe
+            && self.qos_max.is_none_or(|most| qos <= most)
+            && self.retain.is_none_or(|wanted| wanted == retain)
+    }
+
+    fn is_about_subscription(&self) -> bool {
+        self.action != Action::Publish
+    }
+
+    /// Whether it denies something, or grants subscriptions at less than the QoS they ask for.
+    fn may_withhold(&self) -> bool {
+        self.access == Access::Deny || self.is_about_subscription() && self.qos_max.is_some()
+    }
+
+    /// Whether it grants all of MQTT, as far as topics do not begin with `$`.
+    fn opens_all(&self) -> bool {
+        let is_unconditional = self.qos_max.is_none() && self.retain.is_none();
+        is_unconditional && self.access == Access::Allow && self.action == Action::Both && self.filter.covers("#")
+    }
+}
+
+impl Grants {
+    pub(super) fn new(tables: Vec<Arc<Table>>, default: Access, is_admin: bool) -> Grants {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let mut lines = tables.iter().flat_map(|table| &table.0);
+        // What stands behind a rule that opens all is never asked, but for topics that begin with `$`.
+        let is_open = match lines.find(|line| line.opens_all() || line.may_withhold()) {
+            Some(line) => line.opens_all(),
+            None => default == Access::Allow,
+        };
+        let withholds = tables.iter().flat_map(|table| &table.0).any(Line::may_withhold);
+        let is_everything = is_admin && is_open && !withholds;
+        Grants(Arc::new(Inner { id, tables: tables.into(), default, is_admin, is_open, is_everything }))
+    }
+
+    /// Everything, to everybody: what a test or a tool without rules wants.
+    pub fn everything() -> Grants {
+        Grants::new(Vec::new(), Access::Allow, true)
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Whether this client is an administrator.
+    pub fn is_admin(&self) -> bool {
+        self.0.is_admin
+    }
+
+    /// Whether no question about any topic or filter is ever answered with no, nor with less than was asked for.
+    #[inline]
+    pub fn grants_everything(&self) -> bool {
+        self.0.is_everything
+    }
+
+    /// Whether everything is granted about this topic or filter, known without asking rules: it does not begin with
+    /// `$`, and nothing denies such.
+    #[inline]
+    pub fn is_open_to(&self, topic: &str) -> bool {
+        self.0.is_open && !topic.starts_with('$')
+    }
+
+    /// Whether a message may be published to a topic name.
+    pub fn publish(&self, topic: &str, qos: QoS, retain: bool) -> bool {
+        self.is_open_to(topic) || self.decide_publish(topic, qos, retain).access() == Access::Allow
+    }
+
+    pub(super) fn decide_publish(&self, topic: &str, qos: QoS, retain: bool) -> Decided<'_> {
+        let decides = |line: &&Line| line.is_about_publication(qos, retain) && line.filter.matches(topic);
+        self.lines().find(decides).map_or_else(|| self.fallback(topic), Decided::By)
+    }
+
+    /// Whether messages to a topic name may be received: it is covered by a right to subscribe.
+    pub fn receive(&self, topic: &str) -> bool {
+        self.is_open_to(topic) || self.decide_receive(topic).access() == Access::Allow
+    }
+
+    pub(super) fn decide_receive(&self, topic: &str) -> Decided<'_> {
+        let decides = |line: &&Line| line.is_about_subscription() && line.filter.matches(topic);
+        self.lines().find(decides).map_or_else(|| self.fallback(topic), Decided::By)
+    }
+
+    /// Whether a topic filter may be subscribed to: all that it matches is allowed by one rule (or by default), and
+    /// no deny rule before that covers it. `$share/group/filter` is asked about as `filter`.
+    pub fn subscribe(&self, filter: &str, qos: QoS) -> Subscribing {
+        let Some(filter) = Grants::asked_filter(filter) else { return Subscribing::Denied };
+        if self.is_open_to(filter) {
+            return Subscribing::Granted { qos, checked: false };
+        }
+        let (decided, checked) = self.decide_subscribe(filter);
+        match decided {
+            _ if decided.access() == Access::Deny => Subscribing::Denied,
+            Decided::By(line) => Subscribing::Granted { qos: line.qos_max.map_or(qos, |most| most.min(qos)), checked },
+            _ => Subscribing::Granted { qos, checked },
+        }
+    }
+
+    /// The filter that rules are asked about; `None` for what only begins like a shared subscription.
+    pub(super) fn asked_filter(filter: &str) -> Option<&str> {
+        match parse_shared(filter) {
+            Some((_, shared)) => Some(shared),
+            None => (!filter.starts_with("$share/")).then_some(filter),
+        }
+    }
+
+    /// A rule that allows to subscribe to some of the topics that a filter matches.
+    pub(super) fn allows_part_of(&self, filter: &str) -> Option<&Line> {
+        let is_part = |line: &&Line| line.access == Access::Allow && line.filter.overlaps(filter);
+        self.lines().filter(|line| line.is_about_subscription()).find(is_part)
+    }
+
+    /// What decides, and whether a deny rule before that is about a part of what the filter matches.
+    pub(super) fn decide_subscribe(&self, filter: &str) -> (Decided<'_>, bool) {
+        let mut checked = false;
+        for line in self.lines().filter(|line| line.is_about_subscription()) {
+            if line.filter.covers(filter) {
+                return (Decided::By(line), checked);
+            }
+            checked |= line.access == Access::Deny && line.filter.overlaps(filter);
+        }
+        (self.fallback(filter), checked)
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.0.tables.iter().flat_map(|table| &table.0)
+    }
+
+    fn fallback(&self, topic: &str) -> Decided<'_> {
+        match (topic.starts_with('$'), self.0.is_admin) {
+            (true, true) => Decided::System(Access::Allow),
+            (true, false) => Decided::System(Access::Deny),
+            (false, _) => Decided::Default(self.0.default),
+        }
+    }
+}

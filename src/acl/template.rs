@@ -1,0 +1,171 @@
+//! Topic filters with placeholders, and how a client's values get into them.
+//!
+//! A value is put in as a literal, and only where it is one whole piece of one level: a value that is missing or empty, or
+//! holds `+`, `#`, `/` or U+0000, is *unusable*, and so is one that begins with `$` where it would begin the topic. An
+//! allow rule with an unusable value matches nothing. A deny rule must not become an opening by that: it denies
+//! everything from the level with the placeholder on. So what a client sends as its identifier can cost it rights,
+//! never give it any.
+
+use std::fmt;
+
+use super::filter::Filter;
+use super::rule::{Access, RuleError};
+use super::who::Who;
+use crate::codec::topic::{parse_shared, validate_filter};
+
+/// A rule's filter as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Template {
+    pieces: Box<[Piece]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Value(Placeholder),
+}
+
+/// What stands for a value of the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Placeholder {
+    /// `${clientid}`.
+    ClientId,
+    /// `${username}`.
+    UserName,
+    /// `${cert.cn}`.
+    CommonName,
+    /// `${jwt.CLAIM}`.
+    Claim(Box<str>),
+}
+
+impl Placeholder {
+    fn named(name: &str) -> Option<Placeholder> {
+        Some(match name {
+            "clientid" => Placeholder::ClientId,
+            "username" => Placeholder::UserName,
+            "cert.cn" => Placeholder::CommonName,
+            _ => Placeholder::Claim(name.strip_prefix("jwt.").filter(|claim| !claim.is_empty())?.into()),
+        })
+    }
+
+    fn value<'a>(&self, who: &Who<'a>) -> Option<&'a str> {
+        match self {
+            Placeholder::ClientId => Some(who.client_id),
+            Placeholder::UserName => who.user,
+            Placeholder::CommonName => who.common_name,
+            Placeholder::Claim(name) => who.claims.get(&**name).map(|value| &**value),
+        }
+    }
+}
+
+impl Template {
+    /// Reads a filter with placeholders written `${name}`.
+    pub fn parse(text: &str) -> Result<Template, RuleError> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, behind) = after.split_once('}').ok_or(RuleError::Unclosed)?;
+            pieces.push(Piece::Text(before.into()));
+            let placeholder = Placeholder::named(name).ok_or_else(|| RuleError::Placeholder(name.to_owned()))?;
+            pieces.push(Piece::Value(placeholder));
+            rest = behind;
+        }
+        pieces.push(Piece::Text(rest.into()));
+        Template::new(pieces)
+    }
+
+    /// Reads a filter of mosquitto's `pattern` lines: `%c` is the client identifier, `%u` the user name.
+    pub fn parse_percent(text: &str) -> Result<Template, RuleError> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((at, placeholder)) = first_percent(rest) {
+            pieces.push(Piece::Text(rest[..at].into()));
+            pieces.push(Piece::Value(placeholder));
+            rest = &rest[at + 2..];
+        }
+        pieces.push(Piece::Text(rest.into()));
+        Template::new(pieces)
+    }
+
+    /// A filter in which nothing is a placeholder.
+    pub fn literal(text: &str) -> Result<Template, RuleError> {
+        Template::new(vec![Piece::Text(text.into())])
+    }
+
+    fn new(mut pieces: Vec<Piece>) -> Result<Template, RuleError> {
+        pieces.retain(|piece| *piece != Piece::Text(Box::default()));
+        // Any value will do: what is put in later is always a literal within one level.
+        let example: String = pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(text) => text,
+                Piece::Value(_) => "x",
+            })
+            .collect();
+        validate_filter(&example).map_err(RuleError::Filter)?;
+        match parse_shared(&example) {
+            Some(_) => Err(RuleError::Shared),
+            None => Ok(Template { pieces: pieces.into() }),
+        }
+    }
+
+    /// Whether it is the same filter for every client.
+    pub fn is_literal(&self) -> bool {
+        self.pieces.iter().all(|piece| matches!(piece, Piece::Text(_)))
+    }
+
+    /// The filter for one client; `None` if it matches nothing.
+    pub fn fill(&self, access: Access, who: &Who<'_>) -> Option<Filter> {
+        let mut text = String::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(literal) => text.push_str(literal),
+                Piece::Value(placeholder) => match placeholder.value(who).filter(|value| is_usable(value, &text)) {
+                    Some(value) => text.push_str(value),
+                    None if access == Access::Allow => return None,
+                    None => return Some(everything_from_the_level(&text)),
+                },
+            }
+        }
+        Some(Filter::new(&text))
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pieces.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(text),
+            Piece::Value(placeholder) => write!(f, "{placeholder}"),
+        })
+    }
+}
+
+impl fmt::Display for Placeholder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Placeholder::ClientId => f.write_str("${clientid}"),
+            Placeholder::UserName => f.write_str("${username}"),
+            Placeholder::CommonName => f.write_str("${cert.cn}"),
+            Placeholder::Claim(name) => write!(f, "${{jwt.{name}}}"),
+        }
+    }
+}
+
+fn first_percent(text: &str) -> Option<(usize, Placeholder)> {
+    let client = text.find("%c").map(|at| (at, Placeholder::ClientId));
+    let user = text.find("%u").map(|at| (at, Placeholder::UserName));
+    client.into_iter().chain(user).min_by_key(|(at, _)| *at)
+}
+
+fn is_usable(value: &str, before: &str) -> bool {
+    let names_system_topics = before.is_empty() && value.starts_with('$');
+    !value.is_empty() && !value.contains(['+', '#', '/', '\0']) && !names_system_topics
+}
+
+/// Everything that begins with the whole levels of this text.
+fn everything_from_the_level(text: &str) -> Filter {
+    match text.rfind('/') {
+        Some(separator) => Filter::new(&format!("{}/#", &text[..separator])),
+        None => Filter::everything(),
+    }
+}
