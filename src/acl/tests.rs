@@ -444,6 +444,20 @@ fn roles_are_read_as_they_stand() {
 }
 
 #[test]
+fn the_example_says_what_it_says_it_does() {
+    let policy = toml(include_str!("../../tuning/acl.example.toml"));
+    let device = Who { address: Some([10, 1, 2, 3].into()), ..client("d1") };
+    assert!(publishes(&policy, &device, "devices/d1/state") && !publishes(&policy, &client("d1"), "devices/d1/state"));
+    assert!(!policy.grants(&device).publish("devices/d1/commands/x", QOS0, true));
+    assert!(publishes(&policy, &user("c", "sensor001"), "data/sensor001/t"));
+    assert!(publishes(&policy, &user("c", "boss-2"), "commands/x"));
+    assert!(publishes(&policy, &client("panel-7"), "commands/x") && publishes(&policy, &client("x"), "lobby/x"));
+    assert!(policy.grants(&user("c", "root")).is_admin());
+    let panel = Who { roles: &["reader".into()], ..user("panel-1", "panel-1") };
+    assert_eq!(subscribes(&policy, &panel, "$SYS/broker/uptime"), GRANTED);
+}
+
+#[test]
 fn toml_says_the_same_as_json() {
     let text = "[roles.sensor]\nsubscribe = [\"commands/+\"]\npublish = [\"data/${clientid}\"]\n[users]\nsensor001 = \"sensor\"";
     let policy = toml(text);
