@@ -32,6 +32,7 @@ fn help_names_every_command_and_option() {
         "serve",
         "check-config",
         "doctor",
+        "acl",
         "tune",
         "--config",
         "--listen",
@@ -275,4 +276,36 @@ fn the_doctors_json_has_its_findings_and_every_knob() {
     };
     assert!(failed("host memory"), "{out}");
     assert!(report["knobs"].as_array().unwrap().iter().any(|knob| knob["state"] == "OK"), "{out}");
+}
+
+#[test]
+fn the_rule_that_decides_about_a_client_is_told() {
+    let rules =
+        file("rules.json", r#"{"roles": {"sensor": {"publish": ["data/${clientid}/+"]}}, "users": {"u": "sensor"}}"#);
+    let ask = |question: &[&str]| {
+        ringmq(&[&["acl", "check", "--file", &rules, "--client", "c1", "--user", "u"], question].concat())
+    };
+    let (code, out, err) = ask(&["publish", "data/c1/t"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(out, "allowed\n  by roles.sensor.publish[0]: allow publish data/${clientid}/+ (here data/c1/+)\n");
+    let (code, out, _) = ask(&["subscribe", "#"]);
+    assert_eq!((code, out.as_str()), (Some(1), "denied\n  no rule is about it, and the default is deny\n"));
+    let (code, _, err) = ask(&["publish", "a/#"]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("a topic name holds a wildcard"), "{err}");
+    let config = file("with-rules.toml", &format!("[acl]\nfile = \"{rules}\"\nadmins = [\"ops\"]\n"));
+    let (code, out, _) =
+        ringmq(&["acl", "check", "--config", &config, "--client", "c", "--user", "ops", "subscribe", "$SYS/#"]);
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn a_mistake_in_the_rules_is_one_of_the_configuration() {
+    let rules = file("bad-rules.toml", "[users]\nu = \"sensr\"\n");
+    let config = file("with-bad-rules.toml", &format!("[acl]\nfile = \"{rules}\"\n"));
+    let (code, _, err) = ringmq(&["check-config", &config]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("bad-rules.toml:2:5: there is no role \"sensr\""), "{err}");
+    let (code, _, err) = ringmq(&["acl", "check", "--config", &config, "--client", "c", "publish", "a"]);
+    assert_eq!(code, Some(2), "{err}");
 }

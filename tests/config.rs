@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringmq::acl::{Access, Format};
 use ringmq::config::{
     Config, ConfigError, CpuSet, Draft, Origin, Placement, Problem, QueueFull, SharedStrategy, WaitIn,
 };
@@ -135,7 +136,7 @@ fn a_key_in_the_wrong_section_is_sent_to_the_right_one() {
 #[test]
 fn an_unknown_section_is_refused_with_the_nearest_known_one() {
     refused("[sys]\n[limit]\nx = 5\n", 2, "limit", "no such section", "[limits]");
-    refused("[persistence]\n", 1, "persistence", "no such section", "server, listener, ring, limits, mqtt, sys");
+    refused("[persistence]\n", 1, "persistence", "no such section", "server, listener, ring, limits, mqtt, acl, sys");
 }
 
 #[test]
@@ -286,4 +287,15 @@ fn a_file_that_cannot_be_read_is_named() {
     let error = Draft::from_file("/nonexistent/ringmq.toml".as_ref()).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/ringmq.toml: No such file"), "{error}");
     assert!(error.contains("remedy: "), "{error}");
+}
+
+#[test]
+fn rules_are_named_and_their_default_is_allow_deny_or_auto() {
+    let acl =
+        read("[acl]\nfile = \"rules.json\"\nformat = \"json\"\ndefault = \"deny\"\nadmins = [\"ops\"]").unwrap().0.acl;
+    assert_eq!((acl.file, acl.default), (Some("rules.json".into()), Some(Access::Deny)));
+    assert_eq!((acl.format, acl.admins), (Format::Json, vec!["ops".to_owned()]));
+    refused("[acl]\ndefault = \"perhaps\"", 2, "acl.default", "\"perhaps\"", "\"deny\"");
+    refused("[acl]\nformat = \"yaml\"", 2, "acl.format", "yaml", "mosquitto");
+    refused("[acl]\nadmins = [\"a\", \"\"]", 2, "acl.admins", "name 2 of the list is empty", "remove");
 }

@@ -221,3 +221,97 @@ impl Grants {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::topic::filter_matches;
+
+    /// Every topic of up to three levels; one level more than any filter has.
+    fn topics() -> Vec<String> {
+        let levels = ["", "a", "b", "$x"];
+        let join = |topics: &[String]| -> Vec<String> {
+            topics.iter().flat_map(|topic| levels.iter().map(move |level| format!("{topic}/{level}"))).collect()
+        };
+        let one = levels.map(str::to_owned).to_vec();
+        let two = join(&one);
+        let three = join(&two);
+        one.into_iter().filter(|topic| !topic.is_empty()).chain(two).chain(three).collect()
+    }
+
+    fn filter() -> impl Strategy<Value = String> {
+        prop::sample::select(vec![
+            "#", "+", "a", "b", "$x", "+/#", "a/#", "a/+", "a/b", "+/a", "+/+", "/#", "/a", "$x/#", "$x/a", "a/",
+        ])
+        .prop_map(str::to_owned)
+    }
+
+    fn line() -> impl Strategy<Value = Line> {
+        let access = prop::sample::select(vec![Access::Allow, Access::Deny]);
+        let action = prop::sample::select(vec![Action::Publish, Action::Subscribe, Action::Both]);
+        let conditions = (prop::option::of(Just(QoS::AtMostOnce)), prop::option::of(any::<bool>()));
+        (access, action, filter(), conditions).prop_map(|(access, action, filter, (qos_max, retain))| Line {
+            access,
+            action,
+            filter: Filter::new(&filter),
+            qos_max,
+            retain,
+            source: Source::Own(0),
+        })
+    }
+
+    /// The definition: the first rule that is about it, then the default.
+    fn plainly(lines: &[Line], topic: &str, is_about: impl Fn(&Line) -> bool, default: Access, admin: bool) -> bool {
+        let decides = |line: &&Line| is_about(line) && filter_matches(line.filter.text(), topic);
+        let fallback = if topic.starts_with('$') { admin } else { default == Access::Allow };
+        lines.iter().find(decides).map_or(fallback, |line| line.access == Access::Allow)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn a_subscription_brings_nothing_that_is_denied_and_misses_nothing_that_one_rule_allows(
+            lines in prop::collection::vec(line(), 0..6),
+            split in 0_usize..6,
+            asked in filter(),
+            is_open: bool,
+            admin: bool,
+        ) {
+            thread_local!(static TOPICS: Vec<String> = topics());
+            let default = if is_open { Access::Allow } else { Access::Deny };
+            let (first, second) = lines.split_at(split.min(lines.len()));
+            let tables = [first, second].map(|part| Arc::new(Table(part.to_vec()))).to_vec();
+            let grants = Grants::new(tables, default, admin);
+            TOPICS.with(|topics| {
+                let mut of_asked = Vec::new();
+                for topic in topics {
+                    let receives = plainly(&lines, topic, |line| line.action != Action::Publish, default, admin);
+                    prop_assert_eq!(grants.receive(topic), receives, "{}", topic);
+                    for (qos, retain) in [(QoS::AtMostOnce, false), (QoS::AtMostOnce, true), (QoS::ExactlyOnce, false)] {
+                        let is_about = |line: &Line| {
+                            line.action != Action::Subscribe
+                                && line.qos_max.is_none_or(|most| qos <= most)
+                                && line.retain.is_none_or(|wanted| wanted == retain)
+                        };
+                        let publishes = plainly(&lines, topic, is_about, default, admin);
+                        prop_assert_eq!(grants.publish(topic, qos, retain), publishes, "{} {:?}", topic, qos);
+                        prop_assert!(publishes || !grants.grants_everything() && !grants.is_open_to(topic));
+                    }
+                    if filter_matches(&asked, topic) {
+                        of_asked.push(receives);
+                    }
+                }
+                match grants.subscribe(&asked, QoS::ExactlyOnce) {
+                    Subscribing::Granted { checked: false, .. } => prop_assert!(of_asked.iter().all(|granted| *granted)),
+                    Subscribing::Granted { checked: true, .. } => {}
+                    Subscribing::Denied if grants.is_open_to(&asked) => prop_assert!(false, "open, and denied"),
+                    // More than one rule may be needed to allow it all; then it is denied all the same.
+                    Subscribing::Denied => prop_assert!(!of_asked.iter().all(|granted| *granted) || lines.len() > 1),
+                }
+                Ok(())
+            })?;
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::policy::Policy;
-use super::read::{self, Format, Mistake};
+use super::read::Mistake;
 use super::rule::Access;
 use crate::config::Acl;
 
@@ -56,24 +56,6 @@ impl Policy {
         let default = acl.default.unwrap_or(Access::Deny);
         Policy::from_text(&file.to_string_lossy(), &text, acl.format, default, &acl.admins)
             .map_err(|mistake| PolicyError::Malformed { file: file.clone(), mistake })
-    }
-
-    /// Reads the text of a file. `name` is the file's, by the end of which [`Format::Auto`] goes; `default` is for what
-    /// no rule is about, if the text doesn't say. A text without any rule, and without a default of its own, denies all.
-    ///
-    /// # Errors
-    ///
-    /// The first mistake in the text.
-    pub fn from_text(
-        name: &str,
-        text: &str,
-        format: Format,
-        default: Access,
-        admins: &[String],
-    ) -> Result<Policy, Mistake> {
-        let draft = read::read(name, text, format)?;
-        let default = if draft.sections.is_empty() { Access::Deny } else { default };
-        Ok(Policy::new(draft, default, admins))
     }
 }
 

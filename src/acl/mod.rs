@@ -19,6 +19,8 @@ mod policy;
 mod read;
 mod rule;
 mod template;
+#[cfg(test)]
+mod tests;
 mod who;
 
 pub use self::decisions::Decisions;

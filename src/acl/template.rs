@@ -169,3 +169,51 @@ fn everything_from_the_level(text: &str) -> Filter {
         None => Filter::everything(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_value_is_one_level_or_nothing_whatever_it_holds(
+            id in "[ab+#/$\\x00{}%*]{0,4}",
+            topic in "[ab$]{0,2}(/[ab$]{0,3}){0,4}",
+        ) {
+            let claims = BTreeMap::new();
+            let who = Who {
+                client_id: &id,
+                user: None,
+                common_name: None,
+                roles: &[],
+                claims: &claims,
+                address: None,
+                rules: None,
+            };
+            for (written, level) in [("a/${clientid}/+", 1), ("${clientid}/#", 0), ("+/+/${clientid}", 2)] {
+                let template = Template::parse(written).unwrap();
+                let named = topic.split('/').nth(level) == Some(&id);
+                let allows = template.fill(Access::Allow, &who).is_some_and(|filter| filter.matches(&topic));
+                prop_assert!(!allows || named, "{:?} is allowed {} by {}", id, topic, written);
+                // What the rule names is denied, however little of it can be written as a filter.
+                let names_it = named
+                    && crate::codec::topic::filter_matches(&written.replace("${clientid}", "+"), &topic)
+                    && (!id.is_empty());
+                let denies = template.fill(Access::Deny, &who).is_some_and(|filter| filter.matches(&topic));
+                prop_assert!(denies || !names_it, "{:?} is not denied {} by {}", id, topic, written);
+            }
+        }
+    }
+
+    #[test]
+    fn a_template_is_written_as_it_was_read() {
+        for text in ["a/${clientid}/${username}-${cert.cn}/${jwt.a.b}/#", "+/x", "$x/${clientid}"] {
+            assert_eq!(Template::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Template::parse_percent("%u/a%c%%/x").unwrap().to_string(), "${username}/a${clientid}%%/x");
+    }
+}

@@ -6,7 +6,8 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::Draft;
+use super::policy::{Draft, Policy};
+use super::rule::Access;
 
 /// How a file of rules is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -59,8 +60,28 @@ impl Mistake {
     }
 }
 
+impl Policy {
+    /// Reads the text of a file. `name` is the file's, by the end of which [`Format::Auto`] goes; `default` is for what
+    /// no rule is about, if the text doesn't say. A text without any rule, and without a default of its own, denies all.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake in the text.
+    pub fn from_text(
+        name: &str,
+        text: &str,
+        format: Format,
+        default: Access,
+        admins: &[String],
+    ) -> Result<Policy, Mistake> {
+        let draft = read(name, text, format)?;
+        let default = if draft.sections.is_empty() { Access::Deny } else { default };
+        Ok(Policy::new(draft, default, admins))
+    }
+}
+
 /// Reads the rules of a file; `name` is its name, for what its end says.
-pub(super) fn read(name: &str, text: &str, format: Format) -> Result<Draft, Mistake> {
+fn read(name: &str, text: &str, format: Format) -> Result<Draft, Mistake> {
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format.of(name, text) {
