@@ -7,6 +7,7 @@
 //!
 //! Every key is documented for its users in `tuning/ringmq.example.toml`, which a test holds against these types.
 
+mod auth;
 mod check;
 mod cpus;
 mod document;
@@ -25,6 +26,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::auth::{
+    Auth, AuthMethod, CertificateAuth, CertificateIdentity, CertificateNames, HttpAuth, JwtAlgorithm, JwtAuth,
+    PasswordAuth, ScramAuth, TokenField,
+};
 pub use self::cpus::{CpuSet, CpuSetError};
 pub use self::draft::Draft;
 pub use self::limits::Limits;
@@ -48,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[mqtt]`: what of MQTT is offered, and how.
     pub mqtt: MqttOptions,
+    /// `[auth]`: how clients are authenticated.
+    pub auth: Auth,
     /// `[sys]`: the `$SYS` topics.
     pub sys: Sys,
 }
@@ -60,6 +67,7 @@ impl Default for Config {
             ring: Ring::default(),
             limits: Limits::default(),
             mqtt: MqttOptions::default(),
+            auth: Auth::default(),
             sys: Sys::default(),
         }
     }

@@ -154,3 +154,21 @@ pub(super) mod text_or_none {
         s.serialize_str(value.as_deref().unwrap_or_default())
     }
 }
+
+/// A path, or "" for none.
+pub(super) mod path_or_none {
+    use super::*;
+    use serde::Deserialize;
+    use std::path::PathBuf;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Some(String::deserialize(d)?).filter(|text| !text.is_empty()).map(PathBuf::from))
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<PathBuf>, s: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(path) => s.collect_str(&path.display()),
+            None => s.serialize_str(""),
+        }
+    }
+}
