@@ -4,6 +4,7 @@
 //! line or a file that cannot be read.
 
 mod logging;
+mod passwd;
 mod rlimits;
 mod serve;
 mod signals;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::auth;
 use crate::config::{Config, ConfigError, CpuSet, Draft, Placement};
 use crate::doctor;
 
@@ -51,6 +53,8 @@ enum Command {
     },
     /// Say whether this host can run the broker as configured, and what to change
     Doctor(DoctorOptions),
+    /// Add, change, remove or list the users of a password file
+    Passwd(passwd::Passwd),
     /// Hold this host against the table of knobs, change it, change it back
     Tune(tune::Tune),
 }
@@ -119,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Serve(options) => run_serve(&options),
         Command::CheckConfig { file } => run_check_config(&file),
         Command::Doctor(options) => run_doctor(&options),
+        Command::Passwd(passwd) => passwd.run(),
         Command::Tune(tune) => tune.run(),
     }
 }
@@ -140,6 +145,10 @@ fn run_serve(options: &Options) -> ExitCode {
 fn run_check_config(file: &Path) -> ExitCode {
     match Draft::from_file(file).and_then(checked) {
         Ok((config, placement)) => {
+            if let Err(errors) = auth::check(&config.auth) {
+                eprintln!("{errors}");
+                return ExitCode::from(REFUSED);
+            }
             println!("{}: OK", file.display());
             for (name, text) in summary::summary(&config, &placement) {
                 println!("  {name:<9} {text}");
