@@ -56,9 +56,16 @@ fn the_example_sets_every_key_to_its_default() {
     for (section, keys) in toml::Table::try_from(all).unwrap() {
         let keys = if section == "listener" { keys[0].clone() } else { keys };
         let there = if section == "listener" { &written["listener"][0] } else { &written[&section] };
-        for (key, value) in keys.as_table().unwrap() {
-            let is_example = EXAMPLE.lines().any(|line| line == format!("# example: {key} = {value}"));
-            assert!(there.get(key).is_some() || is_example, "{section}.{key} is not in the example");
+        all_there(&section, there, &keys);
+    }
+}
+
+fn all_there(section: &str, there: &toml::Value, keys: &toml::Value) {
+    for (key, value) in keys.as_table().unwrap() {
+        let is_example = EXAMPLE.lines().any(|line| line == format!("# example: {key} = {value}"));
+        assert!(there.get(key).is_some() || is_example, "{section}.{key} is not in the example");
+        if value.is_table() {
+            all_there(&format!("{section}.{key}"), &there[key], value);
         }
     }
 }
@@ -136,7 +143,13 @@ fn a_key_in_the_wrong_section_is_sent_to_the_right_one() {
 #[test]
 fn an_unknown_section_is_refused_with_the_nearest_known_one() {
     refused("[sys]\n[limit]\nx = 5\n", 2, "limit", "no such section", "[limits]");
-    refused("[persistence]\n", 1, "persistence", "no such section", "server, listener, ring, limits, mqtt, acl, sys");
+    refused(
+        "[persistence]\n",
+        1,
+        "persistence",
+        "no such section",
+        "server, listener, ring, limits, mqtt, acl, auth, sys",
+    );
 }
 
 #[test]
@@ -231,6 +244,34 @@ fn a_listener_that_others_can_reach_must_be_allowed() {
     refused(open, 4, "listener[1].address", "not authenticated", "allow_anonymous");
     read(&format!("{open}[server]\nallow_anonymous = true")).unwrap();
     read("[[listener]]\naddress = \"[::ffff:127.0.0.1]:1883\"").unwrap();
+}
+
+#[test]
+fn a_listener_that_others_can_reach_may_be_open_where_clients_are_authenticated() {
+    let open = "[[listener]]\naddress = \"0.0.0.0:1883\"\n";
+    read(&format!("{open}[auth]\nmethods = [\"certificate\"]")).unwrap();
+    refused(&format!("{open}[auth.password]\nfile = \"users\""), 2, "listener[0].address", "not authenticated", "");
+}
+
+#[test]
+fn what_an_authentication_method_lacks_is_named_by_its_key() {
+    let chosen = |methods: &str, rest: &str| format!("[auth]\nmethods = {methods}\n{rest}");
+    let cases = [
+        (chosen("[\"password\"]", ""), 2, "auth.methods", "not set"),
+        (chosen("[\"password\"]", "[auth.password]\nfile = \"\""), 4, "auth.password.file", "not set"),
+        (chosen("[\"jwt\"]", "[auth.jwt]\nkey_file = \"\""), 4, "auth.jwt.key_file", "not set"),
+        (chosen("[\"jwt\"]", "[auth.jwt]\nkey_file = \"a\"\njwks_url = \"http://b\""), 5, "auth.jwt.jwks_url", "both"),
+        (chosen("[\"certificate\", \"certificate\"]", ""), 2, "auth.methods", "twice"),
+        (chosen("[\"certificates\"]", ""), 2, "auth.methods", "unknown variant"),
+        (chosen("[]", "[auth.http]\nurl = \"ftp://x\""), 4, "auth.http.url", "neither"),
+        (chosen("[]", "[auth.jwt]\nleeway = \"1h\""), 4, "auth.jwt.leeway", "too much"),
+        (chosen("[]", "[auth.jwt]\nalgorithm = \"none\""), 4, "auth.jwt.algorithm", "unknown variant"),
+        (chosen("[]", "[auth.jwt]\nkeyfile = \"a\""), 4, "auth.jwt.keyfile", "no such key"),
+        (chosen("[]", "workers = 0"), 3, "auth.workers", "too little"),
+    ];
+    for (text, line, key, what) in cases {
+        refused(&text, line, key, what, "");
+    }
 }
 
 #[test]

@@ -4,12 +4,35 @@
 //! through [`Engine::attend`](crate::engine::Engine::attend). So a password hash or a web server that takes its time
 //! costs the client that waits for it, and nobody else. The core knows this trait alone: the tests and the simulator
 //! answer as they like, late or never.
+//!
+//! The [`Office`] is what answers in the broker: threads beside the shards (`office`), the methods in their order
+//! (`chain`), and a room for each: `password`, `jwt`, `certificate`, `http`, `scram`.
+
+mod certificate;
+mod chain;
+mod claims;
+pub(crate) mod edit;
+mod error;
+mod files;
+mod http;
+mod jwt;
+mod office;
+mod password;
+mod recent;
+mod scram;
+mod web;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::error::{AuthError, AuthErrors, Mistake};
+#[doc(hidden)]
+pub use self::jwt::fuzz_token;
+pub use self::office::{Office, check};
+pub use self::password::Users;
+pub use self::scram::ScramUsers;
 use crate::acl::Rules;
 use crate::codec::ReasonCode;
 use crate::engine::{ConnId, Peer};

@@ -5,6 +5,7 @@
 
 mod acl;
 mod logging;
+mod passwd;
 mod rlimits;
 mod serve;
 mod signals;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::acl::Policy;
+use crate::auth;
 use crate::config::{Config, ConfigError, CpuSet, Draft, Placement};
 use crate::doctor;
 
@@ -55,6 +57,8 @@ enum Command {
     Doctor(DoctorOptions),
     /// Ask the rules what a client may do, and which of them decides
     Acl(acl::Acl),
+    /// Add, change, remove or list the users of a password file
+    Passwd(passwd::Passwd),
     /// Hold this host against the table of knobs, change it, change it back
     Tune(tune::Tune),
 }
@@ -124,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig { file } => run_check_config(&file),
         Command::Doctor(options) => run_doctor(&options),
         Command::Acl(acl) => acl.run(),
+        Command::Passwd(passwd) => passwd.run(),
         Command::Tune(tune) => tune.run(),
     }
 }
@@ -147,6 +152,10 @@ fn run_check_config(file: &Path) -> ExitCode {
         Ok((config, placement)) => {
             if let Err(error) = Policy::load(&config.acl) {
                 eprintln!("{error}");
+                return ExitCode::from(REFUSED);
+            }
+            if let Err(errors) = auth::check(&config.auth) {
+                eprintln!("{errors}");
                 return ExitCode::from(REFUSED);
             }
             println!("{}: OK", file.display());

@@ -8,7 +8,7 @@ use super::cpus::CpuSet;
 use super::placement::placement;
 use super::problem::Finding;
 use super::units::{duration_text, size_text};
-use super::{Config, Limits, Listener, MqttOptions, Ring, Server, log};
+use super::{Auth, AuthMethod, Config, Limits, Listener, MqttOptions, Ring, Server, log};
 
 /// The largest packet MQTT can describe: the largest remaining length and its header (MQTT 5.0, 2.1.4).
 const PACKET_BYTES_LARGEST: u64 = 268_435_455 + 5;
@@ -21,7 +21,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) fn check(config: &Config, allowed: &CpuSet) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
     server(&config.server, allowed, &mut findings);
-    listeners(&config.listeners, config.server.allow_anonymous, &mut findings);
+    listeners(config, &mut findings);
     ring(&config.ring, &mut findings);
     let before = findings.0.len();
     limits(&config.limits, &mut findings);
@@ -33,6 +33,7 @@ pub(super) fn check(config: &Config, allowed: &CpuSet) -> Vec<Finding> {
         let what = format!("name {} of the list is empty", index + 1);
         findings.add(&["acl.admins"], what, "remove it: a client without a user name is nobody's administrator");
     }
+    auth(&config.auth, &mut findings);
     if let Some(interval) = config.sys.interval {
         findings.time("sys.interval", interval, Duration::from_secs(1)..=DAY);
     }
@@ -53,7 +54,9 @@ fn server(server: &Server, allowed: &CpuSet, findings: &mut Findings) {
     }
 }
 
-fn listeners(listeners: &[Listener], allow_anonymous: bool, findings: &mut Findings) {
+fn listeners(config: &Config, findings: &mut Findings) {
+    let listeners: &[Listener] = &config.listeners;
+    let strangers_get_in = config.auth.methods.is_empty() && !config.server.allow_anonymous;
     if listeners.is_empty() {
         findings.add(&["listener"], "no listener".to_owned(), "name at least one, or leave the key out");
     }
@@ -63,11 +66,11 @@ fn listeners(listeners: &[Listener], allow_anonymous: bool, findings: &mut Findi
         if listener.address.port() != 0 && listeners[..index].iter().any(|other| other.address == listener.address) {
             findings.add(&[&key], format!("{} is listed twice", listener.address), "remove one of them");
         }
-        if !is_loopback(listener.address) && !allow_anonymous {
+        if !is_loopback(listener.address) && strangers_get_in {
             let what = format!("other hosts can reach {}, and clients are not authenticated", listener.address);
-            let remedy =
-                "listen on 127.0.0.1 or [::1], or accept it: server.allow_anonymous = true (--allow-anonymous)";
-            findings.add(&[&key, "server.allow_anonymous"], what, remedy);
+            let remedy = "name a method in auth.methods, or listen on 127.0.0.1 or [::1], or accept it: \
+                server.allow_anonymous = true (--allow-anonymous)";
+            findings.add(&[&key, "server.allow_anonymous", "auth.methods"], what, remedy);
         }
     }
 }
@@ -158,6 +161,59 @@ fn mqtt(mqtt: &MqttOptions, findings: &mut Findings) {
             let remedy = "remove it: MQTT strings cannot carry it [MQTT-1.5.4-2]";
             findings.add(&["mqtt.response_information"], "holds U+0000".to_owned(), remedy);
         }
+    }
+}
+
+fn auth(auth: &Auth, findings: &mut Findings) {
+    findings.count("auth.workers", u64::from(auth.workers), 1..=256);
+    findings.count("auth.queue_max", u64::from(auth.queue_max), 1..=1 << 20);
+    findings.time("auth.jwt.jwks_refresh", auth.jwt.jwks_refresh, Duration::from_secs(10)..=DAY);
+    findings.time("auth.jwt.leeway", auth.jwt.leeway, Duration::ZERO..=Duration::from_secs(600));
+    findings.time("auth.http.timeout", auth.http.timeout, Duration::from_millis(50)..=Duration::from_secs(60));
+    findings.count("auth.http.remember_max", u64::from(auth.http.remember_max), 1..=1 << 24);
+    let remembered = [("auth.password.remember", auth.password.remember), ("auth.http.remember", auth.http.remember)];
+    for (key, remember) in remembered {
+        findings.time(key, remember.unwrap_or_default(), Duration::ZERO..=DAY);
+    }
+    for (index, method) in auth.methods.iter().enumerate() {
+        if auth.methods[..index].contains(method) {
+            findings.add(&["auth.methods"], "a method is listed twice".to_owned(), "name each once");
+        }
+        auth_method(*method, auth, findings);
+    }
+    for (key, url) in [("auth.jwt.jwks_url", &auth.jwt.jwks_url), ("auth.http.url", &auth.http.url)] {
+        let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        if url.as_ref().is_some_and(|url| !is_url(url)) {
+            findings.add(&[key], "neither http:// nor https://".to_owned(), "write the whole address");
+        }
+    }
+}
+
+/// What a method that is asked for cannot do without.
+fn auth_method(method: AuthMethod, auth: &Auth, findings: &mut Findings) {
+    let mut needs = |there: bool, key: &str, remedy: &str| {
+        if !there {
+            findings.add(&[key, "auth.methods"], "not set, and auth.methods names this method".to_owned(), remedy);
+        }
+    };
+    match method {
+        AuthMethod::Password => {
+            needs(auth.password.file.is_some(), "auth.password.file", "make a file with `ringmq passwd`, and name it");
+        }
+        AuthMethod::Scram => {
+            let remedy = "make a file with `ringmq passwd --scram`, and name it";
+            needs(auth.scram.file.is_some(), "auth.scram.file", remedy);
+        }
+        AuthMethod::Http => needs(auth.http.url.is_some(), "auth.http.url", "name the server that decides"),
+        AuthMethod::Jwt => {
+            let (file, url) = (auth.jwt.key_file.is_some(), auth.jwt.jwks_url.is_some());
+            needs(file || url, "auth.jwt.key_file", "name a file with the key, or a key set by jwks_url");
+            if file && url {
+                let what = "key_file and jwks_url are both set".to_owned();
+                findings.add(&["auth.jwt.jwks_url", "auth.jwt.key_file"], what, "leave one of them out");
+            }
+        }
+        AuthMethod::Certificate => {}
     }
 }
 

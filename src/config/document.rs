@@ -13,7 +13,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::fields::fields;
 use super::problem::{Origin, Problem};
-use super::{Acl, Config, Limits, Listener, MqttOptions, Ring, Server, Sys};
+use super::{
+    Acl, Auth, CertificateAuth, Config, HttpAuth, JwtAuth, Limits, Listener, MqttOptions, PasswordAuth, Ring,
+    ScramAuth, Server, Sys,
+};
 
 /// How alike (0 to 1) a known name must be to an unknown one to be suggested for it.
 const SIMILARITY_MIN: f64 = 0.75;
@@ -61,6 +64,7 @@ impl Reader<'_> {
                 "limits" => self.section::<Limits>("limits", value),
                 "mqtt" => self.section::<MqttOptions>("mqtt", value),
                 "acl" => self.section::<Acl>("acl", value),
+                "auth" => self.auth(value),
                 "sys" => self.section::<Sys>("sys", value),
                 unknown => self.unknown_at_top(unknown, name.span()),
             }
@@ -79,6 +83,23 @@ impl Reader<'_> {
         }
     }
 
+    /// The one section that has sections of its own.
+    fn auth(&mut self, value: &Spanned<DeValue<'_>>) {
+        if let DeValue::Table(table) = value.get_ref() {
+            for (name, value) in table {
+                match name.get_ref().as_ref() {
+                    "password" => self.section::<PasswordAuth>("auth.password", value),
+                    "jwt" => self.section::<JwtAuth>("auth.jwt", value),
+                    "certificate" => self.section::<CertificateAuth>("auth.certificate", value),
+                    "http" => self.section::<HttpAuth>("auth.http", value),
+                    "scram" => self.section::<ScramAuth>("auth.scram", value),
+                    _ => {}
+                }
+            }
+        }
+        self.section::<Auth>("auth", value);
+    }
+
     fn section<'de, T: Deserialize<'de>>(&mut self, section: &str, value: &Spanned<DeValue<'de>>) {
         let DeValue::Table(table) = value.get_ref() else {
             return self.problem(value.span(), section, "not a table", &format!("write [{section}] above its keys"));
@@ -87,7 +108,9 @@ impl Reader<'_> {
         let known = fields::<T>();
         for (key, value) in table {
             let path = format!("{section}.{}", key.get_ref());
-            if known.contains(&key.get_ref().as_ref()) {
+            if is_subsection(&path) {
+                continue;
+            } else if known.contains(&key.get_ref().as_ref()) {
                 self.value::<T>(&path, key, value);
             } else {
                 let remedy = unknown_key_remedy(section, key.get_ref(), known);
@@ -156,9 +179,14 @@ fn unknown_key_remedy(section: &str, key: &str, known: &'static [&'static str]) 
     }
 }
 
+/// True for what is read as a section of its own.
+fn is_subsection(path: &str) -> bool {
+    ["auth.password", "auth.jwt", "auth.certificate", "auth.http", "auth.scram"].contains(&path)
+}
+
 /// The section that has a key of exactly this name.
 fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 7] = [
+    let sections: [(&str, &[&str]); 13] = [
         ("server", fields::<Server>()),
         ("[listener]", fields::<Listener>()),
         ("ring", fields::<Ring>()),
@@ -166,6 +194,12 @@ fn section_of(key: &str) -> Option<&'static str> {
         ("mqtt", fields::<MqttOptions>()),
         ("acl", fields::<Acl>()),
         ("sys", fields::<Sys>()),
+        ("auth", fields::<Auth>()),
+        ("auth.password", fields::<PasswordAuth>()),
+        ("auth.jwt", fields::<JwtAuth>()),
+        ("auth.certificate", fields::<CertificateAuth>()),
+        ("auth.http", fields::<HttpAuth>()),
+        ("auth.scram", fields::<ScramAuth>()),
     ];
     sections.into_iter().find(|(_, keys)| keys.contains(&key)).map(|(section, _)| section)
 }
@@ -178,9 +212,9 @@ fn nearest(name: &str, known: &'static [&'static str]) -> Option<&'static str> {
 /// " (the default is …)", where there is one that can be written.
 fn default_text(path: &str) -> String {
     let root = toml::Value::try_from(Config::default()).ok();
-    let value = root.as_ref().and_then(|root| match path.split_once('.')? {
+    let value = root.as_ref().and_then(|root| match path.rsplit_once('.')? {
         (section, key) if section.starts_with("listener") => root.get("listener")?.get(0)?.get(key),
-        (section, key) => root.get(section)?.get(key),
+        (section, key) => section.split('.').try_fold(root, |table, name| table.get(name))?.get(key),
     });
     value.map(|value| format!(" (the default is {value})")).unwrap_or_default()
 }

@@ -8,6 +8,7 @@
 //! Every key is documented for its users in `tuning/ringmq.example.toml`, which a test holds against these types.
 
 mod acl;
+mod auth;
 mod check;
 mod cpus;
 mod document;
@@ -27,6 +28,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::acl::Acl;
+pub use self::auth::{
+    Auth, AuthMethod, CertificateAuth, CertificateIdentity, CertificateNames, HttpAuth, JwtAlgorithm, JwtAuth,
+    PasswordAuth, ScramAuth, TokenField,
+};
 pub use self::cpus::{CpuSet, CpuSetError};
 pub use self::draft::Draft;
 pub use self::limits::Limits;
@@ -52,6 +57,8 @@ pub struct Config {
     pub mqtt: MqttOptions,
     /// `[acl]`: what clients may do.
     pub acl: Acl,
+    /// `[auth]`: how clients are authenticated.
+    pub auth: Auth,
     /// `[sys]`: the `$SYS` topics.
     pub sys: Sys,
 }
@@ -65,6 +72,7 @@ impl Default for Config {
             limits: Limits::default(),
             mqtt: MqttOptions::default(),
             acl: Acl::default(),
+            auth: Auth::default(),
             sys: Sys::default(),
         }
     }

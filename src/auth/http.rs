@@ -1,0 +1,328 @@
+//! The HTTP hook: another server decides.
+//!
+//! It fails closed: whatever is not a clear answer in time refuses the client. While the server does not answer, most
+//! clients are refused at once, so that the workers are there for those whom other methods know.
+
+use std::sync::Mutex;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use ureq::Agent;
+use zeroize::Zeroizing;
+
+use super::chain::{Method, Opinion, common_name};
+use super::error::AuthError;
+use super::password::Scratch;
+use super::recent::{Name, Recent};
+use super::{Credentials, Principal, claims, web};
+use crate::codec::ReasonCode;
+use crate::config::HttpAuth;
+
+const KEY: &str = "auth.http.url";
+/// How long after a failure nobody asks.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The role of those whom the answer calls a superuser.
+const SUPERUSER: &str = "admin";
+
+/// The server, and what it said lately.
+pub(super) struct Http {
+    url: String,
+    agent: Agent,
+    recent: Option<(Duration, Recent<Said>)>,
+    outage: web::Outage,
+    failed_at: Mutex<Option<Instant>>,
+}
+
+#[derive(Serialize)]
+struct Asked<'a> {
+    client_id: &'a str,
+    username: Option<&'a str>,
+    password: Option<&'a str>,
+    address: Option<String>,
+    listener: u16,
+    cert_cn: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    result: Outcome,
+    username: Option<String>,
+    #[serde(default)]
+    superuser: bool,
+    #[serde(default)]
+    roles: Value,
+    #[serde(default)]
+    acl: Value,
+    expires_in: Option<u64>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Allow,
+    Deny,
+    Ignore,
+}
+
+/// An answer as it is remembered.
+#[derive(Clone)]
+struct Said {
+    outcome: Outcome,
+    principal: Principal,
+    expires: Option<Instant>,
+}
+
+impl Http {
+    pub(super) fn open(config: &HttpAuth) -> Result<Http, AuthError> {
+        // The configuration's check lets no method through without its address.
+        let url = config.url.clone().unwrap_or_default();
+        web::check_url(KEY, &url)?;
+        let agent = web::agent(config.timeout, config.ca_file.as_deref().map(|file| ("auth.http.ca_file", file)))?;
+        let recent = match config.remember {
+            Some(remember) => Some((remember, Recent::new(config.remember_max as usize)?)),
+            None => None,
+        };
+        let outage = web::Outage::new(KEY, &url);
+        Ok(Http { url, agent, recent, outage, failed_at: Mutex::new(None) })
+    }
+
+    fn ask(&self, asked: &Asked<'_>) -> Result<Answer, String> {
+        let body = Zeroizing::new(serde_json::to_vec(asked).map_err(|error| error.to_string())?);
+        let request = self.agent.post(&self.url).header("Content-Type", "application/json");
+        let response = request.send(&body[..]).map_err(|error| web::why(&error))?;
+        if response.status() != 200 {
+            return Err(format!("it answers with status {}", response.status().as_u16()));
+        }
+        let answer = web::body(response)?;
+        serde_json::from_slice(&answer)
+            .map_err(|_| "its answer is not {\"result\": \"allow\" | \"deny\" | \"ignore\"}".to_owned())
+    }
+
+    /// Asks, unless nobody is answered at the moment.
+    fn answer(&self, asked: &Asked<'_>, now: Instant) -> Option<Said> {
+        let paused =
+            |failed: &mut Option<Instant>| failed.is_some_and(|failed| now.saturating_duration_since(failed) < PAUSE);
+        let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if paused(&mut failed_at) {
+            self.outage.failed("", "");
+            return None;
+        }
+        drop(failed_at);
+        match self.ask(asked).and_then(|answer| said(answer, asked, now).map_err(str::to_owned)) {
+            Ok(said) => {
+                self.outage.worked();
+                Some(said)
+            }
+            Err(why) => {
+                *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                self.outage.failed(&why, "clients that no other method knows are refused");
+                None
+            }
+        }
+    }
+
+    /// What the server said of such a client, now or a while ago.
+    fn look_up(&self, client: &Credentials, asked: &Asked<'_>, now: Instant) -> Option<Said> {
+        let Some((remember, recent)) = &self.recent else { return self.answer(asked, now) };
+        let name = self.name(recent, client, asked);
+        if let Some(said) = recent.get(&name, now) {
+            return Some(said);
+        }
+        let said = self.answer(asked, now)?;
+        let until = now + *remember;
+        recent.put(name, said.clone(), now, said.expires.map_or(until, |expires| expires.min(until)));
+        Some(said)
+    }
+
+    /// All that was said, but for the port, which is another one each time.
+    fn name(&self, recent: &Recent<Said>, client: &Credentials, asked: &Asked<'_>) -> Name {
+        let address = client.peer.address.map(|address| address.ip().to_string());
+        recent.name(&[
+            Some(asked.client_id.as_bytes()),
+            asked.username.map(str::as_bytes),
+            asked.password.map(str::as_bytes),
+            address.as_deref().map(str::as_bytes),
+            Some(&asked.listener.to_le_bytes()),
+            asked.cert_cn.map(str::as_bytes),
+        ])
+    }
+}
+
+impl Method for Http {
+    fn judge(&self, client: &Credentials, _: &mut Scratch) -> Opinion {
+        let password = client.password.as_ref().map(|password| std::str::from_utf8(password.bytes()));
+        // JSON cannot say it.
+        let Ok(password) = password.transpose() else { return Opinion::Pass };
+        let asked = Asked {
+            client_id: &client.client_id,
+            username: client.user.as_deref(),
+            password,
+            address: client.peer.address.map(|address| address.to_string()),
+            listener: client.listener,
+            cert_cn: common_name(client),
+        };
+        let now = Instant::now();
+        let Some(Said { outcome, mut principal, expires }) = self.look_up(client, &asked, now) else {
+            return Opinion::Deny(ReasonCode::ServerUnavailable);
+        };
+        principal.lasts = expires.map(|expires| expires.saturating_duration_since(now));
+        match outcome {
+            Outcome::Allow => Opinion::Allow(Box::new(principal)),
+            Outcome::Deny => Opinion::Deny(ReasonCode::NotAuthorized),
+            Outcome::Ignore => Opinion::Pass,
+        }
+    }
+
+    fn reload(&self) -> Result<(), AuthError> {
+        if let Some((_, recent)) = &self.recent {
+            recent.clear();
+        }
+        Ok(())
+    }
+}
+
+fn said(answer: Answer, asked: &Asked<'_>, now: Instant) -> Result<Said, &'static str> {
+    let mut roles = claims::roles(&answer.roles)?;
+    if answer.superuser {
+        roles.push(Arc::from(SUPERUSER));
+    }
+    let expires = match answer.expires_in {
+        Some(0) => return Err("expires_in is 0"),
+        Some(seconds) => now.checked_add(Duration::from_secs(seconds)),
+        None => None,
+    };
+    let principal = Principal {
+        user: answer.username.as_deref().or(asked.username).map(Arc::from),
+        roles,
+        rules: claims::rules(&answer.acl)?,
+        ..Principal::default()
+    };
+    Ok(Said { outcome: answer.result, principal, expires })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::super::chain::tests::client;
+    use super::super::web::tests::Server;
+    use super::*;
+
+    fn http(server: &Server, remember: Option<Duration>) -> Http {
+        let url = Some(server.url());
+        Http::open(&HttpAuth { url, remember, timeout: Duration::from_secs(5), ..HttpAuth::default() }).unwrap()
+    }
+
+    fn judge(http: &Http, user: &str, password: &str) -> Opinion {
+        http.judge(&client("c1", Some(user), Some(password)), &mut Scratch::default())
+    }
+
+    /// Allows Ann with her password, denies Bob, does not know others.
+    fn decide(body: &str) -> (u16, String) {
+        let asked: Value = serde_json::from_str(body).unwrap();
+        let result = match (asked["username"].as_str(), asked["password"].as_str()) {
+            (Some("ann"), Some("right")) => "allow",
+            (Some("bob"), _) => "deny",
+            _ => "ignore",
+        };
+        (200, json!({"result": result, "roles": ["r"], "superuser": true, "expires_in": 60}).to_string())
+    }
+
+    #[test]
+    fn the_server_decides() {
+        let server = Server::new(decide);
+        let http = http(&server, None);
+        let Opinion::Allow(principal) = judge(&http, "ann", "right") else { panic!("refused") };
+        assert_eq!(principal.user.as_deref(), Some("ann"));
+        assert_eq!(principal.roles, [Arc::from("r"), Arc::from("admin")]);
+        assert!((59..=60).contains(&principal.lasts.unwrap().as_secs()));
+        assert!(matches!(judge(&http, "bob", "right"), Opinion::Deny(ReasonCode::NotAuthorized)));
+        assert!(matches!(judge(&http, "eve", "right"), Opinion::Pass));
+    }
+
+    #[test]
+    fn it_is_told_all_that_is_known_of_a_client() {
+        let server = Server::new(|body| {
+            let asked: Value = serde_json::from_str(body).unwrap();
+            let expected = json!({"client_id": "c1", "username": "ann", "password": "right", "address": "[::1]:5",
+                "listener": 2, "cert_cn": null});
+            (200, json!({"result": if asked == expected { "allow" } else { "deny" }, "username": "anna"}).to_string())
+        });
+        let mut client = client("c1", Some("ann"), Some("right"));
+        client.listener = 2;
+        client.peer.address = Some("[::1]:5".parse().unwrap());
+        let Opinion::Allow(principal) = http(&server, None).judge(&client, &mut Scratch::default()) else {
+            panic!("refused")
+        };
+        assert_eq!(principal.user.as_deref(), Some("anna"), "the answer may name the user");
+    }
+
+    #[test]
+    fn an_answer_is_remembered_for_those_who_say_the_same() {
+        let server = Server::new(decide);
+        let http = http(&server, Some(Duration::from_secs(60)));
+        for _ in 0..3 {
+            assert!(matches!(judge(&http, "ann", "right"), Opinion::Allow(_)));
+        }
+        assert_eq!(server.asked(), 1);
+        assert!(matches!(judge(&http, "ann", "wrong"), Opinion::Pass));
+        assert_eq!(server.asked(), 2);
+        http.reload().unwrap();
+        assert!(matches!(judge(&http, "ann", "right"), Opinion::Allow(_)));
+        assert_eq!(server.asked(), 3);
+    }
+
+    #[test]
+    fn whatever_is_no_clear_answer_refuses_the_client() {
+        let answers = [
+            (500, "{\"result\": \"allow\"}"),
+            (204, ""),
+            (302, "{\"result\": \"allow\"}"),
+            (200, ""),
+            (200, "allow"),
+            (200, "{}"),
+            (200, "{\"result\": \"yes\"}"),
+            (200, "{\"result\": \"allow\", \"roles\": 1}"),
+            (200, "{\"result\": \"allow\", \"acl\": {\"publish\": [\"#/a\"]}}"),
+            (200, "{\"result\": \"allow\", \"expires_in\": 0}"),
+            (200, "{\"result\": \"allow\", \"expires_in\": -1}"),
+        ];
+        for (status, body) in answers {
+            let server = Server::new(move |_| (status, body.to_owned()));
+            let http = http(&server, Some(Duration::from_secs(60)));
+            let opinion = judge(&http, "ann", "right");
+            assert!(matches!(opinion, Opinion::Deny(ReasonCode::ServerUnavailable)), "{status} {body}: {opinion:?}");
+        }
+    }
+
+    #[test]
+    fn while_the_server_is_out_clients_do_not_wait_for_it() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let server = Server::new(move |body| match count.fetch_add(1, Ordering::SeqCst) {
+            0 => (503, String::new()),
+            _ => decide(body),
+        });
+        let http = http(&server, None);
+        for _ in 0..10 {
+            assert!(matches!(judge(&http, "ann", "right"), Opinion::Deny(ReasonCode::ServerUnavailable)));
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // The pause is over.
+        *http.failed_at.lock().unwrap() = None;
+        assert!(matches!(judge(&http, "ann", "right"), Opinion::Allow(_)));
+    }
+
+    #[test]
+    fn a_password_that_json_cannot_say_is_for_the_next_method() {
+        let server = Server::new(decide);
+        let mut client = client("c1", Some("ann"), None);
+        client.password = Some(crate::auth::Secret::new(vec![0xFF]));
+        assert!(matches!(http(&server, None).judge(&client, &mut Scratch::default()), Opinion::Pass));
+        assert_eq!(server.asked(), 0);
+    }
+}

@@ -1,0 +1,269 @@
+//! The office: threads beside the shards that answer their questions, and each shard's desk in it.
+//!
+//! A desk hands a question to a bounded queue and goes on; a worker answers it and wakes the shard. Workers stand back for
+//! shards, so that hashing the passwords of a storm of clients delays those clients, not the connected ones. What needs no
+//! time (SCRAM) a desk answers itself.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use tracing::debug;
+
+use super::certificate::ByCertificate;
+use super::chain::{Chain, Method};
+use super::error::{AuthError, AuthErrors};
+use super::http::Http;
+use super::jwt::Jwt;
+use super::password::{Password, Scratch};
+use super::scram::{self, Exchange, Scram, Step};
+use super::{Authenticator, Busy, Credentials, Principal, Question, Verdict, web};
+use crate::codec::ReasonCode;
+use crate::config::{Auth, AuthMethod};
+use crate::engine::{ConnId, ShardId};
+
+/// Wakes a shard.
+type Wake = Box<dyn Fn(ShardId) + Send + Sync>;
+
+/// The methods and the threads that work them. They end with the last clone and the last desk.
+#[derive(Clone)]
+pub struct Office {
+    jobs: Sender<Job>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    chain: Chain,
+    scram: Option<Scram>,
+    wake: OnceLock<Wake>,
+}
+
+/// A question for the workers.
+struct Job {
+    shard: ShardId,
+    conn: ConnId,
+    client: Box<Credentials>,
+    forgotten: Arc<AtomicBool>,
+    answers: Sender<(ConnId, Verdict)>,
+}
+
+impl Office {
+    /// Opens the methods' files and starts the workers; nothing if no method is configured.
+    ///
+    /// # Errors
+    ///
+    /// Everything that cannot be used as configured.
+    pub fn start(config: &Auth, allow_anonymous: bool) -> Result<Option<Office>, AuthErrors> {
+        if config.methods.is_empty() {
+            return Ok(None);
+        }
+        let shared = Arc::new(open(config, allow_anonymous)?);
+        let (jobs, waiting) = bounded(config.queue_max as usize);
+        for number in 0..config.workers {
+            let (waiting, shared) = (waiting.clone(), shared.clone());
+            let body = move || work(&waiting, &shared);
+            web::background(format!("auth {number}"), body).map_err(|error| AuthErrors(vec![error]))?;
+        }
+        Ok(Some(Office { jobs, shared }))
+    }
+
+    /// How shards are woken; all of them are, once, for what was answered before.
+    pub fn wake_by(&self, shards: u16, wake: impl Fn(ShardId) + Send + Sync + 'static) {
+        let wake = self.shared.wake.get_or_init(|| Box::new(wake));
+        (0..shards).for_each(|shard| wake(ShardId(shard)));
+    }
+
+    /// A shard's desk.
+    pub fn desk(&self, shard: ShardId) -> Box<dyn Authenticator> {
+        let (office, answers) = (self.clone(), unbounded());
+        Box::new(Desk { shard, office, answers, ready: VecDeque::new(), open: HashMap::new() })
+    }
+
+    /// Loads all files anew. A method whose file cannot be used keeps what it had.
+    ///
+    /// # Errors
+    ///
+    /// Every file that cannot be used.
+    pub fn reload(&self) -> Result<(), AuthErrors> {
+        let methods = self.shared.chain.methods.iter().map(|method| method.reload());
+        let scram = self.shared.scram.iter().map(Scram::reload);
+        let errors: Vec<AuthError> = methods.chain(scram).filter_map(Result::err).collect();
+        if errors.is_empty() { Ok(()) } else { Err(AuthErrors(errors)) }
+    }
+}
+
+/// Says what is wrong with the methods, without starting them for good.
+///
+/// # Errors
+///
+/// Everything that cannot be used as configured.
+pub fn check(config: &Auth) -> Result<(), AuthErrors> {
+    open(config, false).map(drop)
+}
+
+fn open(config: &Auth, allow_anonymous: bool) -> Result<Shared, AuthErrors> {
+    let (mut methods, mut scram, mut errors) = (Vec::new(), None, Vec::new());
+    for method in &config.methods {
+        let opened = match method {
+            AuthMethod::Scram => Scram::open(&config.scram).map(|opened| scram = Some(opened)),
+            other => one(*other, config).map(|opened| methods.push(opened)),
+        };
+        errors.extend(opened.err());
+    }
+    let chain = Chain { methods, allow_anonymous };
+    if errors.is_empty() { Ok(Shared { chain, scram, wake: OnceLock::new() }) } else { Err(AuthErrors(errors)) }
+}
+
+fn one(method: AuthMethod, config: &Auth) -> Result<Box<dyn Method>, AuthError> {
+    Ok(match method {
+        AuthMethod::Password => Box::new(Password::open(&config.password)?),
+        AuthMethod::Jwt => Box::new(Jwt::open(&config.jwt)?),
+        AuthMethod::Http => Box::new(Http::open(&config.http)?),
+        AuthMethod::Certificate | AuthMethod::Scram => Box::new(ByCertificate::new(&config.certificate)),
+    })
+}
+
+/// A worker's life.
+fn work(jobs: &Receiver<Job>, shared: &Shared) {
+    let mut scratch = Scratch::default();
+    loop {
+        let job = match jobs.try_recv() {
+            Ok(job) => job,
+            Err(TryRecvError::Disconnected) => return,
+            // Nobody waits: the memory that hashing takes is given back for as long.
+            Err(TryRecvError::Empty) => {
+                scratch.release();
+                let Ok(job) = jobs.recv() else { return };
+                job
+            }
+        };
+        if job.forgotten.load(Ordering::Relaxed) {
+            continue;
+        }
+        let verdict = shared.chain.judge(&job.client, &mut scratch);
+        if let Verdict::Deny(reason) = &verdict {
+            debug!("client {:?} is not let in: {}", job.client.client_id, reason.name());
+        }
+        // Fails when the shard has ended.
+        if job.answers.send((job.conn, verdict)).is_ok() {
+            shared.wake(job.shard);
+        }
+    }
+}
+
+impl Shared {
+    fn wake(&self, shard: ShardId) {
+        if let Some(wake) = self.wake.get() {
+            wake(shard);
+        }
+    }
+}
+
+/// Where a shard asks.
+struct Desk {
+    shard: ShardId,
+    office: Office,
+    answers: (Sender<(ConnId, Verdict)>, Receiver<(ConnId, Verdict)>),
+    /// What the desk answered itself.
+    ready: VecDeque<(ConnId, Verdict)>,
+    /// By connection: the question that is not answered yet.
+    open: HashMap<ConnId, Open>,
+}
+
+enum Open {
+    /// A worker's; to be set when nobody waits for it any more.
+    Asked(Arc<AtomicBool>),
+    /// An exchange, and the user it has to be about.
+    Exchange(Exchange, Option<Arc<str>>),
+}
+
+impl Authenticator for Desk {
+    fn ask(&mut self, conn: ConnId, question: Question) -> Result<(), Busy> {
+        match question {
+            Question::Connect(client) => match client.method.as_deref() {
+                None => return self.hand_on(conn, client),
+                Some(_) => self.begin(conn, &client, None),
+            },
+            Question::Continue { data } => match self.open.remove(&conn) {
+                Some(Open::Exchange(exchange, user)) => self.step(conn, exchange, user, &data),
+                _ => self.answer(conn, Verdict::Deny(ReasonCode::ProtocolError)),
+            },
+            Question::Renew(client) => self.begin(conn, &client, client.user.as_deref().map(Arc::from)),
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Option<(ConnId, Verdict)> {
+        if let Some(answer) = self.ready.pop_front() {
+            return Some(answer);
+        }
+        loop {
+            let (conn, verdict) = self.answers.1.try_recv().ok()?;
+            if let Some(Open::Asked(_)) = self.open.remove(&conn) {
+                return Some((conn, verdict));
+            }
+        }
+    }
+
+    fn forget(&mut self, conn: ConnId) {
+        if let Some(Open::Asked(forgotten)) = self.open.remove(&conn) {
+            forgotten.store(true, Ordering::Relaxed);
+        }
+        self.ready.retain(|(answered, _)| *answered != conn);
+    }
+}
+
+impl Desk {
+    fn hand_on(&mut self, conn: ConnId, client: Box<Credentials>) -> Result<(), Busy> {
+        let forgotten = Arc::new(AtomicBool::new(false));
+        let (shard, answers) = (self.shard, self.answers.0.clone());
+        let job = Job { shard, conn, client, forgotten: forgotten.clone(), answers };
+        self.office.jobs.try_send(job).map_err(|_| Busy)?;
+        self.open.insert(conn, Open::Asked(forgotten));
+        Ok(())
+    }
+
+    /// Begins an exchange; `user` is who it has to be about.
+    fn begin(&mut self, conn: ConnId, client: &Credentials, user: Option<Arc<str>>) {
+        if self.office.shared.scram.is_none() || client.method.as_deref() != Some(scram::METHOD) {
+            return self.answer(conn, Verdict::Deny(ReasonCode::BadAuthenticationMethod));
+        }
+        self.step(conn, Exchange::Begun, user, &client.data);
+    }
+
+    fn step(&mut self, conn: ConnId, exchange: Exchange, must_be: Option<Arc<str>>, data: &[u8]) {
+        let users = self.office.shared.scram.as_ref().map(Scram::users);
+        let step = users.map_or(Step::Failed, |users| exchange.step(data, &users));
+        let verdict = match step {
+            Step::Continue(data, exchange) => {
+                self.open.insert(conn, Open::Exchange(exchange, must_be));
+                Verdict::Continue { data }
+            }
+            Step::Done(user, data) if must_be.is_none_or(|must_be| must_be == user) => {
+                Verdict::Allow { principal: Box::new(Principal { user: Some(user), ..Principal::default() }), data }
+            }
+            Step::Done(..) | Step::Failed => Verdict::Deny(ReasonCode::NotAuthorized),
+        };
+        self.answer(conn, verdict);
+    }
+
+    /// The shard takes answers once a turn, and may have done so in this one: it must not sleep over this.
+    fn answer(&mut self, conn: ConnId, verdict: Verdict) {
+        self.ready.push_back((conn, verdict));
+        self.office.shared.wake(self.shard);
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for open in self.open.values() {
+            if let Open::Asked(forgotten) = open {
+                forgotten.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

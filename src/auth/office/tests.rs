@@ -1,0 +1,275 @@
+//! The office as shards meet it.
+
+use std::fs;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::chain::tests::client;
+use super::super::password::{Cost, Hash};
+use super::super::web::tests::Server;
+use super::*;
+use crate::config::{HttpAuth, PasswordAuth, ScramAuth};
+
+/// How long an answer is waited for before a test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Bench {
+    office: Office,
+    desk: Box<dyn Authenticator>,
+    woken: mpsc::Receiver<ShardId>,
+}
+
+fn bench(config: &Auth) -> Bench {
+    let office = Office::start(config, false).unwrap().unwrap();
+    let (wake, woken) = mpsc::channel();
+    office.wake_by(0, move |shard| wake.send(shard).unwrap_or_default());
+    Bench { desk: office.desk(ShardId(3)), office, woken }
+}
+
+impl Bench {
+    fn answer(&mut self) -> (ConnId, Verdict) {
+        loop {
+            if let Some(answer) = self.desk.poll() {
+                return answer;
+            }
+            assert_eq!(self.woken.recv_timeout(PATIENCE), Ok(ShardId(3)));
+        }
+    }
+}
+
+fn conn(slot: u32) -> ConnId {
+    ConnId { slot, generation: 1 }
+}
+
+fn connect(user: &str, password: &str) -> Question {
+    Question::Connect(Box::new(client("c", Some(user), Some(password))))
+}
+
+fn users(lines: &str) -> (tempfile::NamedTempFile, PasswordAuth) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), lines).unwrap();
+    let config = PasswordAuth { file: Some(file.path().to_owned()), remember: None };
+    (file, config)
+}
+
+fn ann() -> (tempfile::NamedTempFile, Auth) {
+    let (file, password) = users(&format!("ann:{}\n", Hash::of(b"right", Cost::CHEAP).unwrap()));
+    (file, Auth { methods: vec![AuthMethod::Password], password, ..Auth::default() })
+}
+
+/// A server that answers when the test lets it, so that a worker is busy for as long.
+fn slow(workers: u16, queue_max: u32) -> (Auth, mpsc::Sender<()>, mpsc::Receiver<String>) {
+    let (go, wait) = mpsc::channel();
+    let (came, asked) = mpsc::channel();
+    let server = Server::new(move |body| {
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        came.send(body["username"].as_str().unwrap().to_owned()).unwrap();
+        let _ = wait.recv();
+        (200, json!({"result": "allow"}).to_string())
+    });
+    let http = HttpAuth { url: Some(server.url()), remember: None, timeout: PATIENCE, ..HttpAuth::default() };
+    (Auth { methods: vec![AuthMethod::Http], http, workers, queue_max, ..Auth::default() }, go, asked)
+}
+
+#[test]
+fn without_a_method_there_is_no_office() {
+    assert!(Office::start(&Auth::default(), false).unwrap().is_none());
+}
+
+#[test]
+fn a_question_is_answered_and_the_shard_is_woken_for_it() {
+    let (_file, config) = ann();
+    let mut bench = bench(&config);
+    bench.desk.ask(conn(1), connect("ann", "right")).unwrap();
+    bench.desk.ask(conn(2), connect("ann", "wrong")).unwrap();
+    let mut answers = [bench.answer(), bench.answer()];
+    answers.sort_by_key(|(conn, _)| *conn);
+    let [(_, Verdict::Allow { principal, .. }), (_, Verdict::Deny(ReasonCode::BadUserNameOrPassword))] = &answers
+    else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(principal.user.as_deref(), Some("ann"));
+}
+
+#[test]
+fn when_too_many_wait_the_next_is_told_that_the_server_is_busy() {
+    let (config, go, asked) = slow(1, 2);
+    let mut bench = bench(&config);
+    bench.desk.ask(conn(0), connect("0", "")).unwrap();
+    assert_eq!(asked.recv_timeout(PATIENCE).as_deref(), Ok("0"), "the worker is at it");
+    bench.desk.ask(conn(1), connect("1", "")).unwrap();
+    bench.desk.ask(conn(2), connect("2", "")).unwrap();
+    assert_eq!(bench.desk.ask(conn(3), connect("3", "")), Err(Busy));
+    (0..3).for_each(|_| go.send(()).unwrap());
+    let mut answered: Vec<u32> = (0..3).map(|_| bench.answer().0.slot).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, [0, 1, 2]);
+}
+
+#[test]
+fn questions_of_connections_that_are_gone_are_skipped() {
+    let (config, go, asked) = slow(1, 10);
+    let mut bench = bench(&config);
+    bench.desk.ask(conn(0), connect("0", "")).unwrap();
+    assert_eq!(asked.recv_timeout(PATIENCE).as_deref(), Ok("0"));
+    bench.desk.ask(conn(1), connect("1", "")).unwrap();
+    bench.desk.ask(conn(2), connect("2", "")).unwrap();
+    bench.desk.forget(conn(0));
+    bench.desk.forget(conn(1));
+    (0..2).for_each(|_| go.send(()).unwrap());
+    assert_eq!(bench.answer().0, conn(2), "the answer to 0 comes too late, 1 was never asked about");
+    assert_eq!(asked.try_recv().as_deref(), Ok("2"));
+    assert!(asked.try_recv().is_err());
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_by_key() {
+    let (_file, password) = users("ann\n");
+    let missing = Some("/nonexistent/file".into());
+    let config = Auth {
+        methods: vec![AuthMethod::Password, AuthMethod::Jwt, AuthMethod::Scram],
+        password,
+        jwt: crate::config::JwtAuth { key_file: missing.clone(), ..Default::default() },
+        scram: ScramAuth { file: missing },
+        ..Auth::default()
+    };
+    let Err(errors) = check(&config) else { panic!("accepted") };
+    let text = errors.to_string();
+    for part in [
+        "auth.password.file: ",
+        "line 1: no colon",
+        "auth.jwt.key_file: /nonexistent/file: No such file",
+        "auth.scram.file",
+    ] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+}
+
+#[test]
+fn files_are_loaded_anew_and_each_that_is_broken_is_told() {
+    let (file, config) = ann();
+    let mut bench = bench(&config);
+    fs::write(file.path(), "broken\n").unwrap();
+    assert!(bench.office.reload().unwrap_err().to_string().contains("line 1"));
+    bench.desk.ask(conn(1), connect("ann", "right")).unwrap();
+    assert!(matches!(bench.answer().1, Verdict::Allow { .. }));
+    fs::write(file.path(), "").unwrap();
+    bench.office.reload().unwrap();
+    bench.desk.ask(conn(1), connect("ann", "right")).unwrap();
+    assert!(matches!(bench.answer().1, Verdict::Deny(_)));
+}
+
+mod scram {
+    use std::num::NonZeroU32;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use ring::{digest, hmac, pbkdf2};
+
+    use super::super::super::scram::{ITERATIONS_MIN, ScramKeys, new_secret_line};
+    use super::*;
+
+    fn bench_of_scram() -> (tempfile::NamedTempFile, Bench) {
+        let iterations = NonZeroU32::new(ITERATIONS_MIN).unwrap();
+        let line = |user, password| format!("{user}:{}\n", ScramKeys::of(password, iterations).unwrap());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!("{}\n{}{}", new_secret_line().unwrap(), line("ann", "pencil"), line("bob", "brush"));
+        fs::write(file.path(), text).unwrap();
+        let scram = ScramAuth { file: Some(file.path().to_owned()) };
+        let bench = bench(&Auth { methods: vec![AuthMethod::Scram], scram, ..Auth::default() });
+        (file, bench)
+    }
+
+    fn says(method: &str, data: &str) -> Box<Credentials> {
+        let mut client = client("c", None, None);
+        client.method = Some(method.to_owned());
+        client.data = data.as_bytes().to_vec();
+        Box::new(client)
+    }
+
+    /// The client's part: client-final, and the server's signature that it expects.
+    fn proof(user: &str, password: &str, server_first: &str) -> (String, String) {
+        let part = |name: &str| server_first.split(',').find_map(|part| part.strip_prefix(name)).unwrap();
+        let (nonce, salt) = (part("r="), STANDARD.decode(part("s=")).unwrap());
+        let mut salted = [0; 32];
+        let iterations = part("i=").parse().unwrap();
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password.as_bytes(), &mut salted);
+        let mac =
+            |key: &[u8], message: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref().to_vec();
+        let client_key = mac(&salted, b"Client Key");
+        let messages = format!("n={user},r=abc,{server_first},c=biws,r={nonce}");
+        let signature = mac(digest::digest(&digest::SHA256, &client_key).as_ref(), messages.as_bytes());
+        let proof: Vec<u8> = client_key.iter().zip(signature).map(|(key, mask)| key ^ mask).collect();
+        let server = mac(&mac(&salted, b"Server Key"), messages.as_bytes());
+        (format!("c=biws,r={nonce},p={}", STANDARD.encode(proof)), format!("v={}", STANDARD.encode(server)))
+    }
+
+    fn exchange(bench: &mut Bench, first: Question, user: &str, password: &str) -> (Verdict, String) {
+        bench.desk.ask(conn(1), first).unwrap();
+        let Verdict::Continue { data } = bench.answer().1 else { panic!("no challenge") };
+        let (last, signature) = proof(user, password, std::str::from_utf8(&data).unwrap());
+        bench.desk.ask(conn(1), Question::Continue { data: last.into_bytes() }).unwrap();
+        (bench.answer().1, signature)
+    }
+
+    fn first(user: &str) -> Box<Credentials> {
+        says("SCRAM-SHA-256", &format!("n,,n={user},r=abc"))
+    }
+
+    #[test]
+    fn both_sides_prove_that_they_know_the_password() {
+        let (_file, mut bench) = bench_of_scram();
+        let (verdict, signature) = exchange(&mut bench, Question::Connect(first("ann")), "ann", "pencil");
+        let Verdict::Allow { principal, data } = verdict else { panic!("{verdict:?}") };
+        assert_eq!((principal.user.as_deref(), data), (Some("ann"), signature.into_bytes()));
+        let (verdict, _) = exchange(&mut bench, Question::Connect(first("ann")), "ann", "pen");
+        assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)));
+        let (verdict, _) = exchange(&mut bench, Question::Connect(first("eve")), "eve", "pencil");
+        assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)));
+    }
+
+    #[test]
+    fn who_authenticates_again_must_be_the_same_user() {
+        let (_file, mut bench) = bench_of_scram();
+        let renew = |user| {
+            let mut client = first(user);
+            client.user = Some("ann".to_owned());
+            Question::Renew(client)
+        };
+        let (verdict, _) = exchange(&mut bench, renew("ann"), "ann", "pencil");
+        assert!(matches!(verdict, Verdict::Allow { .. }));
+        let (verdict, _) = exchange(&mut bench, renew("bob"), "bob", "brush");
+        assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)));
+    }
+
+    #[test]
+    fn what_comes_out_of_turn_is_refused() {
+        let (_file, mut bench) = bench_of_scram();
+        bench.desk.ask(conn(1), Question::Continue { data: Vec::new() }).unwrap();
+        assert!(matches!(bench.answer().1, Verdict::Deny(ReasonCode::ProtocolError)));
+        bench.desk.ask(conn(1), Question::Connect(says("SCRAM-SHA-1", "n,,n=ann,r=abc"))).unwrap();
+        assert!(matches!(bench.answer().1, Verdict::Deny(ReasonCode::BadAuthenticationMethod)));
+        bench.desk.ask(conn(1), Question::Connect(first("ann"))).unwrap();
+        bench.desk.forget(conn(1));
+        assert!(bench.desk.poll().is_none(), "nobody is there to be answered");
+    }
+}
+
+/// Whatever of a question or an answer is printed, the secrets in it are not.
+#[test]
+fn no_secret_is_ever_shown() {
+    let mut credentials = client("c", Some("ann"), Some("swordfish"));
+    credentials.data = b"n,,n=ann,r=swordfish".to_vec();
+    let shown = format!("{:?} {:?}", credentials, credentials.password);
+    assert!(!shown.contains("swordfish"), "{shown}");
+    let hash = Hash::of(b"swordfish", Cost::CHEAP).unwrap().to_string();
+    let (_file, password) = users(&format!("ann:{hash}\nbob:{hash}swordfish\n"));
+    let Err(errors) = check(&Auth { methods: vec![AuthMethod::Password], password, ..Auth::default() }) else {
+        panic!("accepted")
+    };
+    for text in [errors.to_string(), format!("{errors:?}")] {
+        assert!(!text.contains("swordfish") && !text.contains("$argon2id$v=19$m=8"), "{text}");
+    }
+}

@@ -1,0 +1,213 @@
+//! Asking web servers: what a request may take, whom TLS trusts, and one log line an outage.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body, http};
+
+use super::error::{AuthError, Mistake};
+use super::files;
+use crate::config::duration_text;
+
+/// The longest answer that is read.
+const BODY_BYTES_MAX: u64 = 1 << 20;
+
+/// A client for one server.
+pub(super) fn agent(timeout: Duration, ca: Option<(&'static str, &Path)>) -> Result<Agent, AuthError> {
+    let mut tls = TlsConfig::builder();
+    if let Some((key, file)) = ca {
+        tls = tls.root_certs(RootCerts::new_with_certs(&authorities(key, file)?));
+    }
+    // What is not said in the configuration does not count: no proxy of the environment, no other server.
+    let config =
+        Agent::config_builder().timeout_global(Some(timeout)).max_redirects(0).proxy(None).tls_config(tls.build());
+    Ok(config.build().new_agent())
+}
+
+fn authorities(key: &'static str, file: &Path) -> Result<Vec<Certificate<'static>>, AuthError> {
+    let bytes = files::read_public(key, file)?;
+    let items: Result<Vec<PemItem<'static>>, _> = parse_pem(&bytes).collect();
+    let certificate = |item| if let PemItem::Certificate(certificate) = item { Some(certificate) } else { None };
+    let certificates: Vec<_> = items.unwrap_or_default().into_iter().filter_map(certificate).collect();
+    match certificates.is_empty() {
+        false => Ok(certificates),
+        true => {
+            let mistakes = vec![Mistake::new(0, "no certificate in PEM")];
+            Err(AuthError::Malformed { key, file: file.to_owned(), mistakes })
+        }
+    }
+}
+
+/// Whether an address can be asked at all.
+pub(super) fn check_url(key: &'static str, url: &str) -> Result<(), AuthError> {
+    match http::Uri::try_from(url).is_ok_and(|uri| uri.host().is_some()) {
+        true => Ok(()),
+        false => {
+            let what = "not an address: http://host:port/path".to_owned();
+            Err(AuthError::Unusable { key, what, remedy: "write the whole address, without spaces" })
+        }
+    }
+}
+
+/// The body of an answer.
+pub(super) fn body(mut response: http::Response<Body>) -> Result<Vec<u8>, String> {
+    response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec().map_err(|error| why(&error))
+}
+
+/// What went wrong, without the address: it may hold secrets.
+pub(super) fn why(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::BadUri(_) => "the address cannot be read".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// An address as it may be shown: without user, password and query.
+pub(super) fn shown(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+/// Tells once that a server does not answer as it should, and once that it does again.
+pub(super) struct Outage {
+    who: String,
+    /// Since when, and how many failed.
+    since: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Outage {
+    pub(super) fn new(key: &str, url: &str) -> Outage {
+        Outage { who: format!("{key}: {}", shown(url)), since: Mutex::new(None) }
+    }
+
+    /// It did not; `consequence` says what that means.
+    pub(super) fn failed(&self, why: &str, consequence: &str) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        match since.as_mut() {
+            Some((_, failed)) => *failed += 1,
+            None => {
+                *since = Some((Instant::now(), 1));
+                warn!("{}: {why}; until it answers, {consequence}", self.who);
+            }
+        }
+    }
+
+    /// It did.
+    pub(super) fn worked(&self) {
+        let over = self.since.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((since, failed)) = over {
+            let whole_seconds = Duration::from_secs(since.elapsed().as_secs());
+            info!("{}: answers again, after {} and {failed} failures", self.who, duration_text(whole_seconds));
+        }
+    }
+}
+
+/// A thread that begins by standing back: shards go before it when both want a CPU.
+pub(super) fn background(name: String, body: impl FnOnce() + Send + 'static) -> Result<(), AuthError> {
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        stand_back();
+        body();
+    });
+    thread.map(drop).map_err(|source| AuthError::System { what: "a thread for authentication cannot be made", source })
+}
+
+/// How far; a weight of about a tenth of a shard's.
+const NICE: i32 = 10;
+
+fn stand_back() {
+    // On Linux this is about the calling thread alone. To be nicer is always allowed.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE).map_err(io::Error::from) {
+        warn!("a thread for authentication keeps its priority: {error}");
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A web server for a test: answers each request's body with a status and a body.
+    pub(in crate::auth) struct Server {
+        pub address: SocketAddr,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Server {
+        pub(in crate::auth) fn new(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> Server {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let address = listener.local_addr().unwrap();
+            let asked = Arc::new(AtomicUsize::new(0));
+            let count = asked.clone();
+            // Ends with the test's process.
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    serve(stream.unwrap(), &answer);
+                }
+            });
+            Server { address, asked }
+        }
+
+        pub(in crate::auth) fn url(&self) -> String {
+            format!("http://{}/x", self.address)
+        }
+
+        pub(in crate::auth) fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    fn serve(stream: TcpStream, answer: impl Fn(&str) -> (u16, String)) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let (mut line, mut length) = (String::new(), 0);
+        while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let (status, body) = answer(std::str::from_utf8(&body).unwrap());
+        let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        // The client may have given up.
+        let _ = (&stream).write_all((head + &body).as_bytes());
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        assert_eq!(shown("https://user:pass@host:8443/a/b?token=x#y"), "https://host:8443/a/b");
+        assert_eq!(shown("http://host"), "http://host");
+    }
+
+    #[test]
+    fn an_address_without_a_host_is_refused() {
+        for url in ["http://", "http:// host/", "nonsense", ""] {
+            assert!(check_url("auth.http.url", url).is_err(), "{url}");
+        }
+        check_url("auth.http.url", "http://[::1]:80/a?b=c").unwrap();
+    }
+
+    #[test]
+    fn a_thread_of_authentication_stands_back_and_its_process_does_not() {
+        let (told, nice) = std::sync::mpsc::channel();
+        background("test".to_owned(), move || {
+            told.send(rustix::process::getpriority_process(None).unwrap()).unwrap();
+        })
+        .unwrap();
+        let before = rustix::process::getpriority_process(None).unwrap();
+        assert!(nice.recv().unwrap() >= NICE);
+        assert_eq!(rustix::process::getpriority_process(None).unwrap(), before);
+    }
+}
