@@ -4,6 +4,7 @@
 //! arrives. What is kept between two calls is at most the head of a frame, or a control frame, which has at most 125
 //! bytes. Before the handshake is done, it is the request, up to a limit.
 
+pub mod deframe;
 pub mod frame;
 pub mod upgrade;
 
@@ -12,7 +13,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use frame::{CONTROL_BYTES_MAX, Opcode, Parsed, Sender, Violation};
+use deframe::{Control, Deframer};
+use frame::{Opcode, Sender, Violation};
 use upgrade::Refusal;
 
 /// Codes of close frames that a broker sends of its own accord (RFC 6455 §7.4.1).
@@ -67,37 +69,24 @@ pub enum Error {
 pub struct Session {
     limits: Arc<Limits>,
     phase: Phase,
-    /// A frame other than the last of its message was received.
-    fragmented: bool,
-    /// What the next byte of the payload is masked with, and those after it.
-    key: [u8; 4],
-    /// Bytes of a data frame's payload that are still to come.
-    remaining: u64,
-    /// The beginning of something that can only be handled whole. The head of a frame fits without an allocation.
-    partial: SmallVec<[u8; 16]>,
+    frames: Deframer,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Phase {
-    Handshake,
+    /// What is there of the request.
+    Handshake(Vec<u8>),
     Open,
     /// We have sent a close frame; the peer's is to come.
     Closing,
     Closed,
 }
 
-/// How far the front of some bytes was handled.
-enum Progress {
-    Used(usize),
-    /// Nothing was; this many bytes are needed in all.
-    Needs(usize),
-}
-
 impl Session {
     /// A connection that has received nothing yet.
     pub fn new(limits: Arc<Limits>) -> Session {
-        let partial = SmallVec::new();
-        Session { limits, phase: Phase::Handshake, fragmented: false, key: [0; 4], remaining: 0, partial }
+        let frames = Deframer::new(Sender::Client, limits.frame_bytes_max);
+        Session { limits, phase: Phase::Handshake(Vec::new()), frames }
     }
 
     /// Handles bytes of the socket, cut in any way. Appends what they hold of MQTT to `out`, and what is to be sent at
@@ -110,16 +99,17 @@ impl Session {
     /// received after the end are ignored.
     pub fn receive(&mut self, input: &[u8], out: &mut Vec<u8>, reply: &mut Vec<u8>) -> Result<(), Error> {
         let mut input = input;
-        if self.phase == Phase::Handshake {
-            let used = self.handshake(input, reply).inspect_err(|refusal| {
+        if let Phase::Handshake(head) = &mut self.phase {
+            let head = mem::take(head);
+            let used = self.handshake(head, input, reply).inspect_err(|refusal| {
                 refusal.put(reply);
-                self.end();
+                self.phase = Phase::Closed;
             })?;
             input = &input[used..];
         }
         self.frames(input, out, reply).inspect_err(|violation| {
             self.close(violation.code(), reply);
-            self.end();
+            self.phase = Phase::Closed;
         })?;
         Ok(())
     }
@@ -139,7 +129,7 @@ impl Session {
     /// ignored, and its answer makes the connection [over](Self::is_over). One that is not open yet is over at once.
     pub fn close(&mut self, code: u16, out: &mut Vec<u8>) {
         match self.phase {
-            Phase::Handshake => self.end(),
+            Phase::Handshake(_) => self.phase = Phase::Closed,
             Phase::Open => {
                 frame::put(Opcode::Close, &code.to_be_bytes(), out);
                 self.phase = Phase::Closing;
@@ -158,20 +148,14 @@ impl Session {
         self.phase == Phase::Closed
     }
 
-    fn end(&mut self) {
-        self.phase = Phase::Closed;
-        self.partial = SmallVec::new();
-    }
-
-    /// How much of the input belongs to the request.
-    fn handshake(&mut self, input: &[u8], reply: &mut Vec<u8>) -> Result<usize, Refusal> {
-        let seen = self.partial.len();
-        let room = self.limits.head_bytes_max.saturating_sub(seen);
-        self.partial.extend_from_slice(&input[..input.len().min(room)]);
-        let Some(end) = upgrade::end_of_head(&self.partial, seen, self.limits.head_bytes_max)? else {
+    /// How much of the input belongs to the request, of which `head` came before.
+    fn handshake(&mut self, mut head: Vec<u8>, input: &[u8], reply: &mut Vec<u8>) -> Result<usize, Refusal> {
+        let (seen, limit) = (head.len(), self.limits.head_bytes_max);
+        head.extend_from_slice(&input[..input.len().min(limit.saturating_sub(seen))]);
+        let Some(end) = upgrade::end_of_head(&head, seen, limit)? else {
+            self.phase = Phase::Handshake(head);
             return Ok(input.len());
         };
-        let head = mem::take(&mut self.partial);
         upgrade::accept(&head[..end], &self.limits, reply)?;
         self.phase = Phase::Open;
         Ok(end - seen)
@@ -179,109 +163,35 @@ impl Session {
 
     fn frames(&mut self, mut input: &[u8], out: &mut Vec<u8>, reply: &mut Vec<u8>) -> Result<(), Violation> {
         while !input.is_empty() && matches!(self.phase, Phase::Open | Phase::Closing) {
-            let used = if self.remaining > 0 { self.payload(input, out) } else { self.next_frame(input, reply)? };
+            let before = out.len();
+            let taken = self.frames.next(input, out);
+            if self.phase == Phase::Closing {
+                out.truncate(before);
+            }
+            let (used, control) = taken?;
+            if let Some(control) = control {
+                self.control(&control, reply)?;
+            }
             input = &input[used..];
         }
         Ok(())
     }
 
-    /// Takes what is there of a data frame's payload.
-    fn payload(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
-        let length = usize::try_from(self.remaining).map_or(input.len(), |remaining| remaining.min(input.len()));
-        if self.phase == Phase::Open {
-            let at = out.len();
-            out.extend_from_slice(&input[..length]);
-            frame::mask(&mut out[at..], self.key);
-        }
-        self.key.rotate_left(length % 4);
-        self.remaining -= length as u64;
-        length
-    }
-
-    /// Takes the head of a data frame, or a control frame, or as much of it as there is.
-    fn next_frame(&mut self, input: &[u8], reply: &mut Vec<u8>) -> Result<usize, Violation> {
-        if self.partial.is_empty() {
-            if let Progress::Used(used) = self.begin(input, reply)? {
-                return Ok(used);
-            }
-            self.partial.extend_from_slice(input);
-            return Ok(input.len());
-        }
-        let mut partial = mem::take(&mut self.partial);
-        let mut used = 0;
-        while let Progress::Needs(needed) = self.begin(&partial, reply)? {
-            let missing = &input[used..];
-            if missing.is_empty() {
-                self.partial = partial;
-                break;
-            }
-            let missing = &missing[..missing.len().min(needed - partial.len())];
-            partial.extend_from_slice(missing);
-            used += missing.len();
-        }
-        Ok(used)
-    }
-
-    /// Handles what is at the front of `bytes`: the head of a data frame, or a whole control frame.
-    fn begin(&mut self, bytes: &[u8], reply: &mut Vec<u8>) -> Result<Progress, Violation> {
-        let (head, len) = match frame::parse(bytes, Sender::Client, self.limits.frame_bytes_max)? {
-            Parsed::Complete { head, len } => (head, len),
-            Parsed::Incomplete { needed } => return Ok(Progress::Needs(needed)),
-        };
-        if !head.opcode.is_control() {
-            self.begin_data(head)?;
-            return Ok(Progress::Used(len));
-        }
-        let whole = len + head.payload as usize;
-        let Some(masked) = bytes.get(len..whole) else { return Ok(Progress::Needs(whole)) };
-        let mut payload = [0; CONTROL_BYTES_MAX];
-        let payload = &mut payload[..masked.len()];
-        payload.copy_from_slice(masked);
-        frame::mask(payload, head.key);
-        self.control(head.opcode, payload, reply)?;
-        Ok(Progress::Used(whole))
-    }
-
-    fn begin_data(&mut self, head: frame::Head) -> Result<(), Violation> {
-        if (head.opcode == Opcode::Continuation) != self.fragmented {
-            return Err(Violation::FragmentOrder);
-        }
-        if head.opcode == Opcode::Text {
-            return Err(Violation::Text);
-        }
-        (self.fragmented, self.key, self.remaining) = (!head.fin, head.key, head.payload);
-        Ok(())
-    }
-
-    fn control(&mut self, opcode: Opcode, payload: &[u8], reply: &mut Vec<u8>) -> Result<(), Violation> {
-        match opcode {
+    fn control(&mut self, control: &Control, reply: &mut Vec<u8>) -> Result<(), Violation> {
+        match control.opcode {
             // After a close frame nothing may be sent.
-            Opcode::Ping if self.phase == Phase::Open => frame::put(Opcode::Pong, payload, reply),
+            Opcode::Ping if self.phase == Phase::Open => frame::put(Opcode::Pong, control.payload(), reply),
             Opcode::Close => {
-                let code = close_code(payload)?;
+                let code = control.close_code()?;
                 if self.phase == Phase::Open {
                     frame::put(Opcode::Close, code, reply);
                 }
-                self.end();
+                self.phase = Phase::Closed;
             }
             _ => {}
         }
         Ok(())
     }
-}
-
-/// The code of a close frame as it is sent back; empty if there is none (§5.5.1).
-fn close_code(payload: &[u8]) -> Result<&[u8], Violation> {
-    if payload.is_empty() {
-        return Ok(payload);
-    }
-    let (code, reason) = payload.split_first_chunk::<2>().ok_or(Violation::CloseCode)?;
-    // Those that are defined for use in a frame, and those of libraries and applications (§7.4).
-    if !matches!(u16::from_be_bytes(*code), 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(Violation::CloseCode);
-    }
-    std::str::from_utf8(reason).map_err(|_| Violation::CloseReason)?;
-    Ok(code)
 }
 
 #[cfg(test)]

@@ -104,13 +104,18 @@ pub(super) fn accept(head: &[u8], limits: &Limits, reply: &mut Vec<u8>) -> Resul
         return Err(Refusal::Path);
     }
     let (key, protocol) = negotiate(request.headers, limits)?;
-    let accept = STANDARD.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize());
+    let accept = accept_of(key);
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n"
     );
     reply.extend_from_slice(answer.as_bytes());
     Ok(())
+}
+
+/// What answers a key, in its base64 form (§4.2.2).
+pub fn accept_of(key: &[u8]) -> String {
+    STANDARD.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize())
 }
 
 /// A target without its query.
