@@ -219,6 +219,7 @@ impl<E: Engine> Driver<E> {
         self.read_clock();
         self.handle_completions();
         self.drain_mesh();
+        self.engine.attend(self.now);
         self.run_timers();
         self.follow_stop();
         self.fill_mesh();
