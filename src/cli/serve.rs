@@ -18,6 +18,8 @@ use crate::net::driver::DriverConfig;
 use crate::net::ring::QueueSizes;
 use crate::server::{self, Listen, ServerConfig, StartError};
 use crate::shard::Wait;
+use crate::transport::tls::{LoadError, Settings};
+use crate::transport::{Stack, TransportCounters, Transports};
 
 /// Why the broker did not start, or did not end in order.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub enum ServeError {
     /// The system refused a handler or a thread for signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
+    /// A file of a listener cannot be used.
+    #[error(transparent)]
+    Tls(#[from] LoadError),
     /// The shards did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -48,12 +53,14 @@ pub fn serve(config: Config, placement: Placement) -> Result<(), ServeError> {
 /// Starts the shards and waits until a signal has stopped them.
 fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> Result<(), ServeError> {
     let cores = Cores::new(config, placement.shards);
+    let transports = Stacks::load(config, placement.shards)?;
     let server = server_config(config, placement);
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
-    let running = server::start(server, move |shard| cores.make(shard))?;
+    let counters = transports.counters.clone();
+    let running = server::start(server, move |shard| transports.before(shard, cores.make(shard)))?;
     let stats = running.stats().to_vec();
-    shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().collect()));
+    shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));
     info!("ring features: {}", running.features());
     let held = running.connections_per_shard();
     if held < wanted {
@@ -105,6 +112,35 @@ fn connections_per_shard(config: &Config, placement: &Placement) -> u32 {
 fn listen(listener: &Listener) -> Listen {
     // The kernel cuts it to net.core.somaxconn.
     Listen { address: listener.address, backlog: listener.backlog.try_into().unwrap_or(i32::MAX) }
+}
+
+/// What stands before the cores of all shards.
+#[derive(Clone)]
+struct Stacks {
+    stacks: Vec<Stack>,
+    handshakes_max: usize,
+    counters: Vec<Arc<TransportCounters>>,
+}
+
+impl Stacks {
+    fn load(config: &Config, shards: u16) -> Result<Stacks, LoadError> {
+        let stacks = config.listeners.iter().map(stack).collect::<Result<_, _>>()?;
+        Ok(Stacks {
+            stacks,
+            handshakes_max: config.limits.tls_handshakes_max as usize,
+            counters: (0..shards).map(|_| Arc::default()).collect(),
+        })
+    }
+
+    fn before(&self, shard: ShardId, core: Core) -> Transports<Core> {
+        let counters = self.counters[usize::from(shard.0)].clone();
+        Transports::new(core, self.stacks.clone(), self.handshakes_max, counters)
+    }
+}
+
+fn stack(listener: &Listener) -> Result<Stack, LoadError> {
+    let tls = listener.tls.as_ref().map(|tls| Settings::load(tls, &["mqtt"])).transpose()?;
+    Ok(Stack { tls: tls.map(Arc::new) })
 }
 
 /// What the cores of all shards are made from.

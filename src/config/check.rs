@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::cpus::CpuSet;
 use super::placement::placement;
 use super::problem::Finding;
+use super::tls::{ClientCertificate, Tls};
 use super::units::{duration_text, size_text};
 use super::{Auth, AuthMethod, Config, Limits, Listener, MqttOptions, Ring, Server, log};
 
@@ -66,11 +67,53 @@ fn listeners(config: &Config, findings: &mut Findings) {
         if listener.address.port() != 0 && listeners[..index].iter().any(|other| other.address == listener.address) {
             findings.add(&[&key], format!("{} is listed twice", listener.address), "remove one of them");
         }
+        transport(index, listener, findings);
         if !is_loopback(listener.address) && strangers_get_in {
             let what = format!("other hosts can reach {}, and clients are not authenticated", listener.address);
             let remedy = "name a method in auth.methods, or listen on 127.0.0.1 or [::1], or accept it: \
                 server.allow_anonymous = true (--allow-anonymous)";
             findings.add(&[&key, "server.allow_anonymous", "auth.methods"], what, remedy);
+        }
+    }
+}
+
+fn transport(index: usize, listener: &Listener, findings: &mut Findings) {
+    let section = format!("listener[{index}].tls");
+    let key = format!("listener[{index}].transport");
+    let name = listener.transport.name();
+    match &listener.tls {
+        Some(settings) if listener.transport.has_tls() => tls(&section, settings, findings),
+        None if listener.transport.has_tls() => {
+            let remedy = "add [listener.tls] with certificate and key below this [[listener]]";
+            findings.add(&[&key], format!("\"{name}\" needs a certificate"), remedy);
+        }
+        Some(_) => {
+            let remedy = "write transport = \"tls\", or remove [listener.tls]";
+            findings.add(&[&section, &key], format!("a listener of transport \"{name}\" has no TLS"), remedy);
+        }
+        None => {}
+    }
+}
+
+fn tls(section: &str, tls: &Tls, findings: &mut Findings) {
+    let key = |name: &str| format!("{section}.{name}");
+    for (name, file) in [("certificate", &tls.certificate), ("key", &tls.key)] {
+        if file.as_os_str().is_empty() {
+            findings.add(&[&key(name), section], format!("there is no {name}"), "name a PEM file");
+        }
+    }
+    if tls.versions.is_empty() {
+        findings.add(&[&key("versions")], "no version".to_owned(), "write \"1.2\", \"1.3\" or both");
+    }
+    let asks = tls.client_certificate != ClientCertificate::None;
+    if asks && tls.client_ca.is_none() {
+        let what = "there is no authority that a client's certificate could come from".to_owned();
+        findings.add(&[&key("client_certificate")], what, "name a PEM file as client_ca");
+    }
+    for (name, file) in [("client_ca", &tls.client_ca), ("client_crl", &tls.client_crl)] {
+        if !asks && file.is_some() {
+            let remedy = "write client_certificate = \"required\" or \"optional\", or remove it";
+            findings.add(&[&key(name)], "clients are not asked for a certificate".to_owned(), remedy);
         }
     }
 }
@@ -106,6 +149,7 @@ fn ring(ring: &Ring, findings: &mut Findings) {
 fn limits(limits: &Limits, findings: &mut Findings) {
     let counts = [
         ("connections_max", u64::from(limits.connections_max), 1),
+        ("tls_handshakes_max", u64::from(limits.tls_handshakes_max), 1),
         ("topic_levels_max", u64::from(limits.topic_levels_max), 1),
         ("subscriptions_per_client_max", u64::from(limits.subscriptions_per_client_max), 1),
         ("receive_maximum", u64::from(limits.receive_maximum), 1),

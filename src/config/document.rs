@@ -15,7 +15,7 @@ use super::fields::fields;
 use super::problem::{Origin, Problem};
 use super::{
     Acl, Auth, CertificateAuth, Config, HttpAuth, JwtAuth, Limits, Listener, MqttOptions, PasswordAuth, Ring,
-    ScramAuth, Server, Sys,
+    ScramAuth, Server, Sys, Tls,
 };
 
 /// How alike (0 to 1) a known name must be to an unknown one to be suggested for it.
@@ -110,6 +110,9 @@ impl Reader<'_> {
             let path = format!("{section}.{}", key.get_ref());
             if is_subsection(&path) {
                 continue;
+            }
+            if section.starts_with("listener[") && key.get_ref() == "tls" {
+                self.section::<Tls>(&path, value);
             } else if known.contains(&key.get_ref().as_ref()) {
                 self.value::<T>(&path, key, value);
             } else {
@@ -186,9 +189,10 @@ fn is_subsection(path: &str) -> bool {
 
 /// The section that has a key of exactly this name.
 fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 13] = [
+    let sections: [(&str, &[&str]); 14] = [
         ("server", fields::<Server>()),
         ("[listener]", fields::<Listener>()),
+        ("listener.tls", fields::<Tls>()),
         ("ring", fields::<Ring>()),
         ("limits", fields::<Limits>()),
         ("mqtt", fields::<MqttOptions>()),

@@ -15,14 +15,15 @@ mod document;
 mod draft;
 mod fields;
 mod limits;
+mod listener;
 pub(crate) mod log;
 mod mqtt;
 mod placement;
 mod problem;
+mod tls;
 mod units;
 mod words;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,9 +36,11 @@ pub use self::auth::{
 pub use self::cpus::{CpuSet, CpuSetError};
 pub use self::draft::Draft;
 pub use self::limits::Limits;
+pub use self::listener::{Listener, Transport};
 pub use self::mqtt::{MqttOptions, QueueFull, SharedStrategy};
 pub use self::placement::{Placement, SHARDS_MAX};
 pub use self::problem::{ConfigError, Origin, Problem};
+pub use self::tls::{ClientCertificate, KeyPair, Tls, TlsVersion};
 pub(crate) use self::units::{duration_text, size_text};
 
 /// Everything that can be configured.
@@ -128,24 +131,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for collectors.
     Json,
-}
-
-/// `[[listener]]`: one address that clients connect to.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Listener {
-    /// IP address and port; port 0 lets the kernel choose.
-    #[serde(with = "words::address")]
-    pub address: SocketAddr,
-    /// How many connections may wait in the kernel for each shard to accept them (`listen(2)`).
-    #[serde(deserialize_with = "units::count")]
-    pub backlog: u32,
-}
-
-impl Default for Listener {
-    fn default() -> Listener {
-        Listener { address: SocketAddr::from(([127, 0, 0, 1], 1883)), backlog: 4096 }
-    }
 }
 
 /// `[ring]`: each shard's io_uring, its receive buffers, and the mesh.

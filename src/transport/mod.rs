@@ -1,7 +1,39 @@
-//! What lies between the bytes of a socket and the bytes of MQTT: the PROXY header that a load balancer puts in front,
-//! and WebSocket.
+//! What stands between a socket and MQTT: TLS, WebSocket, the PROXY header, and stacks of these.
 //!
-//! These rooms hold codecs: state machines with no socket and no clock, fed with bytes of any segmentation.
+//! [`Transports`] wraps a shard's engine and is an [`Engine`](crate::engine::Engine) itself, so neither the driver nor the
+//! core knows of it. A connection that comes in by a listener with a [`Stack`] has a link here, which turns bytes of the
+//! wire into bytes of MQTT and back; any other connection passes through after one look at an empty table.
+//!
+//! - `layer`: the engine around the engine; whose turn it is, hand-over, the end of a connection.
+//! - `link`: one connection's stack, from bytes to bytes.
+//! - `proxy`, `ws`: codecs of the PROXY header and of WebSocket.
+//! - `tls`: sessions, certificates and keys, the names in clients' certificates, reloading.
+//!
+//! Nothing here has a socket or a clock, so tests drive all of it in memory.
 
 pub mod proxy;
+pub mod tls;
 pub mod ws;
+
+mod counters;
+mod layer;
+mod link;
+
+use std::sync::Arc;
+
+pub use self::counters::TransportCounters;
+pub use self::layer::{HANDSHAKE_UNITS_PER_TURN, Transports};
+
+/// What stands between socket and MQTT on one listener.
+#[derive(Clone, Default)]
+pub struct Stack {
+    /// TLS, by these settings.
+    pub tls: Option<Arc<tls::Settings>>,
+}
+
+impl Stack {
+    /// True for a listener whose bytes are MQTT as they come.
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+}
