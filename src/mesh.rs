@@ -168,7 +168,7 @@ impl<M: Load> Port<M> {
         &self.shared.seats[usize::from(shard.0)]
     }
 
-    /// True when the queue for `to` takes one more engine message.
+    /// True when the queue for `to` takes one more engine message, however much that holds.
     pub fn has_room(&mut self, to: ShardId) -> bool {
         let lane = &mut self.lanes[usize::from(to.0)];
         if lane.sent - lane.taken_seen < self.capacity {
@@ -383,7 +383,17 @@ impl Bitmap {
 mod tests {
     use super::*;
 
-    fn pair(capacity: usize) -> (Port<u32>, Port<u32>) {
+    /// Holds as much as it says.
+    #[derive(Debug, PartialEq)]
+    struct Bundle(usize);
+
+    impl Load for Bundle {
+        fn load(&self) -> usize {
+            self.0
+        }
+    }
+
+    fn pair<M: Load>(capacity: usize) -> (Port<M>, Port<M>) {
         let (mut ports, _) = build(2, capacity).unwrap();
         let second = ports.pop().unwrap();
         (ports.pop().unwrap(), second)
@@ -414,6 +424,24 @@ mod tests {
         assert_eq!(a.poll_room(), Some(to));
         assert!(a.has_room(to));
         assert_eq!(a.poll_room(), None);
+    }
+
+    #[test]
+    fn a_queue_is_full_by_what_its_messages_hold_and_the_one_that_fills_it_goes_whole() {
+        let (mut a, mut b) = pair(10);
+        let to = b.me();
+        for held in [9, 256] {
+            assert!(a.has_room(to));
+            a.send(to, Item::Engine(Bundle(held)));
+        }
+        assert!(!a.has_room(to), "two messages hold 265");
+        a.announce();
+        assert!(b.drain(9, |_, item| assert!(matches!(item, Item::Engine(Bundle(9))))), "the budget is used up");
+        assert!(!a.has_room(to), "256 are left");
+        assert!(!b.drain(257, |_, item| assert!(matches!(item, Item::Engine(Bundle(256))))));
+        assert!(a.has_room(to));
+        a.send(to, Item::Engine(Bundle(10)));
+        assert!(!a.has_room(to), "what was taken counts once");
     }
 
     #[test]

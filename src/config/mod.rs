@@ -151,7 +151,7 @@ pub struct Ring {
     pub recv_buffer_bytes: u32,
     /// Where an idle shard sleeps.
     pub wait: WaitIn,
-    /// Messages that may wait in the mesh from one shard to another.
+    /// Messages that may wait in the mesh from one shard to another (and the rest of the parcel that reaches it).
     #[serde(deserialize_with = "units::count")]
     pub mesh_capacity: u32,
 }

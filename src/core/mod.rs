@@ -291,7 +291,7 @@ impl Core {
     fn put_in_parcel(&mut self, to: u16, body_len: usize, put: impl FnOnce(&mut Parcel)) {
         self.count_into_outbox(to, 1);
         let outbox = &mut self.outboxes[usize::from(to)];
-        // Only in the last note, behind which nothing was noted: a shard's notes are read in the order they were made.
+        // Only in the last note, behind which nothing was noted: no publication overtakes what was noted before it.
         if let Some(Note::Parcel(parcel)) = outbox.back_mut()
             && parcel.takes(body_len)
         {

@@ -6,7 +6,8 @@ use crate::engine::Load;
 use crate::index::{Change, Interest, ScanCursor, ShareGroup};
 use std::sync::Arc;
 
-/// A note from one shard to another. Notes of one shard arrive in the order they were written.
+/// A note from one shard to another. Notes of one shard arrive in the order they were written. Within a parcel the
+/// publications come first: one may overtake an answer that was written before it, which no client can tell.
 #[derive(Debug)]
 pub enum Note {
     /// Deliver each to every session of yours that wants its topic; and what became of earlier ones of yours.

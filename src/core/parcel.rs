@@ -11,11 +11,11 @@ use super::session::Outcome;
 
 /// The largest body that is copied, in bytes. Of a larger one a reference is cheaper.
 pub const BODY_MAX: usize = 2048;
-/// The most publications and answers in a parcel: the mesh counts them one by one, and may hold as many too much.
+/// The most publications and answers in a parcel: the mesh counts them one by one, and may hold one parcel too much.
 const CONTENT_MAX: usize = 256;
 /// Bytes of bodies in a parcel.
 const BYTES_MAX: usize = 16 << 10;
-/// Parcels that a shard keeps to use again.
+/// Parcels that a shard keeps to use again, with 52 KiB of memory each at most.
 const SPARE_MAX: usize = 16;
 
 /// See the module's description.

@@ -416,3 +416,46 @@ fn a_publisher_that_is_gone_while_it_had_to_wait_is_still_heard_to_its_disconnec
     assert_eq!(ended[EndReason::ClientDisconnect as usize].load(), 1);
     assert_eq!(ended[EndReason::EndOfStream as usize].load(), 0);
 }
+
+/// Larger ones travel by reference, those with a shared subscription in a note of their own, retained ones by way of
+/// their keeper; the rest in parcels.
+#[test]
+fn messages_of_one_publisher_keep_their_order_however_they_travel() {
+    let mut broker = Broker::new(2);
+    let subscriber = broker.connect(&client_on(&broker, 1, "s"), ProtocolVersion::V311);
+    let publisher = broker.connect(&client_on(&broker, 0, "p"), ProtocolVersion::V311);
+    broker.subscribe(subscriber, "t/+", QoS::AtLeastOnce);
+    broker.subscribe(subscriber, "$share/g/shared", QoS::AtLeastOnce);
+    broker.read(subscriber);
+    broker.read(publisher);
+    let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+    for packet_id in 1..=600_u16 {
+        let text = format!("{packet_id}");
+        let (topic, retain, size) = match packet_id % 7 {
+            1 => ("t/large", false, 2 * parcel::BODY_MAX),
+            3 => ("shared", false, 0),
+            5 => ("t/retained", true, 0),
+            _ => ("t/small", false, 0),
+        };
+        let payload = if size > 0 { vec![b'x'; size + usize::from(packet_id)] } else { text.clone().into_bytes() };
+        expected.push(if size > 0 { format!("{} bytes", payload.len()) } else { text });
+        let head = PublishHead { topic, qos: QoS::AtLeastOnce, retain, packet_id, ..PublishHead::default() };
+        bytes.extend(publish_bytes(publisher.version, head, &payload));
+    }
+    broker.cores[0].receive(broker.now, publisher.conn, &bytes);
+    broker.settle();
+    let mut came = Vec::new();
+    while came.len() < expected.len() {
+        let packets = broker.read(subscriber);
+        assert!(!packets.is_empty(), "after {}", came.len());
+        for packet in packets {
+            let words: Vec<_> = packet.splitn(7, ' ').collect();
+            let packet_id = words[3].trim_start_matches("id").parse().expect("QoS 1");
+            let ack = crate::codec::Ack { packet_id, ..crate::codec::Ack::default() };
+            broker.send(subscriber, &Packet::PubAck(ack));
+            came.push(words[6].to_owned());
+        }
+    }
+    assert_eq!(came, expected);
+    assert_eq!(broker.read(publisher), (1..=600).map(|id| format!("PUBACK {id} 0")).collect::<Vec<_>>());
+}

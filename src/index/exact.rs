@@ -9,6 +9,10 @@
 //! run out, the writer copies what is in use into a new table and publishes that; the old one is never written
 //! again. Whoever has learned of a change (by a message, which orders the writer's stores before the reader's
 //! loads) cannot load an older table, hash or set than the change left, because an atomic never goes back.
+//!
+//! A reader keeps its table and only compares that with what is published. For that a relaxed load does: coherence alone
+//! keeps it from finding an older table than the change left, a table it keeps was acquired when it was taken, and no other
+//! can be at the address of one that is still alive. The price: until a reader looks again, a former table lives on.
 
 use arc_swap::{ArcSwap, Cache};
 use std::sync::Arc;

@@ -33,9 +33,9 @@ counters! {
         overflows,
         /// Connections whose last output did not get out in time.
         flush_timeouts,
-        /// Messages sent to other shards.
+        /// Notes sent to other shards: a parcel of many small messages is one.
         mesh_sent,
-        /// Messages received from other shards.
+        /// Notes received from other shards, counted likewise.
         mesh_received,
         /// Wake-ups sent to parked shards.
         wakes,

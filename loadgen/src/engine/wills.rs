@@ -29,7 +29,9 @@ pub fn wills(script: &Script, unix_origin_ns: u64) -> HashMap<u64, u32> {
             });
             // Another host's clock makes another text of it: then its topic must do.
             let elsewhere = will.payload.depends_on(Variable::Time) && script.is_divided();
-            wills.insert(if elsewhere { hash(&topic) } else { hash_will(&topic, &payload) }, owed);
+            let known_by = if elsewhere { hash(&topic) } else { hash_will(&topic, &payload) };
+            // Of two that look alike nobody can tell which one came, so that what is owed must be the same.
+            wills.entry(known_by).and_modify(|of_both| *of_both *= u32::from(*of_both == owed)).or_insert(owed);
         }
     }
     wills
@@ -67,4 +69,54 @@ fn receivers(script: &Script, filters: &Filters, will: &Will, matching: &[Subscr
         count += u32::from(stays(one.group));
     }
     Some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::Slice;
+    use crate::plan::{MessageProperties, Plan, Subscription, Timing};
+
+    /// Clients whose connections the plan breaks, and their will.
+    fn broken(name: &str, topic: &str, delay: Option<u32>) -> Group {
+        let (online, offline) = (Duration::from_secs(1), Duration::from_secs(1));
+        let will = Will {
+            topic: topic.to_owned(),
+            payload: "gone".to_owned(),
+            qos: 1,
+            retain: false,
+            delay,
+            message_expiry: None,
+            properties: MessageProperties::default(),
+            user_properties: Vec::new(),
+        };
+        let presence = Presence::Cycle { online, offline, abrupt: true };
+        Group { version: 5, will: Some(will), presence, ..Group::new(name, 2) }
+    }
+
+    /// How many get each of the wills of these groups, when two clients subscribe to all of them.
+    fn owed(mut groups: Vec<Group>) -> Vec<u32> {
+        groups.push(Group { subscribe: vec![Subscription::new("wills/#", 1)], ..Group::new("watchers", 2) });
+        let zero = Duration::ZERO;
+        let timing = Timing { connect_rate: None, connecting: 1, warm_up: zero, window: zero, patience: zero };
+        let plan = Plan { name: String::new(), about: String::new(), groups, timing, verify: true };
+        wills(&Script::compile(Arc::new(plan), Slice::WHOLE, 1).unwrap(), 0).into_values().collect()
+    }
+
+    #[test]
+    fn a_will_is_owed_to_each_subscriber_that_stays_unless_it_may_be_cancelled() {
+        assert_eq!(owed(vec![broken("a", "wills/%i", None)]), [2, 2]);
+        assert_eq!(owed(vec![broken("a", "wills/%i", Some(9))]), [0, 0]);
+    }
+
+    #[test]
+    fn wills_that_look_alike_are_owed_if_all_of_them_are() {
+        let (at_once, late) = (broken("a", "wills/same", None), broken("b", "wills/same", Some(9)));
+        assert_eq!(owed(vec![at_once.clone()]), [2]);
+        assert_eq!(owed(vec![at_once.clone(), late.clone()]), [0]);
+        assert_eq!(owed(vec![late, at_once]), [0], "whose connection breaks is owed nothing that may never come");
+    }
 }

@@ -1,26 +1,42 @@
-//! The queues between shards: bounded, first in first out for each pair, late.
+//! The queues between shards: bounded by what their messages hold, first in first out for each pair, late.
 
 use std::collections::VecDeque;
 
 use super::{World, shard_id};
-use crate::engine::{Engine, Time};
+use crate::engine::{Engine, Load, Time};
 
 pub(super) struct Mesh<M> {
     /// One queue for each pair: `from * shards + to`.
-    queues: Vec<VecDeque<(Time, M)>>,
+    queues: Vec<Queue<M>>,
     shards: usize,
     capacity: usize,
     pub held: bool,
 }
 
+struct Queue<M> {
+    messages: VecDeque<(Time, M)>,
+    /// What all of them hold.
+    load: usize,
+}
+
 impl<M> Mesh<M> {
     pub(super) fn new(shards: usize, capacity: usize) -> Mesh<M> {
-        let queues = (0..shards * shards).map(|_| VecDeque::new()).collect();
+        let queues = (0..shards * shards).map(|_| Queue { messages: VecDeque::new(), load: 0 }).collect();
         Mesh { queues, shards, capacity, held: false }
     }
 
-    fn queue(&mut self, from: usize, to: usize) -> &mut VecDeque<(Time, M)> {
+    fn queue(&mut self, from: usize, to: usize) -> &mut Queue<M> {
         &mut self.queues[from * self.shards + to]
+    }
+}
+
+impl<M: Load> Queue<M> {
+    /// The next message, if it has arrived.
+    fn take(&mut self, now: Time) -> Option<M> {
+        self.messages.front().filter(|(at, _)| *at <= now)?;
+        let (_, message) = self.messages.pop_front()?;
+        self.load -= message.load();
+        Some(message)
     }
 }
 
@@ -34,12 +50,13 @@ impl<E: Engine> World<E> {
             let capacity = self.mesh.capacity;
             let queue = self.mesh.queue(from, to);
             let outbox = self.shards[from].engine.outbox(shard_id(to));
-            if queue.len() >= capacity {
+            if queue.load >= capacity {
                 break;
             }
             let Some(message) = outbox.pop_front() else { break };
-            let arrival = queue.back().map_or(arrival, |(last, _)| arrival.max(*last));
-            queue.push_back((arrival, message));
+            let arrival = queue.messages.back().map_or(arrival, |(last, _)| arrival.max(*last));
+            queue.load += message.load();
+            queue.messages.push_back((arrival, message));
             at.get_or_insert(arrival);
         }
         if let Some(at) = at {
@@ -76,12 +93,11 @@ impl<E: Engine> World<E> {
     fn collect_from(&mut self, from: usize, to: usize) {
         let now = self.now;
         let mut taken = false;
-        while self.mesh.queue(from, to).front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, message)) = self.mesh.queue(from, to).pop_front() else { break };
+        while let Some(message) = self.mesh.queue(from, to).take(now) {
             self.shards[to].engine.mesh(now, shard_id(from), message);
             taken = true;
         }
-        if let Some((at, _)) = self.mesh.queue(from, to).front() {
+        if let Some((at, _)) = self.mesh.queue(from, to).messages.front() {
             let at = *at;
             self.schedule_turn(to, at);
         }
