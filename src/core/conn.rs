@@ -19,10 +19,21 @@ pub const PACKET_BYTES_MAX: u32 = 268_435_460;
 pub enum Phase {
     /// The CONNECT packet has not arrived completely.
     AwaitsConnect,
+    /// CONNECT has arrived; whether it is let in is being asked, and nothing is read meanwhile.
+    Asking,
+    /// The client was sent AUTH and has to answer it.
+    Authenticating,
     /// CONNECT was accepted; the connection belongs to a session.
     Connected,
     /// It was asked to be closed or handed over; nothing of it is read any more.
     Leaving,
+}
+
+impl Phase {
+    /// The client was not let in yet.
+    pub fn is_stranger(self) -> bool {
+        matches!(self, Phase::AwaitsConnect | Phase::Asking | Phase::Authenticating)
+    }
 }
 
 /// One connection.

@@ -2,6 +2,7 @@
 
 use super::conn::{Aliases, PACKET_BYTES_MAX, Phase};
 use super::counters::EndReason;
+use super::gate::Admission;
 use super::inbound::{Flow, version_of_malformed};
 use super::session::{Leave, NO_SLOT, Session};
 use super::timers::silence_allowed;
@@ -11,7 +12,7 @@ use crate::codec::{
     connack_return_code_v3, connect_version, decode, topic::level_count,
 };
 use crate::config::MqttOptions;
-use crate::engine::{ConnId, Effect, HandOver, Peer, ShardId};
+use crate::engine::{ConnId, Effect, HandOver, ShardId};
 use std::sync::atomic::Ordering::Relaxed;
 use tracing::debug;
 
@@ -34,23 +35,32 @@ impl Core {
         }
         if connect.client_id.is_empty() {
             let assigned = self.assign_client_id();
-            return self.accept(id, &connect, &assigned);
+            return self.admit(id, frame, &connect, Some(assigned));
         }
         let home = self.shared.home(connect.client_id);
         if home.0 != self.shard {
             return self.hand_over(id, home, from_here);
         }
-        self.accept(id, &connect, connect.client_id)
+        self.admit(id, frame, &connect, None)
+    }
+
+    /// The client is at home: it is let in, or whether it may come in is asked.
+    fn admit(&mut self, id: ConnId, frame: Frame<'_>, connect: &Connect<'_>, assigned: Option<String>) -> Flow {
+        if self.authenticator.is_some() {
+            return self.ask_about(id, frame, connect, assigned);
+        }
+        self.accept(id, connect, assigned.as_deref().unwrap_or(connect.client_id), None)
     }
 
     fn hand_over(&mut self, id: ConnId, to: ShardId, bytes: &[u8]) -> Flow {
+        let peer = self.take_peer(id);
         let conn = &mut self.wire.conns[id.slot];
         conn.phase = Phase::Leaving;
         let hand_over = HandOver {
             listener: conn.listener,
             accepted: conn.accepted,
             bytes: bytes.to_vec(),
-            peer: Peer::default(),
+            peer,
             transport: None,
         };
         self.wire.effects.push_back(Effect::HandOver { conn: id, to, hand_over });
@@ -69,7 +79,7 @@ impl Core {
         if connect.client_id.len() > usize::from(self.limits.client_id_bytes_max) {
             return Err((ReasonCode::ClientIdentifierNotValid, "the client identifier is too long"));
         }
-        if connect.properties.authentication_method.is_some() {
+        if connect.properties.authentication_method.is_some() && self.authenticator.is_none() {
             return Err((ReasonCode::BadAuthenticationMethod, "enhanced authentication is not offered"));
         }
         let user_properties_max = usize::from(self.limits.user_properties_max);
@@ -126,11 +136,28 @@ impl Core {
         self.clients.find(hash, |&slot| *self.sessions[slot].client_id == *client_id).copied()
     }
 
-    fn accept(&mut self, id: ConnId, connect: &Connect<'_>, client_id: &str) -> Flow {
+    pub(super) fn accept(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        client_id: &str,
+        admission: Option<Admission>,
+    ) -> Flow {
+        if !self.may_have_session(client_id, admission.as_ref()) {
+            // Whoever it belongs to shall neither lose it nor be cut off.
+            let why = "the client identifier is another user's";
+            return self.refuse(id, ReasonCode::ClientIdentifierNotValid, why);
+        }
         let expiry_interval = self.session_expiry(connect);
         let mqtt = self.mqtt.clone();
         let assigned = connect.client_id.is_empty().then_some(client_id);
         let mut conn_ack = self.conn_ack(&mqtt, connect, expiry_interval, assigned);
+        if let Some(admission) = &admission {
+            // [MQTT-4.12.0-5]
+            conn_ack.properties.authentication_method = connect.properties.authentication_method;
+            let has_data = connect.properties.authentication_method.is_some() && !admission.data.is_empty();
+            conn_ack.properties.authentication_data = has_data.then_some(&admission.data[..]);
+        }
         if !self.wire.fits(id.slot, &Packet::ConnAck(conn_ack.clone())) {
             return self.refuse(id, ReasonCode::PacketTooLarge, "CONNACK exceeds the maximum packet size");
         }
@@ -139,6 +166,7 @@ impl Core {
             Err((code, why)) => return self.refuse(id, code, why),
         };
         self.attach(id, slot, connect);
+        self.give_access(id, slot, connect, admission.as_ref().map(|admission| &*admission.principal));
         let session = &mut self.sessions[slot];
         session.expiry_interval = expiry_interval;
         session.will = None;
@@ -277,7 +305,7 @@ impl Core {
     }
 
     /// CONNACK with an error and the reason in words if they fit [MQTT-3.2.2-19], then the end [MQTT-3.1.4-2].
-    fn refuse(&mut self, id: ConnId, code: ReasonCode, why: &str) -> Flow {
+    pub(super) fn refuse(&mut self, id: ConnId, code: ReasonCode, why: &str) -> Flow {
         self.refuse_with(id, code, why, Some(why))
     }
 
@@ -285,6 +313,13 @@ impl Core {
         debug!(shard = self.shard, slot = id.slot, code = code.name(), why, "CONNECT refused");
         self.counters.connects_refused.add(1);
         self.counters.protocol_errors.of(code as u8).add(1);
+        self.say_refused(id, code, reason_string);
+        self.end(id.slot, EndReason::ConnectRefused, None, Leave::Clean);
+        Flow::Stop
+    }
+
+    /// CONNACK with an error.
+    pub(super) fn say_refused(&mut self, id: ConnId, code: ReasonCode, reason_string: Option<&str>) {
         let conn = &self.wire.conns[id.slot];
         let byte = if conn.is_v5() { code as u8 } else { connack_return_code_v3(code) };
         let plain = ConnAck { code: byte, ..ConnAck::default() };
@@ -293,8 +328,6 @@ impl Core {
         if let Some(packet) = packets.iter().find(|packet| self.wire.fits(id.slot, packet)) {
             self.wire.packet(id.slot, packet);
         }
-        self.end(id.slot, EndReason::ConnectRefused, None, Leave::Clean);
-        Flow::Stop
     }
 
     /// A CONNECT that cannot be read. It is answered where only the version is wrong, and where it is one of 5.0,

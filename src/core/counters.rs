@@ -45,6 +45,8 @@ counters! {
         connected,
         /// Connections accepted with CONNACK 0.
         connects,
+        /// Questions put to the authenticator.
+        authentications,
         /// CONNECT packets refused.
         connects_refused,
         /// Connections accepted by the transport.
@@ -146,6 +148,8 @@ reasons! {
         TakenOver = "taken_over",
         /// The CONNECT was refused.
         ConnectRefused = "connect_refused",
+        /// The client's authentication was over, or it failed to authenticate again.
+        NotAuthenticated = "not_authenticated",
         /// The broker stopped.
         ShuttingDown = "shutting_down",
     }

@@ -7,6 +7,7 @@
 use super::Core;
 use super::conn::Phase;
 use super::counters::EndReason;
+use super::gate::STRANGER_BYTES_MAX;
 use super::publish::Publisher;
 use super::session::{Leave, NO_SLOT};
 use crate::codec::{
@@ -36,6 +37,8 @@ mod packet_type {
     pub const PUBREC: u8 = 5;
     pub const PUBREL: u8 = 6;
     pub const PUBCOMP: u8 = 7;
+    pub const DISCONNECT: u8 = 14;
+    pub const AUTH: u8 = 15;
 }
 
 impl Core {
@@ -124,10 +127,7 @@ impl Core {
                     }
                 }
                 Ok(Framed::Incomplete { .. }) => {
-                    let begun = bytes[at] >> 4;
-                    if begun != packet_type::CONNECT && self.wire.conns[id.slot].phase == Phase::AwaitsConnect {
-                        // Not to be waited for, nor kept: nobody has said who he is.
-                        self.close_silently(id, "the first packet is not a CONNECT");
+                    if self.wire.conns[id.slot].phase.is_stranger() && !self.awaits_rest(id, &bytes[at..]) {
                         return bytes.len();
                     }
                     if unchecked > 0 {
@@ -171,7 +171,34 @@ impl Core {
             },
             (Phase::Leaving, _) => Flow::Stop,
             (Phase::AwaitsConnect, packet_type::CONNECT) => self.on_first_packet(id, frame, from_here),
+            (Phase::Asking, _) => Flow::Stop,
+            (Phase::Authenticating, _) => match &decode(frame, version) {
+                Ok(packet) => self.on_authenticating(id, packet),
+                Err(error) => self.break_off(id, *error),
+            },
             (Phase::AwaitsConnect, _) => self.close_silently(id, "the first packet is not a CONNECT"),
+        }
+    }
+
+    /// Whether the rest of a packet is waited for of somebody who was not let in yet: such a client is given memory
+    /// for what belongs here, and not for much.
+    fn awaits_rest(&mut self, id: ConnId, begun: &[u8]) -> bool {
+        let first = self.wire.conns[id.slot].phase == Phase::AwaitsConnect;
+        let kind = begun[0] >> 4;
+        if first && kind != packet_type::CONNECT {
+            self.close_silently(id, "the first packet is not a CONNECT");
+            return false;
+        }
+        if !first && !matches!(kind, packet_type::AUTH | packet_type::DISCONNECT) {
+            self.refuse(id, ReasonCode::ProtocolError, "only AUTH and DISCONNECT may come before CONNACK");
+            return false;
+        }
+        match frame(begun, STRANGER_BYTES_MAX as u32) {
+            Ok(_) => true,
+            Err(error) => {
+                self.break_off(id, error);
+                false
+            }
         }
     }
 
@@ -191,10 +218,7 @@ impl Core {
             Packet::Subscribe(subscribe) => return self.on_subscribe(id, subscribe),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, unsubscribe),
             Packet::Disconnect(disconnect) => return self.on_disconnect(id, disconnect),
-            Packet::Auth(_) => {
-                // No connection here was made with an authentication method [MQTT-4.12.0-6].
-                return self.protocol_error(id, ReasonCode::ProtocolError, "AUTH without an authentication method");
-            }
+            Packet::Auth(auth) => return self.on_auth(id, auth),
             // A second CONNECT [MQTT-3.1.0-2], or a packet that only a server sends.
             _ => return self.protocol_error(id, ReasonCode::ProtocolError, "a packet that does not belong here"),
         }
@@ -224,8 +248,10 @@ impl Core {
 
     /// The bytes are no packet, or one that the protocol forbids here.
     fn break_off(&mut self, id: ConnId, error: DecodeError) -> Flow {
-        if self.wire.conns[id.slot].phase == Phase::AwaitsConnect {
-            return self.refuse_malformed_connect(id, error, &[]);
+        match self.wire.conns[id.slot].phase {
+            Phase::AwaitsConnect => return self.refuse_malformed_connect(id, error, &[]),
+            Phase::Asking | Phase::Authenticating => return self.refuse(id, error.reason(), error.label()),
+            Phase::Connected | Phase::Leaving => {}
         }
         self.end_for(id, error.reason(), error.label())
     }
@@ -294,7 +320,7 @@ impl Core {
         let Some(conn) = self.live(id) else { return };
         let acks = self.sessions.get(conn.session).is_some_and(|session| session.acks_still_behind());
         let output = !conn.ended && conn.unsent >= self.limits.output_bytes_max;
-        if !conn.stalled || output || acks {
+        if !conn.stalled || output || acks || conn.phase == Phase::Asking {
             return;
         }
         if self.mesh_is_behind() {

@@ -4,6 +4,7 @@
 //! of other shards, and drains bytes, effects and messages. The rooms:
 //!
 //! - `inbound`: bytes to packets, and which handler gets them;
+//! - `gate`: who may come in; `access`: what a client may do;
 //! - `connect`, `leave`: how a connection gets a session and how it parts from it, takeover, expiry, wills;
 //! - `publish`: a PUBLISH that came in, its acknowledgement;
 //! - `route`: which sessions and shards a message goes to; `shared`: the same for shared subscriptions;
@@ -15,10 +16,12 @@ pub mod counters;
 pub mod message;
 pub mod note;
 
+mod access;
 mod conn;
 mod connect;
 mod deliver;
 mod fence;
+mod gate;
 mod inbound;
 mod leave;
 mod parcel;
@@ -32,9 +35,10 @@ mod sys;
 mod timers;
 mod wire;
 
+use crate::auth::Authenticator;
 use crate::codec::ReasonCode;
 use crate::config::{Limits, MqttOptions};
-use crate::engine::{ConnId, Effect, Engine, HandOver, Load, Output, ShardId, Time, TransportEnd};
+use crate::engine::{ConnId, Effect, Engine, HandOver, Load, Output, Peer, ShardId, Time, TransportEnd};
 use crate::index::{Groups, HashSeed, Interest, InterestCache, LocalIndex, RetainedStore, Route, Subscriber};
 use crate::slab::{Key, Slab};
 use crate::wheel::Wheel;
@@ -167,6 +171,10 @@ pub struct Core {
     spare_parcels: parcel::Spares,
     /// Shards whose outbox gained a note, to be named by `poll_outbox`.
     noted: Vec<ShardId>,
+    /// Says who may come in; everybody may without.
+    authenticator: Option<Box<dyn Authenticator>>,
+    /// What is known of connections that belong to no session yet, by slot.
+    gates: HashMap<u32, gate::Gate>,
     /// Connections that are not read until an outbox has room.
     stalled: Vec<ConnId>,
     /// SUBACKs that wait for the owners of their filters.
@@ -220,6 +228,8 @@ impl Core {
             outbox_loads: vec![0; usize::from(shards)],
             spare_parcels: parcel::Spares::default(),
             noted: Vec::new(),
+            authenticator: None,
+            gates: HashMap::new(),
             stalled: Vec::new(),
             announcing: Slab::new(),
             asked: 0,
@@ -301,6 +311,9 @@ impl Core {
         if conn.phase == Phase::Leaving {
             return;
         }
+        let id = ConnId { slot, generation: conn.generation };
+        self.forget_question(id);
+        let conn = &mut self.wire.conns[slot];
         let session = std::mem::replace(&mut conn.session, session::NO_SLOT);
         if let Some(code) = code.filter(|_| conn.phase == Phase::Connected) {
             self.wire.disconnect(slot, code);
@@ -365,7 +378,7 @@ impl Core {
         }
     }
 
-    fn admit(&mut self, now: Time, listener: u16, accepted: Time, connections_max: u64) -> Option<ConnId> {
+    fn take_up(&mut self, now: Time, listener: u16, accepted: Time, connections_max: u64) -> Option<ConnId> {
         self.wire.now = now;
         let open = self.shared.connections.fetch_add(1, Relaxed);
         if self.stopping || open >= connections_max {
@@ -384,15 +397,21 @@ impl Core {
 impl Engine for Core {
     type Message = Note;
 
-    fn open(&mut self, now: Time, listener: u16, _address: Option<SocketAddr>) -> Option<ConnId> {
-        let id = self.admit(now, listener, now, u64::from(self.limits.connections_max));
-        self.counters.sockets_opened.add(u64::from(id.is_some()));
-        id
+    fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId> {
+        let id = self.take_up(now, listener, now, u64::from(self.limits.connections_max))?;
+        self.counters.sockets_opened.add(1);
+        self.remember_peer(id, Peer { address, certificate: None });
+        Some(id)
+    }
+
+    fn identify(&mut self, id: ConnId, peer: Peer) {
+        self.remember_peer(id, peer);
     }
 
     fn adopt(&mut self, now: Time, hand_over: HandOver) -> Option<ConnId> {
         // The shard that accepted it let it in, and still counts it too: the limit was asked there.
-        let id = self.admit(now, hand_over.listener, hand_over.accepted, u64::MAX)?;
+        let id = self.take_up(now, hand_over.listener, hand_over.accepted, u64::MAX)?;
+        self.remember_peer(id, hand_over.peer);
         self.take_in(id, &hand_over.bytes);
         Some(id)
     }
@@ -447,6 +466,13 @@ impl Engine for Core {
     fn mesh(&mut self, now: Time, from: ShardId, note: Note) {
         self.wire.now = now;
         self.handle_note(from.0, note);
+    }
+
+    fn attend(&mut self, now: Time) {
+        self.wire.now = now;
+        if self.authenticator.is_some() {
+            self.take_verdicts();
+        }
     }
 
     fn tick(&mut self, now: Time) {

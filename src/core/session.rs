@@ -3,6 +3,7 @@
 //! The record is hot and small. Whatever most clients do not have (a will, a queue, QoS 2 identifiers,
 //! shared subscriptions, a retained replay in progress) is boxed when it comes up and freed when it is empty.
 
+use super::access::Access;
 use super::message::Message;
 use crate::codec::{QoS, ReasonCode};
 use crate::engine::{Time, TransportEnd};
@@ -55,6 +56,8 @@ pub struct Session {
     pub will: Option<Box<Will>>,
     /// Retained messages still to be sent for new subscriptions.
     pub replays: Option<Box<Replays>>,
+    /// Who the client is, where that is asked.
+    pub access: Option<Box<Access>>,
 }
 
 const _: () = assert!(size_of::<Session>() <= 256, "the session's hot record is part of the memory contract");
@@ -344,6 +347,7 @@ impl Session {
             acks: None,
             will: None,
             replays: None,
+            access: None,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::slab::Key;
 use std::time::Duration;
 
 /// How far ahead an entry may lie; what is due later is looked at again then.
-const AHEAD_MAX: Duration = Duration::from_secs(300);
+pub(super) const AHEAD_MAX: Duration = Duration::from_secs(300);
 
 /// An entry of the wheel.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ enum Kind {
     Connect,
     /// The connection must have been heard of.
     KeepAlive,
+    /// The client's authentication may be over.
+    Authentication,
     /// The session's will may be due, or the session itself may have expired.
     Session,
     /// Some retained messages may have expired.
@@ -46,6 +48,10 @@ impl Timer {
 
     pub(super) fn keep_alive(id: ConnId) -> Timer {
         Timer { kind: Kind::KeepAlive, slot: id.slot, generation: id.generation }
+    }
+
+    pub(super) fn authentication(id: ConnId) -> Timer {
+        Timer { kind: Kind::Authentication, slot: id.slot, generation: id.generation }
     }
 
     pub(super) fn session(key: Key) -> Timer {
@@ -73,6 +79,7 @@ impl Core {
         match kind {
             Kind::Connect => self.check_connect(ConnId { slot, generation }),
             Kind::KeepAlive => self.check_keep_alive(ConnId { slot, generation }),
+            Kind::Authentication => self.check_lapse(ConnId { slot, generation }),
             Kind::Session => self.check_session(Key { slot, generation }),
             Kind::Retained => self.sweep_retained(),
             Kind::Sys => self.publish_sys(),
@@ -85,9 +92,11 @@ impl Core {
     }
 
     fn check_connect(&mut self, id: ConnId) {
-        if self.live(id).is_some_and(|conn| conn.phase == Phase::AwaitsConnect) {
-            self.end(id.slot, EndReason::ConnectTimeout, None, Leave::Clean);
+        let Some(conn) = self.live(id).filter(|conn| conn.phase.is_stranger()) else { return };
+        if conn.phase == Phase::Asking {
+            self.say_refused(id, ReasonCode::ServerUnavailable, Some("authentication takes too long"));
         }
+        self.end(id.slot, EndReason::ConnectTimeout, None, Leave::Clean);
     }
 
     fn check_keep_alive(&mut self, id: ConnId) {

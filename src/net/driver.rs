@@ -217,6 +217,7 @@ impl<E: Engine> Driver<E> {
     pub fn turn(&mut self, wait: bool) -> io::Result<Turn> {
         self.enter(wait)?;
         self.read_clock();
+        self.engine.attend(self.now);
         self.handle_completions();
         self.drain_mesh();
         self.run_timers();
