@@ -1,11 +1,66 @@
-//! What a session's client is allowed to do.
+//! What clients may do: the rules of the moment, and what they grant to each session.
+//!
+//! Rules change while clients are connected. A shard takes new ones at the beginning of a turn; from then on no session
+//! gets, publishes or subscribes to anything by the old ones: grants say by which rules they were made, and old ones
+//! are made anew where they are asked. Subscriptions that are not granted any more are taken away a piece in each turn;
+//! until a session's turn has come, each of its deliveries is held against the rules. What waits in a queue, or is
+//! retained, is held against them when it is sent.
 
 use super::Core;
 use super::Time;
+use super::counters::DropReason;
 use super::gate::Admission;
+use crate::acl::{Decisions, Grants, Policy, Subscribing, Who};
 use crate::auth::{Credentials, Principal};
-use crate::codec::Connect;
+use crate::codec::{Connect, QoS};
 use crate::engine::{ConnId, Peer};
+use crate::index::{GroupId, Subscriber};
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many sessions, and subscriptions of sessions, are held against new rules in one turn.
+const RENEWED_PER_TURN: usize = 1024;
+
+/// The rules that all shards go by.
+#[derive(Default)]
+pub struct SharedRules {
+    policy: ArcSwapOption<Policy>,
+    /// Raised behind each change.
+    generation: AtomicU64,
+}
+
+impl SharedRules {
+    /// Sets the rules; `None`: everybody may do everything.
+    pub fn set(&self, policy: Option<Arc<Policy>>) {
+        self.policy.store(policy);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The rules, if they have changed since this generation, and theirs.
+    fn newer_than(&self, generation: u64) -> Option<(Option<Arc<Policy>>, u64)> {
+        let now = self.generation.load(Ordering::Acquire);
+        (now != generation).then(|| (self.policy.load_full(), now))
+    }
+}
+
+/// The rules as one shard knows them.
+#[derive(Default)]
+pub struct Rules {
+    policy: Option<Arc<Policy>>,
+    generation: u64,
+    /// The slot of the session that is held against them next, until all were.
+    pub renewing: Option<u32>,
+    decisions: Decisions,
+}
+
+impl Rules {
+    /// True where rules are set.
+    #[inline]
+    pub fn in_force(&self) -> bool {
+        self.policy.is_some()
+    }
+}
 
 /// Who a session's client is: kept only where clients are authenticated or rules are set.
 #[derive(Debug)]
@@ -22,6 +77,12 @@ pub struct Access {
     pub lapses: Option<Time>,
     /// When the timer that counts for that fires; `u64::MAX` when there is none.
     pub looked_at: Time,
+    /// What it may, where rules are set.
+    grants: Option<Grants>,
+    /// The rules that these were made by.
+    generation: u64,
+    /// Deliveries are to be held against them.
+    checked: bool,
 }
 
 /// How far a client that authenticates again has come.
@@ -36,6 +97,41 @@ pub enum Renewal {
 }
 
 impl Access {
+    /// A client of whom nothing is known but where it comes from and its certificate.
+    fn of_peer(peer: Peer) -> Access {
+        let common_name = peer.certificate.as_ref().and_then(|certificate| certificate.common_name.as_deref());
+        let principal = Principal { common_name: common_name.map(Into::into), ..Principal::default() };
+        Access::new(principal, peer)
+    }
+
+    fn new(principal: Principal, peer: Peer) -> Access {
+        Access {
+            principal,
+            peer,
+            method: None,
+            renewal: Renewal::None,
+            lapses: None,
+            looked_at: Time(u64::MAX),
+            grants: None,
+            generation: 0,
+            checked: true,
+        }
+    }
+
+    /// The client as rules see it.
+    fn who<'a>(&'a self, client_id: &'a str) -> Who<'a> {
+        let Principal { user, common_name, roles, claims, rules, .. } = &self.principal;
+        Who {
+            client_id,
+            user: user.as_deref(),
+            common_name: common_name.as_deref(),
+            roles,
+            claims,
+            address: self.peer.address.map(|address| address.ip()),
+            rules: rules.as_deref(),
+        }
+    }
+
     /// What it says of itself when it authenticates again.
     pub fn credentials(&self, client_id: String, listener: u16, data: Vec<u8>) -> Credentials {
         Credentials {
@@ -58,20 +154,21 @@ impl Core {
         owner == admission.principal.user.as_ref()
     }
 
-    /// Remembers with the session who its client is.
-    pub(super) fn give_access(&mut self, id: ConnId, slot: u32, connect: &Connect<'_>, principal: Option<&Principal>) {
+    /// Remembers with the session who its client is, where that matters.
+    pub(super) fn give_access(&mut self, id: ConnId, slot: u32, connect: &Connect<'_>, admission: Option<Admission>) {
         let peer = self.take_peer(id);
-        let Some(principal) = principal else { return };
-        let access = Access {
-            principal: principal.clone(),
-            peer,
-            method: connect.properties.authentication_method.map(Into::into),
-            renewal: Renewal::None,
-            lapses: principal.lasts.map(|lasts| self.wire.now.after(lasts)),
-            looked_at: Time(u64::MAX),
+        let access = match admission {
+            Some(Admission { principal, .. }) => Access {
+                method: connect.properties.authentication_method.map(Into::into),
+                lapses: principal.lasts.map(|lasts| self.wire.now.after(lasts)),
+                ..Access::new(*principal, peer)
+            },
+            None if self.rules.in_force() => Access::of_peer(peer),
+            None => return,
         };
         self.sessions[slot].access = Some(Box::new(access));
         self.schedule_lapse(id);
+        self.renew_session(slot);
     }
 
     /// The client has authenticated again.
@@ -80,5 +177,160 @@ impl Core {
         let Some(access) = self.sessions[slot].access.as_deref_mut() else { return };
         access.lapses = principal.lasts.map(|lasts| now.after(lasts));
         access.principal = principal;
+        self.renew_session(slot);
     }
+
+    /// Looks whether there are new rules, and goes on with making the grants of all sessions anew.
+    pub(super) fn follow_rules(&mut self) {
+        if let Some((policy, generation)) = self.shared.rules.newer_than(self.rules.generation) {
+            self.rules.policy = policy;
+            self.rules.generation = generation;
+            self.rules.renewing = self.rules.policy.as_ref().map(|_| 0);
+            self.plain_topic_bytes = self.plain_topic_bytes();
+        }
+        if let Some(from) = self.rules.renewing {
+            self.renew_some(from);
+        }
+    }
+
+    /// Below how many bytes nothing about a topic name needs to be looked at.
+    pub(super) fn plain_topic_bytes(&self) -> usize {
+        let (bytes_max, levels_max) = (self.limits.topic_bytes_max, self.limits.topic_levels_max);
+        // A topic has fewer levels than bytes, but for one.
+        let plain = (usize::from(bytes_max) + 1).min(usize::from(levels_max));
+        if self.rules.in_force() { 0 } else { plain }
+    }
+
+    fn renew_some(&mut self, from: u32) {
+        let end = self.sessions.slots();
+        let mut looked_at = 0;
+        for slot in from..end {
+            if looked_at >= RENEWED_PER_TURN {
+                self.rules.renewing = Some(slot);
+                return;
+            }
+            looked_at += 1;
+            if let Some(session) = self.sessions.get(slot) {
+                looked_at += session.filters.len();
+                self.renew_session(slot);
+            }
+        }
+        self.rules.renewing = None;
+    }
+
+    /// Makes a session's grants anew and takes from it what it may not subscribe to any more. The client is not told:
+    /// no version of MQTT has a packet for that.
+    fn renew_session(&mut self, slot: u32) {
+        let Some(grants) = self.renew_grants(slot) else { return };
+        let mut changes = Vec::new();
+        let mut checked = false;
+        for filter in self.sessions[slot].filters.clone() {
+            let Some(held) = self.index.subscriber(filter, slot) else { continue };
+            let text: Box<str> = self.index.filter_text(filter).into();
+            match grants.subscribe(&text, qos_of(held)) {
+                Subscribing::Denied => {
+                    self.counters.subscriptions_revoked.add(1);
+                    self.unsubscribe_one(slot, &text, &mut changes);
+                }
+                Subscribing::Granted { qos, checked: in_part } => {
+                    checked |= in_part;
+                    if qos < qos_of(held) {
+                        self.index.subscribe(&text, held.with_qos(qos as u8));
+                    }
+                }
+            }
+        }
+        for group in self.sessions[slot].groups.as_deref().cloned().unwrap_or_default().into_iter().map(GroupId) {
+            let Some(held) = self.groups.member(group, slot) else { continue };
+            let Some((name, text)) = self.groups.texts(group) else { continue };
+            match grants.subscribe(text, qos_of(held)) {
+                Subscribing::Denied => {
+                    self.counters.subscriptions_revoked.add(1);
+                    self.leave_group(slot, group, &mut changes);
+                }
+                Subscribing::Granted { qos, checked: in_part } => {
+                    checked |= in_part;
+                    if qos < qos_of(held) {
+                        let (name, text): (Box<str>, Box<str>) = (name.into(), text.into());
+                        let online = self.sessions[slot].is_connected();
+                        self.groups.join(&name, &text, held.with_qos(qos as u8), online);
+                    }
+                }
+            }
+        }
+        if let Some(access) = &mut self.sessions[slot].access {
+            access.checked = checked;
+        }
+        self.announce(changes, None);
+    }
+
+    /// Makes a session's grants by the rules of now. Until its subscriptions have been held against them, each of
+    /// its deliveries is.
+    fn renew_grants(&mut self, slot: u32) -> Option<Grants> {
+        let policy = self.rules.policy.as_deref()?;
+        let session = &mut self.sessions[slot];
+        // Its CONNECT came before there were any rules.
+        let access = session.access.get_or_insert_with(|| Box::new(Access::of_peer(Peer::default())));
+        let grants = policy.grants(&access.who(&session.client_id));
+        access.grants = Some(grants.clone());
+        access.generation = self.rules.generation;
+        access.checked = true;
+        Some(grants)
+    }
+
+    /// What a session may by the rules of now; `None` where no rules are set.
+    fn grants(&mut self, slot: u32) -> Option<Grants> {
+        match self.sessions[slot].access.as_deref() {
+            Some(access) if access.generation == self.rules.generation => access.grants.clone(),
+            _ => self.renew_grants(slot),
+        }
+    }
+
+    /// Whether a session's client may publish this.
+    pub(super) fn may_publish(&mut self, slot: u32, topic: &str, hash: u64, qos: QoS, retain: bool) -> bool {
+        let Some(grants) = self.grants(slot) else { return true };
+        self.rules.decisions.publish(&grants, topic, hash, qos, retain)
+    }
+
+    /// What becomes of a subscription.
+    pub(super) fn may_subscribe(&mut self, slot: u32, filter: &str, qos: QoS) -> Subscribing {
+        let Some(grants) = self.grants(slot) else { return Subscribing::Granted { qos, checked: false } };
+        let subscribing = grants.subscribe(filter, qos);
+        if let (Subscribing::Granted { checked, .. }, Some(access)) = (subscribing, &mut self.sessions[slot].access) {
+            access.checked |= checked;
+        }
+        subscribing
+    }
+
+    /// Whether a message that one of a session's subscriptions matches now may be delivered.
+    #[inline]
+    pub(super) fn may_receive(&mut self, slot: u32, topic: &str, hash: u64) -> bool {
+        let generation = self.rules.generation;
+        let access = self.sessions[slot].access.as_deref();
+        access.is_some_and(|access| access.generation == generation && !access.checked)
+            || self.may_have(slot, topic, hash)
+    }
+
+    /// Whether a message that was matched earlier may be delivered now.
+    pub(super) fn may_have(&mut self, slot: u32, topic: &str, hash: u64) -> bool {
+        if !self.rules.in_force() {
+            return true;
+        }
+        let stale = |access: &Access| access.generation != self.rules.generation;
+        if self.sessions[slot].access.as_deref().is_none_or(stale) {
+            self.renew_grants(slot);
+        }
+        let grants = self.sessions[slot].access.as_deref().and_then(|access| access.grants.as_ref());
+        grants.is_none_or(|grants| self.rules.decisions.receive(grants, topic, hash))
+    }
+
+    /// Counts a delivery that rules withheld.
+    pub(super) fn withhold(&self) {
+        self.counters.matched.add(1);
+        self.counters.drop_delivery(DropReason::NotAuthorized);
+    }
+}
+
+fn qos_of(subscriber: Subscriber) -> QoS {
+    QoS::from_bits(subscriber.qos()).unwrap_or_default()
 }

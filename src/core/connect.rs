@@ -166,7 +166,6 @@ impl Core {
             Err((code, why)) => return self.refuse(id, code, why),
         };
         self.attach(id, slot, connect);
-        self.give_access(id, slot, connect, admission.as_ref().map(|admission| &*admission.principal));
         let session = &mut self.sessions[slot];
         session.expiry_interval = expiry_interval;
         session.will = None;
@@ -176,6 +175,7 @@ impl Core {
         // 3.1 has no session present flag: the byte is reserved.
         conn_ack.session_present = session_present && connect.version != ProtocolVersion::V31;
         self.wire.packet(id.slot, &Packet::ConnAck(conn_ack));
+        self.give_access(id, slot, connect, admission);
         self.wire.effects.push_back(Effect::Settle(id));
         self.set_group_members_online(slot, true);
         self.pump(slot);

@@ -27,6 +27,12 @@ counters! {
         publish_bytes_sent,
         /// PUBLISH packets refused with a reason code or ignored (3.x).
         publish_refused,
+        /// PUBLISH packets that the rules do not allow; each is one of `publish_refused` too.
+        publish_denied,
+        /// Topic filters of SUBSCRIBE packets that the rules do not allow.
+        subscribe_denied,
+        /// Subscriptions taken away because the rules changed.
+        subscriptions_revoked,
         /// Deliveries that became due: one per message and session.
         matched,
         /// Deliveries complete: written at QoS 0, acknowledged at QoS 1 and 2.
@@ -71,6 +77,8 @@ counters! {
         retained_expired,
         /// Wills published.
         wills_published,
+        /// Wills that the rules did not allow to be published.
+        wills_denied,
         /// Times a connection's reading was stopped because it or the mesh was behind.
         pauses,
         /// Bytes held for packets that have not arrived completely (gauge).
@@ -126,6 +134,8 @@ reasons! {
         SessionEnded = "session_ended",
         /// The receiver refused it with a reason code of 0x80 or more.
         RefusedByReceiver = "refused_by_receiver",
+        /// The rules do not allow the receiver to have it.
+        NotAuthorized = "not_authorized",
     }
 }
 

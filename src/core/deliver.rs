@@ -150,13 +150,17 @@ impl Core {
         }
         self.resend(slot);
         while let Some(delivery) = self.next_queued(slot) {
-            let session = &mut self.sessions[slot];
             self.counters.queued.sub(1);
             self.counters.queued_bytes.sub(delivery.message.size() as u64);
             if delivery.message.is_expired(self.wire.now) {
                 self.counters.drop_delivery(DropReason::Expired);
                 continue;
             }
+            if self.rules.in_force() && !self.may_have(slot, delivery.message.topic(), delivery.message.head().topic_hash) {
+                self.counters.drop_delivery(DropReason::NotAuthorized);
+                continue;
+            }
+            let session = &mut self.sessions[slot];
             self.scratch.round = self.scratch.round.wrapping_add(1).max(1);
             let message = delivery.message.clone();
             let publication = message.publication();
@@ -188,19 +192,26 @@ impl Core {
     /// Sends again what was in flight when the last connection ended, in the same order and with the same
     /// identifiers [MQTT-4.4.0-1] [MQTT-4.6.0-1].
     fn resend(&mut self, slot: u32) {
-        let session = &mut self.sessions[slot];
         let mut at = 0;
-        while session.to_resend > 0 && at < session.inflight.len() {
+        loop {
+            let session = &mut self.sessions[slot];
+            if session.to_resend == 0 || at >= session.inflight.len() {
+                return;
+            }
             if session.inflight[at].sent {
                 at += 1;
                 continue;
             }
             let open = session.unacked - session.to_resend < session.window && self.wire.has_room(session.conn);
-            let inflight = &mut session.inflight[at];
-            let publish = inflight.state != InflightState::AwaitsPubComp;
+            let publish = session.inflight[at].state != InflightState::AwaitsPubComp;
             if publish && !open {
                 return;
             }
+            if publish && self.rules.in_force() && self.withdraw(slot, at) {
+                continue;
+            }
+            let session = &mut self.sessions[slot];
+            let inflight = &mut session.inflight[at];
             inflight.sent = true;
             session.to_resend -= 1;
             at += 1;
@@ -221,6 +232,29 @@ impl Core {
                 at -= before - session.inflight.len();
             }
         }
+    }
+
+    /// Ends a delivery that would be sent again, if the rules do not allow that any more. False if they do.
+    fn withdraw(&mut self, slot: u32, at: usize) -> bool {
+        let Some(delivery) = &self.sessions[slot].inflight[at].delivery else { return false };
+        let message = delivery.message.clone();
+        if self.may_have(slot, message.topic(), message.head().topic_hash) {
+            return false;
+        }
+        let session = &mut self.sessions[slot];
+        session.to_resend -= 1;
+        session.inflight[at].sent = true;
+        if session.inflight[at].state == InflightState::AwaitsPubRec {
+            // The client may have it, and hold its packet identifier for used: PUBREL ends that either way.
+            session.inflight[at].state = InflightState::AwaitsPubComp;
+            session.inflight[at].delivery = None;
+            self.wire.ack(session.conn, PacketType::PubRel, session.inflight[at].packet_id, 0);
+        } else {
+            self.counters.drop_delivery(DropReason::NotAuthorized);
+            self.counters.inflight.sub(1);
+            session.finish_inflight(at);
+        }
+        true
     }
 
     /// PUBACK from a client [MQTT-4.3.2-5].

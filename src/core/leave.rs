@@ -52,6 +52,10 @@ impl Core {
     pub(super) fn publish_will(&mut self, slot: u32) {
         let Some(will) = self.sessions[slot].will.take() else { return };
         let Will { message, message_expiry, .. } = *will;
+        let head = message.head();
+        if self.rules.in_force() && !self.may_publish(slot, message.topic(), head.topic_hash, head.qos, head.retain) {
+            return self.counters.wills_denied.add(1);
+        }
         let expires = message_expiry.map_or(NEVER, |seconds| self.wire.now.after(Duration::from_secs(seconds.into())));
         self.counters.wills_published.add(1);
         // The interval is counted from the publication, not from CONNECT.

@@ -35,6 +35,7 @@ mod sys;
 mod timers;
 mod wire;
 
+use crate::acl::Policy;
 use crate::auth::Authenticator;
 use crate::codec::ReasonCode;
 use crate::config::{Limits, MqttOptions};
@@ -78,6 +79,8 @@ pub struct Shared {
     connections: AtomicU64,
     /// Sessions of all shards that no connection is attached to; bounded by `sessions_max`.
     offline_sessions: AtomicU64,
+    /// What clients may do.
+    rules: access::SharedRules,
     /// Retained messages of all shards and their bytes.
     retained: AtomicU64,
     retained_bytes: AtomicU64,
@@ -102,6 +105,7 @@ impl Shared {
             counters: (0..shards).map(|_| Arc::default()).collect(),
             connections: AtomicU64::new(0),
             offline_sessions: AtomicU64::new(0),
+            rules: access::SharedRules::default(),
             retained: AtomicU64::new(0),
             retained_bytes: AtomicU64::new(0),
             departures: fence::Departures::new(shards),
@@ -113,6 +117,11 @@ impl Shared {
     /// Has the drivers' figures published with the core's own; only the first call counts.
     pub fn tell_driver_figures(&self, figures: DriverFigures) {
         let _ = self.driver_figures.set(figures);
+    }
+
+    /// Sets what clients may do, from each shard's next turn on: wake the shards after it. `None`: everything.
+    pub fn set_policy(&self, policy: Option<Arc<Policy>>) {
+        self.rules.set(policy);
     }
 
     /// The shard where a client's session lives.
@@ -173,6 +182,10 @@ pub struct Core {
     noted: Vec<ShardId>,
     /// Says who may come in; everybody may without.
     authenticator: Option<Box<dyn Authenticator>>,
+    /// What clients may do.
+    rules: access::Rules,
+    /// Topic names shorter than this are taken as they are, in bytes; 0 where rules are in force.
+    plain_topic_bytes: usize,
     /// What is known of connections that belong to no session yet, by slot.
     gates: HashMap<u32, gate::Gate>,
     /// Connections that are not read until an outbox has room.
@@ -229,6 +242,8 @@ impl Core {
             spare_parcels: parcel::Spares::default(),
             noted: Vec::new(),
             authenticator: None,
+            rules: access::Rules::default(),
+            plain_topic_bytes: 0,
             gates: HashMap::new(),
             stalled: Vec::new(),
             announcing: Slab::new(),
@@ -244,6 +259,8 @@ impl Core {
             mqtt,
             counters,
         };
+        core.plain_topic_bytes = core.plain_topic_bytes();
+        core.follow_rules();
         core.schedule_sys(now);
         core
     }
@@ -473,6 +490,7 @@ impl Engine for Core {
         if self.authenticator.is_some() {
             self.take_verdicts();
         }
+        self.follow_rules();
     }
 
     fn tick(&mut self, now: Time) {
@@ -487,7 +505,8 @@ impl Engine for Core {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        if self.scans.is_empty() { self.wheel.next_deadline() } else { Some(self.wire.now) }
+        let at_once = !self.scans.is_empty() || self.rules.renewing.is_some();
+        if at_once { Some(self.wire.now) } else { self.wheel.next_deadline() }
     }
 
     fn poll_dirty(&mut self) -> Option<ConnId> {

@@ -117,14 +117,9 @@ impl Core {
     }
 
     /// What this message is refused for, the connection going on.
-    fn check_content(&self, publish: &Publish<'_>, topic: &str) -> Result<(), Refusal> {
-        if topic.len() > usize::from(self.limits.topic_bytes_max) {
-            return Err((ReasonCode::TopicNameInvalid, "the topic name is too long"));
-        }
-        let levels_max = usize::from(self.limits.topic_levels_max);
-        // A topic has fewer levels than bytes, but for one: a short one needs no counting.
-        if topic.len() >= levels_max && level_count(topic) > levels_max {
-            return Err((ReasonCode::TopicNameInvalid, "the topic name has too many levels"));
+    fn check_content(&mut self, session: u32, publish: &Publish<'_>, topic: &str) -> Result<(), Refusal> {
+        if topic.len() >= self.plain_topic_bytes {
+            self.check_topic(session, publish, topic)?;
         }
         if topic.starts_with("$SYS/") || topic == "$SYS" {
             return Err((ReasonCode::NotAuthorized, "$SYS belongs to the server"));
@@ -145,9 +140,31 @@ impl Core {
         Ok(())
     }
 
+    /// A topic name that is long, or that rules are to be asked about.
+    #[cold]
+    fn check_topic(&mut self, session: u32, publish: &Publish<'_>, topic: &str) -> Result<(), Refusal> {
+        if topic.len() > usize::from(self.limits.topic_bytes_max) {
+            return Err((ReasonCode::TopicNameInvalid, "the topic name is too long"));
+        }
+        let levels_max = usize::from(self.limits.topic_levels_max);
+        // A topic has fewer levels than bytes, but for one: a short one needs no counting.
+        if topic.len() >= levels_max && level_count(topic) > levels_max {
+            return Err((ReasonCode::TopicNameInvalid, "the topic name has too many levels"));
+        }
+        if !self.rules.in_force() {
+            return Ok(());
+        }
+        let hash = crate::index::topic_hash(&self.shared.seed, topic);
+        if !self.may_publish(session, topic, hash, publish.qos, publish.retain) {
+            self.counters.publish_denied.add(1);
+            return Err((ReasonCode::NotAuthorized, "not allowed to publish to this topic"));
+        }
+        Ok(())
+    }
+
     fn take_publish(&mut self, from: Publisher, publish: &Publish<'_>, parts: &Parts<'_>) -> Flow {
         let session = from.session;
-        if let Err((code, why)) = self.check_content(publish, parts.topic) {
+        if let Err((code, why)) = self.check_content(session, publish, parts.topic) {
             self.counters.publish_refused.add(1);
             self.refuse_publish(from, publish, code, why);
             return Flow::Continue;

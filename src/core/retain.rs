@@ -162,9 +162,13 @@ impl Core {
         let Some(replays) = &mut self.sessions[slot].replays else { return };
         let first_goes = replays.waiting.front().is_some_and(|replay| *replay.filter == *filter);
         replays.waiting.retain(|replay| *replay.filter != *filter);
-        if !first_goes {
-            return; // only the first one asks, and it goes on with what it asked for
+        let session = &mut self.sessions[slot];
+        if !session.is_connected() {
+            return session.pause_replays(); // nobody asks
         }
+        let Some(replays) = session.replays.as_mut().filter(|_| first_goes) else {
+            return; // only the first one asks, and it goes on with what it asked for
+        };
         replays.awaited = 0; // a batch that is on its way belongs to nobody now
         self.replay(slot);
     }
@@ -227,6 +231,11 @@ impl Core {
         if message.is_expired(self.wire.now) || replays.live.contains(&message.head().topic_hash) {
             return; // what was delivered live meanwhile is newer
         }
+        if self.rules.in_force() && !self.may_have(slot, message.topic(), message.head().topic_hash) {
+            return self.withhold();
+        }
+        let Some(replays) = &self.sessions[slot].replays else { return };
+        let Some(replay) = replays.waiting.front() else { return };
         let identifiers = [replay.identifier];
         let how = How {
             qos: granted(message.head().qos, replay.qos),

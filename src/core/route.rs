@@ -10,7 +10,7 @@ use super::parcel::{self, Parcel};
 use super::session::{NO_SLOT, Outcome};
 use super::wire::Fan;
 use crate::codec::QoS;
-use crate::index::{Route, Subscriber};
+use crate::index::{Recalled, Route, Subscriber};
 
 /// What came of routing a publication.
 pub struct Routed {
@@ -92,8 +92,9 @@ impl Core {
     /// Delivers to the sessions of this shard whose subscriptions match.
     pub(super) fn deliver_here(&mut self, fan: &mut Fan<'_>, publisher: u32) -> Outcome {
         let recalled = self.index.recall(fan.publication.head().topic_hash);
-        match recalled.as_ref().filter(|recalled| recalled.filters() <= 1) {
-            Some(recalled) => self.deliver_to_each(fan, recalled.subscribers(), publisher, false),
+        let plain = |recalled: &&Recalled| recalled.filters() <= 1 && !self.rules.in_force();
+        match recalled.as_ref().filter(plain) {
+            Some(recalled) => self.deliver_to_each::<false>(fan, recalled.subscribers(), publisher, false),
             None => self.deliver_to_matching(fan, publisher),
         }
     }
@@ -108,13 +109,18 @@ impl Core {
             self.merge_overlapping(&mut receivers, fan.round, publisher);
         }
         let several = filters > 1 && !self.scratch.identifiers.is_empty();
-        let outcome = self.deliver_to_each(fan, &receivers, publisher, several);
+        let outcome = if self.rules.in_force() {
+            self.deliver_to_each::<true>(fan, &receivers, publisher, several)
+        } else {
+            self.deliver_to_each::<false>(fan, &receivers, publisher, several)
+        };
         self.scratch.receivers = receivers;
         outcome
     }
 
-    /// Delivers to each receiver; with `several`, some have more subscription identifiers in `scratch`.
-    fn deliver_to_each(
+    /// Delivers to each receiver, with `CHECKED` if the rules allow it; with `several`, some have more subscription
+    /// identifiers in `scratch`.
+    fn deliver_to_each<const CHECKED: bool>(
         &mut self,
         fan: &mut Fan<'_>,
         receivers: &[Subscriber],
@@ -125,6 +131,11 @@ impl Core {
         for (at, &receiver) in receivers.iter().enumerate() {
             // No Local [MQTT-3.8.3-3]: a client's session lives on one shard, so its slot says who it is.
             if receiver.no_local() && receiver.session() == publisher && publisher != NO_SLOT {
+                continue;
+            }
+            let (topic, hash) = (fan.publication.topic(), fan.publication.head().topic_hash);
+            if CHECKED && !self.may_receive(receiver.session(), topic, hash) {
+                self.withhold();
                 continue;
             }
             fan.is_last = !fan.goes_on && at + 1 == receivers.len();

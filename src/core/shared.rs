@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// How often a message is passed on because the shard it was sent to had lost its last member meanwhile.
 const HOPS_MAX: u8 = 4;
 
+/// How many members are tried when the rules do not allow the first to have a message.
+const MEMBERS_ASKED_MAX: usize = 16;
+
 /// How many groups a shard remembers its turn in; beyond, all start anew.
 const TURNS_MAX: usize = 65_536;
 
@@ -114,7 +117,27 @@ impl Core {
             SharedStrategy::HashClient | SharedStrategy::HashTopic => Pick::Hint(pick),
         };
         let member = self.groups.pick(id, how)?;
-        Some(self.deliver_to(fan, member, Some(id.0)))
+        let member = if self.rules.in_force() { self.allowed_member(fan, id, member) } else { Some(member) };
+        Some(match member {
+            Some(member) => self.deliver_to(fan, member, Some(id.0)),
+            None => {
+                self.withhold();
+                Outcome::default()
+            }
+        })
+    }
+
+    /// The member that was picked, or the next one that may have the message.
+    fn allowed_member(&mut self, fan: &Fan<'_>, id: GroupId, picked: Subscriber) -> Option<Subscriber> {
+        let (topic, hash) = (fan.publication.topic(), fan.publication.head().topic_hash);
+        let mut member = picked;
+        for _ in 0..MEMBERS_ASKED_MAX {
+            if self.may_receive(member.session(), topic, hash) {
+                return Some(member);
+            }
+            member = self.groups.pick(id, Pick::RoundRobin)?;
+        }
+        None
     }
 
     /// A message that another shard chose this one for.

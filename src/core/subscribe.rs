@@ -12,6 +12,7 @@ use crate::codec::{
     FilterRequest, Filters, Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Unsubscribe,
     topic::{level_count, parse_shared},
 };
+use crate::acl::Subscribing;
 use crate::engine::ConnId;
 use crate::index::{GroupId, Subscriber};
 use crate::slab::Key;
@@ -38,8 +39,9 @@ impl Core {
         let mut replays = Vec::new();
         let mut changes = Vec::new();
         for request in subscribe.filters.iter() {
-            let code = match self.check_filter(slot, request.filter) {
-                Ok(()) => self.subscribe_one(slot, request, identifier, &mut changes, &mut replays),
+            let checked = self.check_filter(slot, request.filter);
+            let code = match checked.and_then(|()| self.grant(slot, request)) {
+                Ok(request) => self.subscribe_one(slot, request, identifier, &mut changes, &mut replays),
                 Err(code) if v5 => code as u8,
                 Err(_) => 0x80, // the only failure that 3.1.1 knows (§3.9.3)
             };
@@ -72,6 +74,22 @@ impl Core {
             return Err(ReasonCode::QuotaExceeded);
         }
         Ok(())
+    }
+
+    /// The subscription as far as the rules grant it.
+    fn grant<'f>(&mut self, slot: u32, request: FilterRequest<'f>) -> Result<FilterRequest<'f>, ReasonCode> {
+        if !self.rules.in_force() {
+            return Ok(request);
+        }
+        match self.may_subscribe(slot, request.filter, request.options.qos) {
+            Subscribing::Granted { qos, .. } => {
+                Ok(FilterRequest { options: SubscriptionOptions { qos, ..request.options }, ..request })
+            }
+            Subscribing::Denied => {
+                self.counters.subscribe_denied.add(1);
+                Err(ReasonCode::NotAuthorized)
+            }
+        }
     }
 
     fn is_subscribed(&self, slot: u32, filter: &str) -> bool {
@@ -236,7 +254,7 @@ impl Core {
         codes
     }
 
-    fn unsubscribe_one(&mut self, slot: u32, filter: &str, changes: &mut Vec<Interested>) -> bool {
+    pub(super) fn unsubscribe_one(&mut self, slot: u32, filter: &str, changes: &mut Vec<Interested>) -> bool {
         let Some(removed) = self.index.unsubscribe(filter, slot) else { return false };
         let filters = &mut self.sessions[slot].filters;
         if let Some(at) = filters.iter().position(|&known| known == removed.filter) {
@@ -252,7 +270,7 @@ impl Core {
     /// The subscription went before its SUBACK could be sent: no retained message shall follow that.
     fn forget_replay(&mut self, slot: u32, filter: &str) {
         let conn = self.sessions[slot].conn;
-        if self.wire.conns[conn].subacks_held == 0 {
+        if self.wire.conns.get(conn).is_none_or(|conn| conn.subacks_held == 0) {
             return; // nearly always: not every client's shall be looked through
         }
         for (_, announcing) in self.announcing.iter_mut().filter(|(_, announcing)| announcing.conn.slot == conn) {

@@ -34,6 +34,13 @@ impl Subscriber {
         self
     }
 
+    /// With another QoS, 0 to 2.
+    pub fn with_qos(mut self, qos: u8) -> Subscriber {
+        assert!(qos <= 2, "QoS is 0, 1 or 2");
+        self.packed = self.packed & !(3 << QOS_SHIFT) | u32::from(qos) << QOS_SHIFT;
+        self
+    }
+
     /// With the No Local option.
     pub fn with_no_local(mut self, no_local: bool) -> Subscriber {
         self.packed = self.packed & !NO_LOCAL | if no_local { NO_LOCAL } else { 0 };

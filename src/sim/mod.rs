@@ -4,12 +4,14 @@
 //! - `wire`, `client`: MQTT from the other side, written a second time and plainly;
 //! - `plan`: what a seed stands for; `simulation`: the run; `vandal`: those who do not play by the rules;
 //! - `model`, `check`: what must be true;
+//! - `desk`: who says who may come in;
 //! - `subject`: how the core under test is made.
 //!
 //! `ringmq-sim --seed N` replays a run; the conformance tests use `world` and `wire` with a script.
 
 pub mod check;
 pub mod client;
+pub mod desk;
 pub mod model;
 pub mod plan;
 pub mod rng;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::desk::Desk;
 use crate::config::{Limits, MqttOptions};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::engine::{Engine, ShardId, Time};
@@ -53,10 +54,23 @@ impl Audit for Core {
 
 /// The cores of a whole broker that knows nobody yet.
 pub fn cores(shards: u16, limits: Limits, mqtt: MqttOptions, sys: Option<Duration>, seed: u64, now: Time) -> Vec<Core> {
-    let shared = Arc::new(Shared::new(shards, seed));
+    guarded_cores(Arc::new(Shared::new(shards, seed)), limits, mqtt, sys, seed, now, None)
+}
+
+/// The same of a broker that authenticates its clients at a desk, if one is given; `shared` takes the rules.
+pub fn guarded_cores(
+    shared: Arc<Shared>,
+    limits: Limits,
+    mqtt: MqttOptions,
+    sys: Option<Duration>,
+    seed: u64,
+    now: Time,
+    desk: Option<&Desk>,
+) -> Vec<Core> {
+    let shards = shared.counters.len() as u16;
     let (limits, mqtt) = (Arc::new(limits), Arc::new(mqtt));
     let core = |shard| {
-        Core::new(CoreConfig {
+        let core = Core::new(CoreConfig {
             shard: ShardId(shard),
             shared: shared.clone(),
             limits: limits.clone(),
@@ -64,7 +78,11 @@ pub fn cores(shards: u16, limits: Limits, mqtt: MqttOptions, sys: Option<Duratio
             sys_interval: sys,
             seed: seed ^ u64::from(shard),
             now,
-        })
+        });
+        match desk {
+            Some(desk) => core.with_authenticator(desk.authenticator(usize::from(shard))),
+            None => core,
+        }
     };
     (0..shards).map(core).collect()
 }

@@ -94,6 +94,8 @@ impl<E: Engine> World<E> {
     /// One turn of a shard: all that arrived, the mesh, the timers, then what the engine wants.
     pub(super) fn turn(&mut self, shard: usize) {
         let mut fed = Vec::new();
+        let now = self.now;
+        self.shards[shard].engine.attend(now);
         for input in std::mem::take(&mut self.shards[shard].inputs) {
             if let Input::Bytes(conn, _) = &input {
                 fed.push(*conn);
@@ -102,7 +104,6 @@ impl<E: Engine> World<E> {
         }
         self.collect(shard);
         self.post_blocked(shard);
-        let now = self.now;
         if self.shards[shard].engine.next_deadline().is_some_and(|at| at <= now) {
             self.shards[shard].engine.tick(now);
         }

@@ -261,6 +261,14 @@ impl<E: Engine> World<E> {
         }
     }
 
+    /// Something outside has news for every shard: each takes a turn soon.
+    pub fn wake_shards(&mut self) {
+        for shard in 0..self.shards.len() {
+            let at = self.later(self.conditions.turn_max);
+            self.schedule_turn(shard, at);
+        }
+    }
+
     /// The oldest notice that nobody has had yet.
     pub fn notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
