@@ -56,13 +56,8 @@ impl Core {
         let peer = self.take_peer(id);
         let conn = &mut self.wire.conns[id.slot];
         conn.phase = Phase::Leaving;
-        let hand_over = HandOver {
-            listener: conn.listener,
-            accepted: conn.accepted,
-            bytes: bytes.to_vec(),
-            peer,
-            transport: None,
-        };
+        let hand_over =
+            HandOver { listener: conn.listener, accepted: conn.accepted, bytes: bytes.to_vec(), peer, transport: None };
         self.wire.effects.push_back(Effect::HandOver { conn: id, to, hand_over });
         Flow::Stop
     }

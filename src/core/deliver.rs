@@ -156,7 +156,9 @@ impl Core {
                 self.counters.drop_delivery(DropReason::Expired);
                 continue;
             }
-            if self.rules.in_force() && !self.may_have(slot, delivery.message.topic(), delivery.message.head().topic_hash) {
+            if self.rules.in_force()
+                && !self.may_have(slot, delivery.message.topic(), delivery.message.head().topic_hash)
+            {
                 self.counters.drop_delivery(DropReason::NotAuthorized);
                 continue;
             }

@@ -190,7 +190,11 @@ impl Core {
                 let waiting = self.gates.get(&id.slot).and_then(|gate| gate.waiting.as_ref());
                 let method = waiting.and_then(|waiting| waiting.method.as_deref());
                 if auth.reason != ReasonCode::ContinueAuthentication as u8 {
-                    return self.refuse(id, ReasonCode::ProtocolError, "AUTH before CONNACK goes on with what was begun");
+                    return self.refuse(
+                        id,
+                        ReasonCode::ProtocolError,
+                        "AUTH before CONNACK goes on with what was begun",
+                    );
                 }
                 if auth.authentication_method != method {
                     return self.refuse(id, ReasonCode::BadAuthenticationMethod, "AUTH of another method");
@@ -316,8 +320,8 @@ impl Core {
         let conn = &self.wire.conns[id.slot];
         let stranger = matches!(conn.phase, Phase::Asking | Phase::Authenticating);
         let renewing = |access: &Access| access.renewal != Renewal::None;
-        let open = stranger
-            || conn.session != NO_SLOT && self.sessions[conn.session].access.as_deref().is_some_and(renewing);
+        let open =
+            stranger || conn.session != NO_SLOT && self.sessions[conn.session].access.as_deref().is_some_and(renewing);
         self.gates.remove(&id.slot);
         if let Some(authenticator) = self.authenticator.as_mut().filter(|_| open) {
             authenticator.forget(id);

@@ -8,11 +8,11 @@ use super::Core;
 use super::inbound::Flow;
 use super::note::{Interested, Note};
 use super::session::Replay;
+use crate::acl::Subscribing;
 use crate::codec::{
     FilterRequest, Filters, Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Unsubscribe,
     topic::{level_count, parse_shared},
 };
-use crate::acl::Subscribing;
 use crate::engine::ConnId;
 use crate::index::{GroupId, Subscriber};
 use crate::slab::Key;

@@ -2,11 +2,16 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ringmq::acl::Policy;
+use ringmq::auth::{Principal, Verdict};
 use ringmq::config::{Limits, MqttOptions};
-use ringmq::core::Core;
+use ringmq::core::counters::DropReason;
+use ringmq::core::{Core, Shared};
 use ringmq::engine::Time;
+use ringmq::sim::desk::{Asked, Desk};
 use ringmq::sim::subject;
 use ringmq::sim::wire::{self, Ack, Codes, ConnAck, Connect, Packet, Publish, Reasoned, Subscribe};
 use ringmq::sim::world::{Chunks, Conditions, LinkId, World};
@@ -22,7 +27,14 @@ pub const BOTH: [ProtocolVersion; 2] = [V311, V5];
 
 /// A broker on virtual time.
 #[derive(Clone)]
-pub struct Broker(Rc<RefCell<World<Core>>>);
+pub struct Broker(Rc<RefCell<World<Core>>>, Guard);
+
+/// Who may come in, and what clients may do.
+#[derive(Clone)]
+struct Guard {
+    desk: Desk,
+    shared: Arc<Shared>,
+}
 
 /// Runs a test on one shard and on three.
 pub fn on_any_shards(test: impl Fn(&Broker)) {
@@ -63,9 +75,72 @@ impl Broker {
     }
 
     fn made_of(shards: u16, limits: Limits, mqtt: MqttOptions, sys: Option<Duration>) -> Broker {
+        let guard = Guard { desk: Desk::new(), shared: Arc::new(Shared::new(shards, 1)) };
+        Broker::guarded_by(guard, limits, mqtt, sys, false)
+    }
+
+    fn guarded_by(guard: Guard, limits: Limits, mqtt: MqttOptions, sys: Option<Duration>, asks: bool) -> Broker {
         let start = Time(1_000_000_000);
-        let cores = subject::cores(shards, limits, mqtt, sys, 1, start);
-        Broker(Rc::new(RefCell::new(World::new(cores, Conditions::kind(), 1, start))))
+        let desk = asks.then_some(&guard.desk);
+        let cores = subject::guarded_cores(guard.shared.clone(), limits, mqtt, sys, 1, start, desk);
+        Broker(Rc::new(RefCell::new(World::new(cores, Conditions::kind(), 1, start))), guard)
+    }
+
+    /// A broker that asks the test whether a client may come in.
+    pub fn asking(shards: u16) -> Broker {
+        Broker::asking_with(shards, |_| {})
+    }
+
+    /// The same with limits that a test changes.
+    pub fn asking_with(shards: u16, change: impl Fn(&mut Limits)) -> Broker {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        let guard = Guard { desk: Desk::new(), shared: Arc::new(Shared::new(shards, 1)) };
+        Broker::guarded_by(guard, limits, MqttOptions::default(), None, true)
+    }
+
+    /// Who answers.
+    pub fn desk(&self) -> &Desk {
+        &self.1.desk
+    }
+
+    /// The question that the broker has when everything has arrived.
+    #[track_caller]
+    pub fn question(&self) -> Asked {
+        self.rest();
+        self.desk().next().expect("the broker asks nothing")
+    }
+
+    /// Answers, and lets the broker act on it.
+    pub fn answer(&self, asked: &Asked, verdict: Verdict) {
+        self.desk().answer(asked.shard, asked.conn, verdict);
+        self.0.borrow_mut().wake_shards();
+        self.rest();
+    }
+
+    /// Lets in whoever asks next, as this user.
+    #[track_caller]
+    pub fn allow(&self, user: &str) {
+        let asked = self.question();
+        self.answer(&asked, allow(user));
+    }
+
+    /// A client that was let in as a user of its own name, which says whether its session was present.
+    #[track_caller]
+    pub fn let_in(&self, connect: Connect, user: &str) -> (Client, bool) {
+        let mut client = self.dial(connect.version);
+        client.send(Packet::Connect(connect));
+        self.allow(user);
+        let ack = client.next_connack();
+        assert_eq!(ack.code, 0, "CONNACK says no: {ack:?}");
+        (client, ack.session_present)
+    }
+
+    /// Sets what clients may do. All shards know it when this returns.
+    pub fn set_policy(&self, policy: Policy) {
+        self.1.shared.set_policy(Some(Arc::new(policy)));
+        self.0.borrow_mut().wake_shards();
+        self.rest();
     }
 
     /// Lets so much time pass.
@@ -100,6 +175,11 @@ impl Broker {
         self.counts(name).iter().sum()
     }
 
+    /// How many deliveries were dropped for a reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.0.borrow().engines().map(|core| core.counters().dropped[reason as usize].load()).sum()
+    }
+
     /// A gauge or counter of each shard.
     pub fn counts(&self, name: &str) -> Vec<u64> {
         let world = self.0.borrow();
@@ -132,6 +212,12 @@ impl Broker {
         let (client, ack) = self.connect(lasting(version, client_id));
         (client, ack.session_present)
     }
+}
+
+/// Yes, as this user.
+pub fn allow(user: &str) -> Verdict {
+    let principal = Box::new(Principal { user: Some(user.into()), ..Principal::default() });
+    Verdict::Allow { principal, data: Vec::new() }
 }
 
 /// A CONNECT that goes on with a session and leaves one behind.
@@ -225,6 +311,15 @@ impl Client {
     #[track_caller]
     pub fn expect(&mut self, packet: Packet) {
         assert_eq!(self.next(), packet);
+    }
+
+    /// PUBREC or PUBACK for this identifier, whatever it says.
+    #[track_caller]
+    pub fn expect_with_id(&mut self, packet_id: u16) {
+        match self.next() {
+            Packet::PubAck(ack) | Packet::PubRec(ack) => assert_eq!(ack.packet_id, packet_id),
+            other => panic!("{other:?} instead of an acknowledgement"),
+        }
     }
 
     #[track_caller]

@@ -3,6 +3,8 @@
 
 mod broker;
 
+mod auth;
+mod auth_again;
 mod connack;
 mod connect;
 mod disconnect;
@@ -17,6 +19,7 @@ mod qos;
 mod qos_redelivery;
 mod retained;
 mod retained_replay;
+mod rules;
 mod session;
 mod session_will;
 mod shared;
