@@ -11,8 +11,9 @@ use crate::broker::*;
 
 /// Rules in TOML; what they do not speak of is allowed.
 fn policy(rules: &[&str]) -> Policy {
-    let text: String = rules.iter().map(|rule| format!("[[rules]]\n{rule}\n")).collect();
-    Policy::from_text("rules.toml", &text, Format::Toml, Access::Allow, &[]).expect("rules")
+    let rules: String = rules.iter().map(|rule| format!("[[rules]]\n{rule}\n")).collect();
+    let text = format!("default = \"allow\"\n{rules}");
+    Policy::from_text("rules.toml", &text, Format::Toml, Access::Deny, &[]).expect("rules")
 }
 
 fn deny(action: &str, topic: &str) -> Policy {
