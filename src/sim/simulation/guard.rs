@@ -106,6 +106,15 @@ impl<E: Audit> Simulation<E> {
         actor.lapses.filter(|lapses| actor.client.phase == Phase::Online && *lapses <= now)
     }
 
+    /// The broker may have let go of a client, and published its will, before the client notices.
+    pub(super) fn release_wills_of_lapsed(&mut self, now: Time) {
+        for index in 0..self.actors.len() {
+            if let (Some(_), Some(pending)) = (self.lapsed(index, now), self.model.parties[index].will) {
+                self.model.known(pending.number).will = Some(Fate::Open);
+            }
+        }
+    }
+
     /// Sets new rules while whatever was on its way is on its way. From when that has come to rest on, the model goes
     /// by the new ones alone.
     pub(super) fn change_rules(&mut self) {

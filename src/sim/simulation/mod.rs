@@ -332,6 +332,7 @@ impl<E: Audit> Simulation<E> {
         match seen {
             Seen::Accepted { session_present } => self.accepted(index, session_present),
             Seen::Message(publish) => {
+                self.release_wills_of_lapsed(now);
                 self.model.received(index, &publish, now);
                 if index == INSPECTOR && publish.retain && !publish.payload.is_empty() {
                     let number = u64::from_be_bytes(publish.payload[..8].try_into().expect("8 bytes"));
