@@ -1,13 +1,11 @@
 //! A few seeds of the simulator with every `cargo test`; `ringmq-sim` runs more.
 
 use ringmq::sim::plan::Plan;
-use ringmq::sim::simulation::{Report, START, Simulation};
+use ringmq::sim::simulation::Report;
 use ringmq::sim::subject;
 
 fn run(seed: u64) -> Report {
-    let plan = Plan::new(seed);
-    let cores = subject::cores(plan.shards, plan.limits.clone(), plan.mqtt.clone(), None, seed, START);
-    Simulation::new(plan, cores, false).run()
+    subject::simulation(Plan::new(seed), false).run()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use ringmq::sim::plan::Plan;
 use ringmq::sim::rng::Rng;
-use ringmq::sim::simulation::{Report, START, Simulation};
+use ringmq::sim::simulation::Report;
 use ringmq::sim::subject;
 
 /// How many seeds the fixed list holds.
@@ -78,7 +78,5 @@ impl Tally {
 }
 
 fn simulate(seed: u64, trace: bool) -> Report {
-    let plan = Plan::new(seed);
-    let cores = subject::cores(plan.shards, plan.limits.clone(), plan.mqtt.clone(), None, seed, START);
-    Simulation::new(plan, cores, trace).run()
+    subject::simulation(Plan::new(seed), trace).run()
 }

@@ -14,6 +14,7 @@ mod input;
 mod limits;
 mod lives;
 mod replays;
+mod rules;
 mod sharing;
 mod waiting;
 

@@ -12,7 +12,8 @@ pub fn deliveries(model: &Model) {
         let Some(session) = model.live_session(client) else { continue };
         for subscription in held_to_the_end(session).filter(|held| split_shared(&held.filter).0.is_none()) {
             for (number, message) in owed(model, subscription) {
-                if is_due(model, client, subscription, message) {
+                let kept_away = model.may_be_withheld(client, message) || was_revoked(model, client, subscription);
+                if !kept_away && is_due(model, client, subscription, message) {
                     assert!(
                         session.live.contains_key(&number),
                         "client {client} did not get message {number} {message:?} owed to {subscription:?}"
@@ -21,6 +22,11 @@ pub fn deliveries(model: &Model) {
             }
         }
     }
+}
+
+/// Rules that were in force since the subscription was made are against it.
+fn was_revoked(model: &Model, client: ClientIndex, subscription: &Subscription) -> bool {
+    model.rules_since(subscription.asked).any(|rules| !rules.lets_subscribe(client, &subscription.filter))
 }
 
 fn held_to_the_end(session: &Session) -> impl Iterator<Item = &Subscription> {
@@ -97,7 +103,8 @@ fn shared_message(model: &Model, filter: &str, members: &[ClientIndex], number: 
     let ever = members
         .iter()
         .any(|client| model.parties[*client].sessions.iter().any(|session| session.live.contains_key(&number)));
-    let lost = owed && message.acknowledged.is_some() && message.expires.is_none() && !ever && !died;
+    let kept_away = members.iter().any(|client| model.may_be_withheld(*client, message));
+    let lost = owed && !kept_away && message.acknowledged.is_some() && message.expires.is_none() && !ever && !died;
     assert!(!lost, "no member of {filter} got message {number} {message:?}");
 }
 

@@ -30,6 +30,8 @@ pub enum Seen {
         /// Session present, as the server says.
         session_present: bool,
     },
+    /// CONNACK with another reason.
+    Refused(u8),
     /// An application message, each once however often it was sent again at QoS 2.
     Message(Publish),
     /// PUBACK, or PUBREC, for the message with this number.
@@ -282,7 +284,8 @@ impl Client {
 
     fn accepted(&mut self, ack: &ConnAck, seen: &mut Vec<Seen>) -> Result<(), String> {
         if ack.code != 0 {
-            return Err(format!("CONNACK with {:#04x}", ack.code));
+            seen.push(Seen::Refused(ack.code));
+            return Ok(());
         }
         self.phase = Phase::Online;
         self.resumed = ack.session_present;

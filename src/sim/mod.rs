@@ -5,6 +5,7 @@
 //! - `plan`: what a seed stands for; `simulation`: the run; `vandal`: those who do not play by the rules;
 //! - `model`, `check`: what must be true;
 //! - `desk`: who says who may come in;
+//! - `rules`: what clients may do;
 //! - `subject`: how the core under test is made.
 //!
 //! `ringmq-sim --seed N` replays a run; the conformance tests use `world` and `wire` with a script.
@@ -15,6 +16,7 @@ pub mod desk;
 pub mod model;
 pub mod plan;
 pub mod rng;
+pub mod rules;
 pub mod simulation;
 pub mod subject;
 pub mod wire;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use super::rules::Ruleset;
 use super::wire::{Publish, QoS};
 use crate::engine::Time;
 
@@ -147,6 +148,10 @@ pub struct Model {
     pub parties: Vec<Party>,
     /// The broker may refuse a message for a limit: then sending it again is a new publication even at QoS 2.
     pub refusals: bool,
+    /// Rules by when they were set; before, everything was allowed.
+    rules: Vec<(Time, Ruleset)>,
+    /// Since the last rules were set not everything has come to rest: a client may still get what was sent before.
+    rules_are_new: bool,
     next: u64,
 }
 
@@ -179,6 +184,38 @@ impl Model {
     /// A message by its number.
     pub fn known(&mut self, number: u64) -> &mut Message {
         self.messages.get_mut(&number).expect("numbers are given by the model")
+    }
+
+    /// New rules are set: from when each shard has taken its next turn on, they are what counts.
+    pub fn rules_change(&mut self, rules: Ruleset, now: Time) {
+        self.rules.push((now, rules));
+        self.rules_are_new = true;
+    }
+
+    /// Everything that was sent by older rules has arrived.
+    pub fn rules_hold(&mut self) {
+        self.rules_are_new = false;
+    }
+
+    /// Every rules that were in force at some time since then.
+    pub fn rules_since(&self, since: Time) -> impl Iterator<Item = Ruleset> + '_ {
+        let first = self.rules.partition_point(|(set, _)| *set <= since);
+        let before = first.checked_sub(1).map_or(Ruleset::default(), |index| self.rules[index].1);
+        std::iter::once(before).chain(self.rules[first..].iter().map(|(_, rules)| *rules))
+    }
+
+    /// The rules that something which a client gets now may have been sent by.
+    fn rules_now(&self) -> impl Iterator<Item = Ruleset> + '_ {
+        let count = if self.rules_are_new { 2 } else { 1 };
+        let all = std::iter::once(Ruleset::default()).chain(self.rules.iter().map(|(_, rules)| *rules));
+        all.skip((self.rules.len() + 1).saturating_sub(count))
+    }
+
+    /// Whether rules that were in force since a message was sent kept, or may have kept, a client from getting it.
+    pub fn may_be_withheld(&self, client: ClientIndex, message: &Message) -> bool {
+        self.rules_since(message.sent).any(|rules| {
+            !rules.lets_publish(message.publisher, &message.topic) || !rules.lets_receive(client, &message.topic)
+        })
     }
 
     /// CONNACK: holds session present against what is known, begins a session or goes on with it.
@@ -295,10 +332,23 @@ impl Model {
 
     /// SUBACK was seen.
     pub fn granted(&mut self, client: ClientIndex, filter: &str, code: u8, now: Time) {
+        if code >= 0x80 {
+            return self.denied(client, filter, now);
+        }
         if let Some(subscription) = self.session(client).subscription(filter) {
             assert_eq!(code, subscription.qos as u8, "granted QoS of {filter}");
             subscription.granted.get_or_insert(now);
         }
+    }
+
+    /// SUBACK said no: the rules were against it when SUBSCRIBE arrived.
+    fn denied(&mut self, client: ClientIndex, filter: &str, now: Time) {
+        let Some(subscription) = self.session(client).subscription(filter) else { return };
+        subscription.given_up.get_or_insert(now);
+        subscription.gone.get_or_insert(now);
+        let asked = subscription.asked;
+        let against = self.rules_since(asked).any(|rules| !rules.lets_subscribe(client, filter));
+        assert!(against, "client {client} may subscribe to {filter} and was refused");
     }
 
     /// UNSUBSCRIBE was sent.
@@ -335,6 +385,11 @@ impl Model {
         assert_eq!(publish.payload, payload(number, message.size), "payload of message {number}");
         assert_eq!(publish.topic, message.topic, "topic of message {number}");
         let message = message.clone();
+        let allowed = self.rules_now().any(|rules| rules.lets_receive(client, &message.topic));
+        assert!(allowed, "client {client} got message {number}, which the rules deny: {message:?}");
+        let published =
+            self.rules_since(message.sent).any(|rules| rules.lets_publish(message.publisher, &message.topic));
+        assert!(published, "message {number} was never allowed to be published: {message:?}");
         if publish.retain {
             self.replayed(client, number, &message, now);
         } else {

@@ -28,6 +28,10 @@ pub struct Plan {
     pub habits: Vec<Habits>,
     /// How many connections are made by somebody who does not speak MQTT, or badly.
     pub vandals: usize,
+    /// Clients are authenticated: late, never, for a while, or not at all.
+    pub asks: bool,
+    /// How often rules change.
+    pub rule_changes: u32,
 }
 
 /// What a client is like.
@@ -53,6 +57,8 @@ impl Plan {
     /// The run that a seed stands for.
     pub fn new(seed: u64) -> Plan {
         let mut rng = Rng::new(seed);
+        // Of its own: what else a seed stands for stays the same.
+        let mut guards = Rng::new(seed ^ 0x6A4D);
         let roomy = rng.chance(80);
         let clients = rng.range(4, 40) as usize;
         Plan {
@@ -65,6 +71,8 @@ impl Plan {
             roomy,
             habits: (0..clients).map(|_| Habits::new(&mut rng)).collect(),
             vandals: rng.below(30),
+            asks: guards.chance(50),
+            rule_changes: *guards.pick(&[0, 0, 1, 2, 4]),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::Desk;
+use super::plan::Plan;
+use super::simulation::{Guard, START, Simulation};
 use crate::config::{Limits, MqttOptions};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::engine::{Engine, ShardId, Time};
@@ -50,6 +52,15 @@ impl Audit for Core {
             .map(|reason| self.counters().dropped[*reason as usize].load())
             .sum()
     }
+}
+
+/// A run of a plan on the broker's cores.
+pub fn simulation(plan: Plan, trace: bool) -> Simulation<Core> {
+    let shared = Arc::new(Shared::new(plan.shards, plan.seed));
+    let guard = Guard::new(shared.clone(), Desk::new());
+    let (limits, mqtt, desk) = (plan.limits.clone(), plan.mqtt.clone(), plan.asks.then_some(&guard.desk));
+    let cores = guarded_cores(shared, limits, mqtt, None, plan.seed, START, desk);
+    Simulation::new(plan, cores, guard, trace)
 }
 
 /// The cores of a whole broker that knows nobody yet.

@@ -70,7 +70,10 @@ impl<E: Audit> Simulation<E> {
     /// Connects; when there is a connection already, the new one takes over.
     pub(super) fn dial(&mut self, index: ClientIndex, clean: bool) {
         let now = self.world.now();
-        self.let_go(index, now);
+        // The broker may have let go of it first.
+        let parted = self.lapsed(index, now).unwrap_or(now);
+        self.let_go(index, parted);
+        self.actors[index].lapses = None;
         let link = self.world.connect();
         self.links.insert(link, index);
         if self.rng.chance(10) {
@@ -119,6 +122,7 @@ impl<E: Audit> Simulation<E> {
     fn break_off(&mut self, index: ClientIndex) {
         let Some(link) = self.actors[index].client.link else { return };
         let now = self.world.now();
+        let now = self.lapsed(index, now).unwrap_or(now);
         let overtaken = self.actors[index].overtaken.take();
         self.let_go(index, now);
         if let Some(overtaken) = overtaken {

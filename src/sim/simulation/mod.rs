@@ -1,6 +1,7 @@
 //! One run: clients that do things at random in a [`World`], a [`Model`] beside it, and the checks at the end.
 
 mod act;
+mod guard;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use super::subject::Audit;
 use super::wire::{Packet, ProtocolVersion, Publish};
 use super::world::{LinkId, Notice, World};
 use crate::engine::{Engine, Time};
+
+pub use self::guard::Guard;
 
 /// Index of the client that hears the wills.
 const WATCHER: ClientIndex = 0;
@@ -51,6 +54,8 @@ struct Actor {
     lost: Option<LinkId>,
     /// The connection that the present one takes over from.
     overtaken: Option<LinkId>,
+    /// When the authentication of its connection is over.
+    lapses: Option<Time>,
 }
 
 /// A run. See the module's description.
@@ -60,6 +65,7 @@ pub struct Simulation<E: Audit> {
     model: Model,
     rng: Rng,
     actors: Vec<Actor>,
+    guard: Guard,
     links: BTreeMap<LinkId, ClientIndex>,
     /// Connections that the server has to close.
     doomed: Vec<LinkId>,
@@ -72,7 +78,7 @@ pub struct Simulation<E: Audit> {
 
 impl<E: Audit> Simulation<E> {
     /// A run of this plan with these engines.
-    pub fn new(plan: Plan, engines: Vec<E>, trace: bool) -> Simulation<E> {
+    pub fn new(plan: Plan, engines: Vec<E>, guard: Guard, trace: bool) -> Simulation<E> {
         let mut rng = Rng::new(plan.seed ^ 0x5EED);
         let mut world = World::new(engines, plan.conditions.clone(), rng.draw(), START);
         if trace {
@@ -81,9 +87,22 @@ impl<E: Audit> Simulation<E> {
         let habits = [Habits::watcher(), Habits { resumes: false, expiry: 0, ..Habits::watcher() }];
         let actors: Vec<Actor> =
             habits.into_iter().chain(plan.habits.iter().cloned()).enumerate().map(Actor::new).collect();
-        let model = Model::new(actors.len(), !plan.roomy);
+        let model = Model::new(actors.len(), !plan.roomy || plan.rule_changes > 0);
         let (links, doomed, retained) = Default::default();
-        Simulation { plan, world, model, rng, actors, links, doomed, retained, acting: true, stopping: false, steps: 0 }
+        Simulation {
+            plan,
+            world,
+            model,
+            rng,
+            actors,
+            guard,
+            links,
+            doomed,
+            retained,
+            acting: true,
+            stopping: false,
+            steps: 0,
+        }
     }
 
     /// Runs it to the end; panics when something is wrong.
@@ -100,7 +119,11 @@ impl<E: Audit> Simulation<E> {
         if self.plan.vandals > 0 {
             self.world.wake_in(Duration::from_millis(50), VANDALS);
         }
-        self.pass(self.plan.length);
+        for _ in 0..self.plan.rule_changes {
+            self.pass(self.plan.length / (self.plan.rule_changes + 1));
+            self.change_rules();
+        }
+        self.pass(self.plan.length / (self.plan.rule_changes + 1));
         self.settle();
         self.look();
         if self.rng.chance(20) {
@@ -247,6 +270,7 @@ impl<E: Audit> Simulation<E> {
         while let Some(notice) = self.world.notice() {
             self.notice(notice);
         }
+        self.take_questions();
         self.steps += 1;
         if self.steps.is_multiple_of(64) {
             self.audit();
@@ -265,6 +289,7 @@ impl<E: Audit> Simulation<E> {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Wake(VANDALS) => self.vandalise(),
+            Notice::Wake(token) if token >= guard::ANSWERS => self.give_answer(token),
             Notice::Wake(token) => {
                 let index = token as usize;
                 if self.acting {
@@ -287,13 +312,19 @@ impl<E: Audit> Simulation<E> {
 
     fn closed(&mut self, link: LinkId) {
         let Some(index) = self.links.remove(&link) else { return };
+        let now = self.world.now();
+        let lapsed = self.lapsed(index, now);
+        if let Some(lapsed) = lapsed {
+            let (expiry, delay) = (self.actors[index].expiry, self.actors[index].will_delay);
+            self.model.parted(index, false, expiry, delay, lapsed);
+        }
         let actor = &mut self.actors[index];
-        let expected = self.stopping || actor.client.phase == Phase::Leaving;
+        let expected = self.stopping || actor.client.phase == Phase::Leaving || lapsed.is_some();
         assert!(expected, "the broker closed client {index}'s connection for no reason");
         actor.client.connection_over();
         actor.subscribing.clear();
         actor.unsubscribing.clear();
-        self.model.noticed(index, self.world.now());
+        self.model.noticed(index, now);
     }
 
     fn seen(&mut self, index: ClientIndex, seen: Seen) {
@@ -301,6 +332,7 @@ impl<E: Audit> Simulation<E> {
         match seen {
             Seen::Accepted { session_present } => self.accepted(index, session_present),
             Seen::Message(publish) => {
+                self.release_wills_of_lapsed(now);
                 self.model.received(index, &publish, now);
                 if index == INSPECTOR && publish.retain && !publish.payload.is_empty() {
                     let number = u64::from_be_bytes(publish.payload[..8].try_into().expect("8 bytes"));
@@ -309,7 +341,8 @@ impl<E: Audit> Simulation<E> {
                 }
             }
             Seen::Acknowledged(number, reason) => {
-                assert!(reason < 0x80 || !self.plan.roomy, "message {number} refused with {reason:#04x}");
+                let denied = reason == 0x87 && self.plan.rule_changes > 0;
+                assert!(reason < 0x80 || !self.plan.roomy || denied, "message {number} refused with {reason:#04x}");
                 if reason < 0x80 {
                     self.model.known(number).acknowledged.get_or_insert(now);
                 }
@@ -328,6 +361,9 @@ impl<E: Audit> Simulation<E> {
                 self.model.gone(index, &filter, now);
             }
             Seen::Dismissed(0x8B) if self.stopping => {}
+            // The close follows.
+            Seen::Dismissed(0x87) if self.lapsed(index, now).is_some() => {}
+            Seen::Refused(code) => self.refused(index, code),
             Seen::Dismissed(reason) => panic!("the broker dismissed client {index} with {reason:#04x}"),
         }
     }
@@ -361,6 +397,7 @@ impl Actor {
             unsubscribing,
             lost: None,
             overtaken: None,
+            lapses: None,
         }
     }
 }

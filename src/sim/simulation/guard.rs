@@ -1,0 +1,144 @@
+//! Who may come in and what clients may do, in a run: answers that come late, never, or are no; authentications that
+//! end; rules that change while messages are on their way.
+
+use std::time::Duration;
+
+use super::{Simulation, WATCHER};
+use crate::auth::{Principal, Question, Verdict};
+use crate::codec::ReasonCode;
+use crate::core::Shared;
+use crate::engine::Time;
+use crate::sim::client::Phase;
+use crate::sim::desk::{Asked, Desk};
+use crate::sim::model::{ClientIndex, Fate};
+use crate::sim::rules::Ruleset;
+use crate::sim::subject::Audit;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Tokens from here on, below that of the vandals, are those of answers.
+pub(super) const ANSWERS: u64 = 1 << 32;
+
+/// The outside of a guarded broker.
+pub struct Guard {
+    /// What its shards share: takes the rules.
+    pub shared: Arc<Shared>,
+    /// Where it asks who may come in; never, if the plan has nobody asked.
+    pub desk: Desk,
+    /// Answers on their way.
+    answers: BTreeMap<u64, (Asked, Verdict)>,
+    given: u64,
+}
+
+impl Guard {
+    /// Of a broker whose shards share this.
+    pub fn new(shared: Arc<Shared>, desk: Desk) -> Guard {
+        Guard { shared, desk, answers: BTreeMap::new(), given: 0 }
+    }
+}
+
+impl<E: Audit> Simulation<E> {
+    /// Decides about whoever is asked about, and when to say so.
+    pub(super) fn take_questions(&mut self) {
+        while let Some(asked) = self.guard.desk.next() {
+            let Question::Connect(credentials) = &asked.question else {
+                panic!("nobody authenticates again here: {asked:?}");
+            };
+            let name = credentials.client_id.clone();
+            let index = self.actors.iter().position(|actor| actor.client.name == name);
+            let Some(verdict) = self.verdict(index, &name) else { continue };
+            let delay = Duration::from_micros(*self.rng.pick(&[1, 1_000, 50_000, 700_000]));
+            self.guard.given += 1;
+            let token = ANSWERS + self.guard.given;
+            self.guard.answers.insert(token, (asked, verdict));
+            self.world.wake_in(delay, token);
+        }
+    }
+
+    /// Yes or no; `None`: nobody ever says.
+    fn verdict(&mut self, index: Option<ClientIndex>, name: &str) -> Option<Verdict> {
+        let strict = self.acting && index.is_none_or(|index| index > 1 && !self.actors[index].habits.steady);
+        match self.rng.below(100) {
+            0..8 if strict => Some(Verdict::Deny(ReasonCode::NotAuthorized)),
+            8..12 if strict => None,
+            12..25 if strict => Some(allow(name, Some(Duration::from_secs(self.rng.range(1, 10))))),
+            _ => Some(allow(name, None)),
+        }
+    }
+
+    /// An answer is given. Whether the connection it is for still exists does not matter.
+    pub(super) fn give_answer(&mut self, token: u64) {
+        let Some((asked, verdict)) = self.guard.answers.remove(&token) else { return };
+        if let (Question::Connect(credentials), Verdict::Allow { principal, .. }) = (&asked.question, &verdict)
+            && let Some(actor) = self.actors.iter_mut().find(|actor| actor.client.name == credentials.client_id)
+        {
+            // Counted from when the shard takes the answer, which is soon.
+            actor.lapses = principal.lasts.map(|lasts| self.world.now().after(lasts));
+        }
+        self.guard.desk.answer(asked.shard, asked.conn, verdict);
+        self.world.wake_shards();
+    }
+
+    /// CONNACK says no: nothing of the client's session was touched.
+    pub(super) fn refused(&mut self, index: ClientIndex, code: u8) {
+        assert!(self.plan.asks && index > 1, "the broker refuses client {index} with {code:#04x}");
+        assert!(!self.actors[index].habits.steady, "a steady client is always let in");
+        assert!([0x87, 0x88, 5, 3].contains(&code), "client {index} is refused with {code:#04x}");
+        let actor = &mut self.actors[index];
+        let (link, overtaken, will) = (actor.client.link, actor.overtaken.take(), actor.will.take());
+        actor.client.connection_over();
+        if let Some(link) = link {
+            self.links.remove(&link);
+            self.doomed.push(link);
+        }
+        // What it should have taken over goes on, and nobody listens there any more.
+        if let Some(overtaken) = overtaken {
+            self.world.reset(overtaken);
+        }
+        if let Some(number) = will {
+            self.model.known(number).will = Some(Fate::Dropped);
+        }
+    }
+
+    /// When the broker let go of a client whose authentication is over; `None` if it is not.
+    pub(super) fn lapsed(&self, index: ClientIndex, now: Time) -> Option<Time> {
+        let actor = &self.actors[index];
+        actor.lapses.filter(|lapses| actor.client.phase == Phase::Online && *lapses <= now)
+    }
+
+    /// The broker may have let go of a client, and published its will, before the client notices.
+    pub(super) fn release_wills_of_lapsed(&mut self, now: Time) {
+        for index in 0..self.actors.len() {
+            if let (Some(_), Some(pending)) = (self.lapsed(index, now), self.model.parties[index].will) {
+                self.model.known(pending.number).will = Some(Fate::Open);
+            }
+        }
+    }
+
+    /// Sets new rules while whatever was on its way is on its way. From when that has come to rest on, the model goes
+    /// by the new ones alone.
+    pub(super) fn change_rules(&mut self) {
+        let rules = Ruleset(self.rng.range(1, 1_000));
+        self.world.tell(|| format!("new rules: {rules:?}"));
+        self.model.rules_change(rules, self.world.now());
+        self.guard.shared.set_policy(Some(Arc::new(rules.policy(self.actors.len()))));
+        self.world.wake_shards();
+        self.acting = false;
+        for index in WATCHER..self.actors.len() {
+            if let Some(link) = self.actors[index].client.link {
+                self.world.set_stalled(link, false);
+            }
+        }
+        self.rest();
+        self.model.rules_hold();
+        self.acting = true;
+        for index in 2..self.actors.len() {
+            self.wake(index);
+        }
+    }
+}
+
+fn allow(name: &str, lasts: Option<Duration>) -> Verdict {
+    let principal = Box::new(Principal { user: Some(name.into()), lasts, ..Principal::default() });
+    Verdict::Allow { principal, data: Vec::new() }
+}
