@@ -1,6 +1,6 @@
 //! What a configuration amounts to, in a few lines: told at start-up and by `check-config`.
 
-use crate::config::{Config, Limits, MqttOptions, Placement, Ring, duration_text, size_text};
+use crate::config::{Auth, Config, Limits, MqttOptions, Placement, Ring, duration_text, size_text};
 
 /// Lines of a name and a text.
 pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static str, String)> {
@@ -12,6 +12,7 @@ pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static s
         ("limits", limits(&config.limits)),
         ("sessions", sessions(&config.limits)),
         ("mqtt", mqtt(&config.mqtt)),
+        ("auth", auth(&config.auth, config.server.allow_anonymous)),
         ("$SYS", config.sys.interval.map_or("never".to_owned(), |every| format!("every {}", duration_text(every)))),
     ]
 }
@@ -61,4 +62,15 @@ fn mqtt(mqtt: &MqttOptions) -> String {
     .collect();
     let without = if off.is_empty() { String::new() } else { format!(", without {}", off.join(", ")) };
     format!("{}, QoS up to {}{without}", versions.join(", "), mqtt.max_qos as u8)
+}
+
+fn auth(auth: &Auth, allow_anonymous: bool) -> String {
+    let anonymous = if allow_anonymous { "; who says nothing is let in" } else { "" };
+    match auth.methods.is_empty() {
+        true => "none: everybody is let in".to_owned(),
+        false => {
+            let names: Vec<&str> = auth.methods.iter().map(|method| method.name()).collect();
+            format!("{}; {} workers{anonymous}", names.join(", "), auth.workers)
+        }
+    }
 }

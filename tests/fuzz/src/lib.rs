@@ -1,5 +1,9 @@
-//! The codec alone, from the broker's own source, so that fuzzing does not build the rest of the broker.
+//! The codec and the readers of secrets, from the broker's own source, so that fuzzing does not build the rest of the
+//! broker.
 
+#[path = "../../../src/acl/mod.rs"]
+pub mod acl;
+pub mod auth;
 #[path = "../../../src/codec/mod.rs"]
 pub mod codec;
 
