@@ -5,8 +5,6 @@ mod file;
 #[path = "../../../../src/auth/password/hash.rs"]
 mod hash;
 
-pub use hash::Scratch;
-
 /// Reads a password file: whatever is refused says where, and nothing that is read is anybody's empty password.
 pub fn file(bytes: &[u8]) {
     match file::Users::parse(bytes) {
