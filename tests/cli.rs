@@ -1,7 +1,7 @@
 //! The `ringmq` program as an operator meets it: what it prints, and its exit codes.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
@@ -33,6 +33,7 @@ fn help_names_every_command_and_option() {
         "check-config",
         "doctor",
         "acl",
+        "passwd",
         "tune",
         "--config",
         "--listen",
@@ -308,4 +309,88 @@ fn a_mistake_in_the_rules_is_one_of_the_configuration() {
     assert!(err.contains("bad-rules.toml:2:5: there is no role \"sensr\""), "{err}");
     let (code, _, err) = ringmq(&["acl", "check", "--config", &config, "--client", "c", "publish", "a"]);
     assert_eq!(code, Some(2), "{err}");
+}
+
+/// Runs `ringmq passwd` with this on its standard input.
+fn passwd(args: &[&str], input: &str) -> (Option<i32>, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringmq"))
+        .arg("passwd")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may be refused before it reads.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// Cheap hashes: these tests are about the file.
+const CHEAP: [&str; 4] = ["--memory", "8", "--passes", "1"];
+
+#[test]
+fn users_are_added_changed_listed_and_removed() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = file("users-1", "# our users\n");
+    let run = |args: &[&str], input| passwd(&[&[path.as_str()], args, &CHEAP].concat(), input);
+    assert_eq!(run(&["ann", "--stdin"], "one\n"), (Some(0), "added ann\n".to_owned(), String::new()));
+    let first = fs::read_to_string(&path).unwrap();
+    assert!(first.starts_with("# our users\nann:$argon2id$v=19$m=8,t=1,p=1$"), "{first}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(run(&["ann", "--stdin"], "two\n").1, "changed ann\n");
+    assert_ne!(fs::read_to_string(&path).unwrap(), first);
+    assert_eq!(run(&["--batch", "-"], "bob:x:y\n# nobody\neve:z\n").1, "2 users set\n");
+    assert_eq!(run(&["--delete", "ann"], "").1, "removed ann\n");
+    assert_eq!(run(&["--list"], "").1, "bob\neve\n");
+    assert_eq!(run(&["--delete", "ann"], "").0, Some(1));
+    let config = file("users-1.toml", &format!("[auth]\nmethods = [\"password\"]\n[auth.password]\nfile = {path:?}\n"));
+    let (code, out, err) = ringmq(&["check-config", &config]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("password; 4 workers"), "{out}");
+}
+
+#[test]
+fn a_file_of_scram_keys_is_made_and_kept() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("users-2");
+    let _ = fs::remove_file(&path);
+    let path = path.to_str().unwrap();
+    assert_eq!(passwd(&[path, "ann", "--stdin", "--scram", "--iterations", "4096"], "one\n").0, Some(0));
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.starts_with(":secret:") && text.contains("\nann:SCRAM-SHA-256$4096:"), "{text}");
+    assert_eq!(passwd(&[path, "bob", "--stdin", "--scram"], "two\n").0, Some(0));
+    assert!(fs::read_to_string(path).unwrap().starts_with(&text), "what was there stays");
+    assert_eq!(passwd(&[path, "--list", "--scram"], "").1, "ann\nbob\n");
+}
+
+#[test]
+fn what_cannot_be_done_leaves_the_file_as_it_was() {
+    let path = file("users-3", "ann\n");
+    let (code, _, err) = passwd(&[&path, "bob", "--stdin"], "x\n");
+    assert!(code == Some(1) && err.contains("line 1: no colon"), "{err}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "ann\n");
+    let path = file("users-4", "");
+    for (args, input, told) in [
+        (&["a:b", "--stdin"][..], "x\n", "colon"),
+        (&["ann", "--stdin"], "\n", "empty"),
+        (&["--batch", "-"], "ann:x\nbob\n", "line 2"),
+        (&["--batch", "-"], "ann:x\nbob:\n", "empty"),
+    ] {
+        let (code, _, err) = passwd(&[&[path.as_str()], args, &CHEAP].concat(), input);
+        assert!(code == Some(1) && err.contains(told), "{args:?}: {err}");
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), "");
+    assert_eq!(passwd(&["/nonexistent/users", "ann", "--stdin"], "x\n").0, Some(2));
+    assert_eq!(passwd(&[&path], "").0, Some(2), "no user");
+}
+
+#[test]
+fn check_config_looks_into_the_files_of_users() {
+    let users = file("users-5", "ann\n");
+    let path = file("users-5.toml", &format!("[auth]\nmethods = [\"password\"]\n[auth.password]\nfile = {users:?}\n"));
+    let (code, _, err) = ringmq(&["check-config", &path]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("auth.password.file: ") && err.contains("line 1: "), "{err}");
 }

@@ -28,11 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::error::{AuthError, AuthErrors, Mistake};
-#[doc(hidden)]
-pub use self::jwt::fuzz_token;
 pub use self::office::{Office, check};
-pub use self::password::Users;
-pub use self::scram::ScramUsers;
 use crate::acl::Rules;
 use crate::codec::ReasonCode;
 use crate::engine::{ConnId, Peer};

@@ -1,7 +1,7 @@
 //! What a configuration amounts to, in a few lines: told at start-up and by `check-config`.
 
 use crate::acl::Access;
-use crate::config::{Acl, Config, Limits, MqttOptions, Placement, Ring, duration_text, size_text};
+use crate::config::{Acl, Auth, Config, Limits, MqttOptions, Placement, Ring, duration_text, size_text};
 
 /// Lines of a name and a text.
 pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static str, String)> {
@@ -14,6 +14,7 @@ pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static s
         ("sessions", sessions(&config.limits)),
         ("mqtt", mqtt(&config.mqtt)),
         ("acl", acl(&config.acl)),
+        ("auth", auth(&config.auth, config.server.allow_anonymous)),
         ("$SYS", config.sys.interval.map_or("never".to_owned(), |every| format!("every {}", duration_text(every)))),
     ]
 }
@@ -71,4 +72,15 @@ fn mqtt(mqtt: &MqttOptions) -> String {
     .collect();
     let without = if off.is_empty() { String::new() } else { format!(", without {}", off.join(", ")) };
     format!("{}, QoS up to {}{without}", versions.join(", "), mqtt.max_qos as u8)
+}
+
+fn auth(auth: &Auth, allow_anonymous: bool) -> String {
+    let anonymous = if allow_anonymous { "; who says nothing is let in" } else { "" };
+    match auth.methods.is_empty() {
+        true => "none: everybody is let in".to_owned(),
+        false => {
+            let names: Vec<&str> = auth.methods.iter().map(|method| method.name()).collect();
+            format!("{}; {} workers{anonymous}", names.join(", "), auth.workers)
+        }
+    }
 }

@@ -64,6 +64,19 @@ pub enum AuthMethod {
     Scram,
 }
 
+impl AuthMethod {
+    /// As it is written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            AuthMethod::Password => "password",
+            AuthMethod::Jwt => "jwt",
+            AuthMethod::Certificate => "certificate",
+            AuthMethod::Http => "http",
+            AuthMethod::Scram => "scram",
+        }
+    }
+}
+
 /// `[auth.password]`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]

@@ -5,8 +5,6 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::config::JwtAlgorithm;
-
 /// The most keys of a set.
 const KEYS_MAX: usize = 64;
 /// A secret is at least as long as the hash (RFC 7518 §3.2).
@@ -29,17 +27,18 @@ pub(super) struct KeySet {
 
 impl KeySet {
     /// The key of a file.
-    pub(super) fn of_file(algorithm: JwtAlgorithm, bytes: &[u8]) -> Result<KeySet, &'static str> {
+    pub(super) fn of_file(algorithm: Algorithm, bytes: &[u8]) -> Result<KeySet, &'static str> {
         let is_pem = bytes.windows(10).any(|window| window == b"-----BEGIN");
         let is_private = bytes.windows(11).any(|window| window == b"PRIVATE KEY");
-        let (algorithm, key) = match algorithm {
-            JwtAlgorithm::Hs256 if is_pem => return Err("a key in PEM is no secret for HS256"),
-            JwtAlgorithm::Hs256 if bytes.len() < SECRET_BYTES_MIN => return Err("a secret of less than 32 bytes"),
+        let key = match algorithm {
+            Algorithm::HS256 if is_pem => return Err("a key in PEM is no secret for HS256"),
+            Algorithm::HS256 if bytes.len() < SECRET_BYTES_MIN => return Err("a secret of less than 32 bytes"),
             _ if is_private => return Err("a private key; the broker needs the public one only"),
-            JwtAlgorithm::Hs256 => (Algorithm::HS256, Ok(DecodingKey::from_secret(bytes))),
-            JwtAlgorithm::Rs256 => (Algorithm::RS256, DecodingKey::from_rsa_pem(bytes)),
-            JwtAlgorithm::Es256 => (Algorithm::ES256, DecodingKey::from_ec_pem(bytes)),
-            JwtAlgorithm::EdDsa => (Algorithm::EdDSA, DecodingKey::from_ed_pem(bytes)),
+            Algorithm::HS256 => Ok(DecodingKey::from_secret(bytes)),
+            Algorithm::RS256 => DecodingKey::from_rsa_pem(bytes),
+            Algorithm::ES256 => DecodingKey::from_ec_pem(bytes),
+            Algorithm::EdDSA => DecodingKey::from_ed_pem(bytes),
+            _ => return Err("not a key for HS256, RS256, ES256 or EdDSA"),
         };
         let key = key.map_err(|_| "not a public key in PEM of the kind that auth.jwt.algorithm names")?;
         Ok(KeySet { keys: vec![Key { id: None, algorithm, key }] })
@@ -96,14 +95,14 @@ mod tests {
     #[test]
     fn a_file_holds_the_kind_of_key_that_was_named() {
         let secret = b"0123456789abcdef0123456789abcdef";
-        KeySet::of_file(JwtAlgorithm::Hs256, secret).unwrap();
-        let cases: [(JwtAlgorithm, &[u8]); 6] = [
-            (JwtAlgorithm::Hs256, b"too short"),
-            (JwtAlgorithm::Hs256, b"-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQ\n-----END PUBLIC KEY-----"),
-            (JwtAlgorithm::Rs256, b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----"),
-            (JwtAlgorithm::Rs256, secret),
-            (JwtAlgorithm::Es256, b""),
-            (JwtAlgorithm::EdDsa, secret),
+        KeySet::of_file(Algorithm::HS256, secret).unwrap();
+        let cases: [(Algorithm, &[u8]); 6] = [
+            (Algorithm::HS256, b"too short"),
+            (Algorithm::HS256, b"-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQ\n-----END PUBLIC KEY-----"),
+            (Algorithm::RS256, b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----"),
+            (Algorithm::RS256, secret),
+            (Algorithm::ES256, b""),
+            (Algorithm::EdDSA, secret),
         ];
         for (algorithm, bytes) in cases {
             assert!(KeySet::of_file(algorithm, bytes).is_err(), "{algorithm:?}");

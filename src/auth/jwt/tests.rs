@@ -83,7 +83,7 @@ fn the_examples_of_the_specification_verify() {
     let secret = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
     let hs256 =
         format!("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{payload}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
-    let keys = || KeySet::of_file(JwtAlgorithm::Hs256, &URL_SAFE_NO_PAD.decode(secret).unwrap()).unwrap();
+    let keys = || KeySet::of_file(Algorithm::HS256, &URL_SAFE_NO_PAD.decode(secret).unwrap()).unwrap();
     assert_eq!(verifies(keys(), &hs256), Err("it has expired"));
     assert_eq!(verifies(keys(), &hs256.replace("dBjf", "dBjg")), Err("its signature is not that of the key"));
 

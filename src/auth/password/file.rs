@@ -9,7 +9,7 @@ use crate::auth::error::Mistake;
 use crate::auth::files::{self, UserLine, check_name, user_lines};
 
 /// The users of a file and their hashes.
-pub struct Users {
+pub(crate) struct Users {
     by_name: HashMap<Box<str>, Hash>,
     /// What an unknown user's password is held against: as costly as those of the file, and never right.
     decoy: Hash,
@@ -21,7 +21,7 @@ impl Users {
     /// # Errors
     ///
     /// Each line that is wrong.
-    pub fn parse(bytes: &[u8]) -> Result<Users, Vec<Mistake>> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Users, Vec<Mistake>> {
         let (mut by_name, mut mistakes) = (HashMap::new(), Vec::new());
         for line in user_lines(files::text(bytes)?) {
             match line.and_then(|line| Ok((line, read(&line)?))) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-pub use self::file::Users;
+pub(crate) use self::file::Users;
 pub(crate) use self::hash::{Cost, Hash, Scratch};
 use super::chain::{Method, Opinion};
 use super::error::AuthError;

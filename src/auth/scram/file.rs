@@ -74,7 +74,7 @@ impl fmt::Display for ScramKeys {
 }
 
 /// The users of a file and their keys.
-pub struct ScramUsers {
+pub(crate) struct ScramUsers {
     by_name: HashMap<Box<str>, ScramKeys>,
     secret: Zeroizing<Vec<u8>>,
     /// As many as most users have.
@@ -87,7 +87,7 @@ impl ScramUsers {
     /// # Errors
     ///
     /// Each line that is wrong.
-    pub fn parse(bytes: &[u8]) -> Result<ScramUsers, Vec<Mistake>> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<ScramUsers, Vec<Mistake>> {
         let (mut by_name, mut secret, mut mistakes) = (HashMap::new(), Zeroizing::default(), Vec::new());
         for line in user_lines(files::text(bytes)?) {
             let known = match line.and_then(|line| read(&line).map(|read| (line, read))) {

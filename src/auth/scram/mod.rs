@@ -13,8 +13,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub(crate) use self::exchange::{Exchange, Step};
-pub use self::file::ScramUsers;
-pub(crate) use self::file::{ITERATIONS, ITERATIONS_MAX, ITERATIONS_MIN, ScramKeys, new_secret_line};
+pub(crate) use self::file::{ITERATIONS, ITERATIONS_MAX, ITERATIONS_MIN, ScramKeys, ScramUsers, new_secret_line};
 use super::error::AuthError;
 use super::files;
 use crate::config::ScramAuth;

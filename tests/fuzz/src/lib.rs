@@ -1,5 +1,7 @@
-//! The codecs alone, from the broker's own source, so that fuzzing does not build the rest of the broker.
+//! Codecs, rules and readers of secrets, from the broker's own source, so that fuzzing does not build the rest of the
+//! broker.
 
+pub mod auth;
 #[path = "../../../src/codec/mod.rs"]
 pub mod codec;
 #[path = "../../../src/transport/proxy/mod.rs"]
