@@ -71,6 +71,7 @@ fn worker_process() {
         coordinator,
         name: std::env::var("NAME").ok(),
         cpus: vec![None],
+        transport: Default::default(),
         source_addresses: Vec::new(),
         hosts: Vec::new(),
     };
@@ -149,6 +150,7 @@ fn alone(plan: &Plan) -> Counts {
     let setup = Setup {
         plan: Arc::new(plan.clone()),
         hosts: vec![broker()],
+        transport: Default::default(),
         source_addresses: Vec::new(),
         cpus: vec![None],
         slice: Slice::WHOLE,

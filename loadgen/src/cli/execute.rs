@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::{Cli, Command, JoinOptions, Prepared, ReportFiles, Run, WorkerOptions, list, show};
 use crate::engine::{Clock, Conducted, Crew, Engine, Error, Setup, Slice, conduct, tick_for};
 use crate::measure::broker::Broker;
+use crate::net;
 use crate::plan::Plan;
 use crate::report::{self, Progress, Report, Subject, Watch};
 use crate::{compare, join};
@@ -70,7 +71,7 @@ fn compare_brokers(compare: &compare::Compare, stop: &AtomicBool) -> Result<bool
 }
 
 fn one_run(run: &Run, stop: &Arc<AtomicBool>) -> Result<bool, Failure> {
-    let Prepared { plan, means } = run.prepare()?;
+    let Prepared { plan, means, transport } = run.prepare()?;
     let options = &run.options;
     check_output(options.output.json.as_ref(), options.output.out.as_ref())?;
     let broker = options.target.broker_pid.map(Broker::watch).transpose()?;
@@ -78,7 +79,7 @@ fn one_run(run: &Run, stop: &Arc<AtomicBool>) -> Result<bool, Failure> {
     let (tick, clock) = (tick_for(&plan.timing), Clock::start());
     let target = means.hosts.iter().map(SocketAddr::to_string).collect();
     let (crew, roster): (Box<dyn Crew>, _) = match options.join.workers {
-        None => (engine(&plan, means, tick, clock)?, Roster::default()),
+        None => (engine(&plan, means, transport, tick, clock)?, Roster::default()),
         Some(_) => joined(&options.join, &plan, &means.hosts, (tick, clock), stop)?,
     };
     let mut watch = Watch::new(tick, broker, progress);
@@ -105,12 +106,14 @@ fn measured(conducted: &Conducted) -> Result<(), Failure> {
 fn engine(
     plan: &Plan,
     means: super::preflight::Means,
+    transport: net::Transport,
     tick: std::time::Duration,
     clock: Clock,
 ) -> Result<Box<dyn Crew>, Failure> {
     let setup = Setup {
         plan: Arc::new(plan.clone()),
         hosts: means.hosts,
+        transport,
         source_addresses: means.sources,
         cpus: means.cpus,
         slice: Slice::WHOLE,
@@ -182,13 +185,21 @@ fn probe(path: &Path) -> io::Result<()> {
 }
 
 fn work(options: &WorkerOptions, stop: &AtomicBool) -> Result<bool, Failure> {
-    let hosts = options.host.iter().map(|host| host.resolve()).collect::<Result<_, _>>()?;
+    let hosts = options.host.iter().map(|host| host.resolve()).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<_> = hosts.iter().copied().zip(options.host.iter().map(|host| host.name().to_owned())).collect();
+    let transport = options.transport.clone();
     let worker = join::Worker {
         coordinator: options.join.clone(),
         name: options.name.clone(),
         cpus: options.generator.threads()?,
         source_addresses: options.generator.sources(),
         hosts,
+        transport: Box::new(move |kind, hosts| {
+            // What the coordinator calls the broker is not known here, only its address.
+            let of_coordinator = hosts.iter().map(|address| (*address, address.ip().to_string()));
+            let names = names.iter().cloned().chain(of_coordinator).collect();
+            transport.load(kind, names).map_err(|error| error.to_string())
+        }),
     };
     let outcome = join::work(&worker, stop, |line| eprintln!("{line}"))?;
     if stop.load(Ordering::Relaxed) {

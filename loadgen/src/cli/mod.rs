@@ -10,6 +10,7 @@ mod load;
 pub mod preflight;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 pub mod values;
 
 use std::ffi::OsString;
@@ -23,9 +24,11 @@ pub use self::execute::execute;
 use self::host::HostFacts;
 pub use self::load::LoadOptions;
 use self::preflight::{Means, Missing, preflight};
+use self::transport::TransportOptions;
 use self::values::{Broker, Cpus, Sources, broker, cpus, sources};
 use crate::compare::Compare;
-use crate::plan::{Plan, Scenario, ScenarioError};
+use crate::net;
+use crate::plan::{Plan, Scenario, ScenarioError, Target, Transport};
 
 /// Load generator for MQTT brokers
 #[derive(Parser, Debug)]
@@ -89,6 +92,9 @@ pub struct RunOptions {
     /// Where to.
     #[command(flatten)]
     pub target: TargetOptions,
+    /// Through what.
+    #[command(flatten)]
+    pub transport: TransportOptions,
     /// What of.
     #[command(flatten)]
     pub generator: GeneratorOptions,
@@ -128,6 +134,9 @@ pub struct WorkerOptions {
     /// Where the broker is as seen from this host [default: where whoever leads says]
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = broker)]
     pub host: Vec<Broker>,
+    /// How TLS and WebSocket are spoken from here.
+    #[command(flatten)]
+    pub transport: TransportOptions,
     /// What this process may use of its host.
     #[command(flatten)]
     pub generator: GeneratorOptions,
@@ -151,6 +160,9 @@ pub struct TargetOptions {
     /// Where the broker listens; clients take the addresses of a list in turn
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', default_value = "127.0.0.1:1883", value_parser = broker)]
     pub host: Vec<Broker>,
+    /// What MQTT is carried by [default: what the scenario says, else tcp]
+    #[arg(long, value_enum)]
+    pub transport: Option<Transport>,
     /// Process identifier of the broker on this host, to report its CPU, memory and context switches
     #[arg(long, value_name = "PID")]
     pub broker_pid: Option<u32>,
@@ -204,6 +216,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// Where, from where, on which threads.
     pub means: Means,
+    /// Through what; nothing where workers do the run, who have files of their own.
+    pub transport: net::Transport,
 }
 
 /// Why nothing was begun.
@@ -234,18 +248,30 @@ impl Run {
     ///
     /// Whatever stands in the way, with its remedy.
     pub fn prepare(&self) -> Result<Prepared, CliError> {
-        let overrides = self.options.load.overrides(|variable| std::env::var(variable).ok())?;
+        let mut overrides = self.options.load.overrides(|variable| std::env::var(variable).ok())?;
+        if let Some(transport) = self.options.target.transport {
+            overrides.option("--transport", Target::Top("transport"), transport.name());
+        }
         let plan = Scenario::find(&self.scenario)?.read(&overrides)?;
         let generator = &self.options.generator;
         let (hosts, sources) = (self.options.target.resolve()?, generator.sources());
         let facts = HostFacts::gather(&sources);
         let means = Means { hosts, sources, cpus: generator.threads()? };
         preflight(&plan, &means, &facts)?;
-        Ok(Prepared { plan, means })
+        let transport = match self.options.join.workers {
+            None => self.options.transport.load(plan.transport, self.options.target.names(&means.hosts))?,
+            Some(_) => net::Transport::default(),
+        };
+        Ok(Prepared { plan, means, transport })
     }
 }
 
 impl TargetOptions {
+    /// What the brokers are called, by their addresses.
+    fn names(&self, addresses: &[SocketAddr]) -> Vec<(SocketAddr, String)> {
+        addresses.iter().copied().zip(self.host.iter().map(|host| host.name().to_owned())).collect()
+    }
+
     /// The brokers' addresses.
     ///
     /// # Errors

@@ -29,6 +29,12 @@ impl Broker {
         let addresses = self.0.to_socket_addrs().map_err(|error| format!("{}: {error}", self.0))?;
         choose(&addresses.collect::<Vec<_>>()).ok_or_else(|| format!("{}: it has no address", self.0))
     }
+
+    /// What it is called: a name or an address, without the port.
+    pub fn name(&self) -> &str {
+        let host = self.0.rsplit_once(':').map_or(self.0.as_str(), |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
 }
 
 fn choose(addresses: &[SocketAddr]) -> Option<SocketAddr> {
@@ -148,6 +154,9 @@ mod tests {
             ("[::1]:7", "[::1]:7"),
         ] {
             assert_eq!(broker(text).unwrap().resolve(), Ok(address.parse().unwrap()), "{text}");
+        }
+        for (text, name) in [("b.example", "b.example"), ("b.example:7", "b.example"), ("[::1]:7", "::1")] {
+            assert_eq!(broker(text).unwrap().name(), name);
         }
         for text in ["", "a b", "x:", ":1883", "x:0", "x:70000", "mqtt://x"] {
             assert!(broker(text).is_err(), "{text}");

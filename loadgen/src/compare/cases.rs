@@ -7,7 +7,7 @@ use super::Error;
 use super::brokers::{self, Spec};
 use super::scaling::{self, Traffic};
 use super::trial::{Load, Subject};
-use crate::plan::{Overrides, Plan, Scenario};
+use crate::plan::{Overrides, Plan, Scenario, Transport};
 
 /// The scenario that starts a broker, looks at its memory and does nothing.
 const START: &str = "start";
@@ -74,6 +74,10 @@ impl Choice<'_> {
 
     fn scenario(&self, name: &str) -> Result<Case, Error> {
         let plan = Scenario::find(name)?.read(self.overrides)?;
+        if plan.transport != Transport::Tcp {
+            let carried = plan.transport.name();
+            return Err(Error::Usage(format!("{name} is carried by {carried}: brokers are compared on tcp alone")));
+        }
         Ok(self.timed(plan, self.subjects(self.broker_cpus)))
     }
 

@@ -102,6 +102,7 @@ fn setup(plan: &Arc<Plan>, address: SocketAddr, subject: &Subject, tick: Duratio
     Setup {
         plan: Arc::clone(plan),
         hosts: vec![address],
+        transport: Default::default(),
         source_addresses: Vec::new(),
         cpus: subject.generator_cpus.iter().copied().map(Some).collect(),
         slice: Slice::WHOLE,

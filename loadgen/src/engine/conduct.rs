@@ -474,7 +474,14 @@ mod tests {
         let (clock, settled) = (Clock::start(), Arc::default());
         let crew = Actor { clock, at, settled: Arc::clone(&settled), samples: crossbeam_channel::never() };
         let timing = Timing { patience: Duration::from_millis(150), ..timing(0, window_ms) };
-        let plan = Plan { name: String::new(), about: String::new(), groups: vec![group()], timing, verify: true };
+        let plan = Plan {
+            name: String::new(),
+            about: String::new(),
+            groups: vec![group()],
+            timing,
+            verify: true,
+            transport: <_>::default(),
+        };
         let (tick, stop) = (tick_for(&plan.timing), AtomicBool::new(stop));
         let conducted = conduct(Box::new(crew), &plan, tick, clock, &stop, &mut Nobody);
         let settled = *settled.lock().unwrap();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Clock, Error};
 use crate::measure::{Faults, Sample};
+use crate::net::Transport;
 use crate::plan::Plan;
 
 /// What the threads of one process need to know besides the plan.
@@ -19,6 +20,8 @@ pub struct Setup {
     pub plan: Arc<Plan>,
     /// Where the broker is. Clients take the addresses in turn.
     pub hosts: Vec<SocketAddr>,
+    /// What lies between TCP and MQTT.
+    pub transport: Transport,
     /// Local addresses that connections are made from, in turn; empty: the kernel's choice.
     pub source_addresses: Vec<IpAddr>,
     /// One engine thread for each, pinned if a CPU is given. At least one.

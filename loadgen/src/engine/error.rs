@@ -64,7 +64,7 @@ pub enum Error {
     /// The peer ended a connection before traffic began.
     #[error(
         "{address} ended the connection of {client} before the run began: {reason}; see the broker's log{}",
-        if *answered { "" } else { ", and whether this is an MQTT listener (TCP, not TLS or WebSocket)" }
+        if *answered { "" } else { ", and whether the listener speaks what --transport says (tcp, unless it is given)" }
     )]
     Closed {
         /// Who.
@@ -75,6 +75,16 @@ pub enum Error {
         reason: String,
         /// Whether it had answered CONNECT by then.
         answered: bool,
+    },
+    /// TLS or WebSocket could not be opened, or broke.
+    #[error("{address}, connection of {client}: {what}")]
+    Layer {
+        /// Who.
+        address: SocketAddr,
+        /// Which client.
+        client: String,
+        /// What is wrong, and what to do.
+        what: String,
     },
     /// The peer answered CONNECT with what is no MQTT.
     #[error("{address} answered CONNECT with {what}: is it an MQTT listener?{}", foreign(begins))]
@@ -130,10 +140,12 @@ fn ring_remedy(error: &io::Error) -> &'static str {
 /// Who it may be that speaks like this.
 fn foreign(begins: &[u8]) -> &'static str {
     match begins {
-        [0x15, 0x03, ..] => " This is a TLS alert: name the port without TLS, usually 1883",
-        [b'H', b'T', b'T', b'P', ..] => " This is HTTP: name the port without WebSocket, usually 1883",
+        [0x15, 0x03, ..] => " This is a TLS alert: give --transport tls, or name the port without TLS, usually 1883",
+        [b'H', b'T', b'T', b'P', ..] => {
+            " This is HTTP: give --transport ws, or name the port without WebSocket, usually 1883"
+        }
         [b'S', b'S', b'H', b'-', ..] => " This is SSH",
-        _ => " Usually it is port 1883; TLS and WebSocket have ports of their own",
+        _ => " Usually it is port 1883; TLS and WebSocket have ports of their own, and --transport",
     }
 }
 

@@ -348,7 +348,8 @@ mod tests {
     fn script(groups: Vec<Group>, slice: Slice, threads: usize) -> Script {
         let zero = Duration::ZERO;
         let timing = Timing { connect_rate: None, connecting: 1, warm_up: zero, window: zero, patience: zero };
-        let plan = Plan { name: String::new(), about: String::new(), groups, timing, verify: true };
+        let plan =
+            Plan { name: String::new(), about: String::new(), groups, timing, verify: true, transport: <_>::default() };
         Script::compile(Arc::new(plan), slice, threads).unwrap()
     }
 

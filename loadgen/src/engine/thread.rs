@@ -112,11 +112,12 @@ impl Post {
         // Messages are due at their time, not up to 50 µs later. Where it is refused they are a little late.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let tally = Tally::new(self.number_of_all, self.tick_ns, self.samples);
+        let transport = self.shared.transport.clone();
         let fleet = Fleet::new(self.shared, self.number, &self.seating, &self.expectations, self.clock, tally);
         let connections = u32::try_from(fleet.len()).unwrap_or(u32::MAX).max(1);
         let (fewest, most) = BUFFERS;
         let buffers = connections.next_power_of_two().clamp(fewest.into(), most.into()) as u16;
-        let net = Net::new(Options { connections, buffers, ..Options::default() })
+        let net = Net::new(Options { connections, buffers, transport, ..Options::default() })
             .map_err(|source| Error::Ring { source })?;
         Ok(Shift {
             net,

@@ -60,6 +60,7 @@ impl Engine {
             wills: wills(&script, unix_origin_ns),
             sent: (0..script.flows).map(|_| AtomicU32::new(0)).collect(),
             hosts: setup.hosts.clone(),
+            transport: setup.transport.clone(),
             sources: setup.source_addresses.clone(),
             checks: script.checks,
             unix_origin_ns,

@@ -26,7 +26,14 @@ fn plan() -> Plan {
         window: Duration::from_millis(50),
         patience: Duration::from_secs(5),
     };
-    Plan { name: "pretended".to_owned(), about: String::new(), groups: Vec::new(), timing, verify: true }
+    Plan {
+        name: "pretended".to_owned(),
+        about: String::new(),
+        groups: Vec::new(),
+        timing,
+        verify: true,
+        transport: <_>::default(),
+    }
 }
 
 /// A crew that has ten clients, sends in one flow per worker, and notes what it was ordered.
@@ -125,6 +132,7 @@ fn hand(coordinator: SocketAddr, fails: bool) -> Hand {
         cpus: vec![None, None],
         source_addresses: Vec::new(),
         hosts: Vec::new(),
+        transport: Box::new(|_, _| Ok(Default::default())),
     };
     let start = move |setup| {
         let (sender, samples) = unbounded();
@@ -225,6 +233,7 @@ fn a_worker_that_cannot_start_its_share_fails_the_loading() {
         cpus: vec![None],
         source_addresses: Vec::new(),
         hosts: Vec::new(),
+        transport: Box::new(|_, _| Ok(Default::default())),
     };
     let refuses = |_| Err(engine::Error::Cpu(77));
     let hand = thread::spawn(move || work_by(&worker, &AtomicBool::new(false), |_| {}, refuses));
@@ -283,6 +292,7 @@ fn who_has_come_is_told_that_another_cannot_run_its_share() {
         cpus: vec![None],
         source_addresses: Vec::new(),
         hosts: Vec::new(),
+        transport: Box::new(|_, _| Ok(Default::default())),
     };
     let refuses = |_| Err(engine::Error::Cpu(77));
     let other = thread::spawn(move || work_by(&worker, &AtomicBool::new(false), |_| {}, refuses));

@@ -16,12 +16,15 @@ use super::frame::{self, Frame, LENGTH_MAX};
 use super::message::{Answer, Greeting, Host, Load, Order, PROGRAM, PROTOCOL};
 use crate::engine::{self, Clock, Crew, Engine, Outcome, Setup};
 use crate::measure::{Sample, wire};
+use crate::{net, plan};
 
 /// How often a worker says how far it is.
 const STATUS_EVERY: Duration = Duration::from_millis(20);
 
+/// Reads what a transport of the plan needs of this host, for brokers at these addresses.
+pub type LoadTransport = dyn Fn(plan::Transport, &[SocketAddr]) -> Result<net::Transport, String> + Send;
+
 /// What a worker's operator chooses; everything else comes from the coordinator.
-#[derive(Clone, Debug)]
 pub struct Worker {
     /// Whom to join, as `HOST:PORT`.
     pub coordinator: String,
@@ -33,6 +36,8 @@ pub struct Worker {
     pub source_addresses: Vec<IpAddr>,
     /// Where the broker is as seen from here; empty: where the coordinator says.
     pub hosts: Vec<SocketAddr>,
+    /// How TLS and WebSocket are spoken from here.
+    pub transport: Box<LoadTransport>,
 }
 
 /// Joins a coordinator, obeys it, and returns what was left of this worker's share. When `stop` is raised the
@@ -57,7 +62,7 @@ pub(super) fn work_by(
     let load = link.await_load(stop)?;
     let Load { plan, slice, .. } = &load;
     tell(&format!("share {} of {} of {}", slice.index + 1, slice.of, plan.name));
-    let crew = match start(setup(worker, load)) {
+    let crew = match setup(worker, load).and_then(start) {
         Ok(crew) => crew,
         Err(error) => return link.close(Err(error.into())),
     };
@@ -66,17 +71,19 @@ pub(super) fn work_by(
     link.close(outcome)
 }
 
-fn setup(worker: &Worker, load: Load) -> Setup {
-    Setup {
+fn setup(worker: &Worker, load: Load) -> Result<Setup, engine::Error> {
+    let hosts = if worker.hosts.is_empty() { load.hosts } else { worker.hosts.clone() };
+    Ok(Setup {
+        transport: (worker.transport)(load.plan.transport, &hosts).map_err(engine::Error::Plan)?,
         plan: Arc::new(load.plan),
-        hosts: if worker.hosts.is_empty() { load.hosts } else { worker.hosts.clone() },
+        hosts,
         source_addresses: worker.source_addresses.clone(),
         cpus: worker.cpus.clone(),
         slice: load.slice,
         tick: Duration::from_nanos(load.tick_ns),
         clock: Clock::with_origin(load.origin_ns),
         run: load.run,
-    }
+    })
 }
 
 fn host(worker: &Worker) -> Host {

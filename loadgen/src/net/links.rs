@@ -14,6 +14,7 @@ use io_uring::{opcode, squeue};
 use ringmq::net::ring::Ring;
 use ringmq::net::ring_buffers::GROUP;
 
+use super::layer::{Received, Wardrobe};
 use super::op::{self, GENERATION_BITS, Kind};
 use super::socket::{NOWHERE, Sockets, Targets};
 use super::{Close, LinkId};
@@ -62,6 +63,8 @@ pub(super) enum Phase {
 #[derive(Clone, Copy)]
 pub(super) enum Ending {
     Own,
+    /// The wardrobe knows why.
+    Layer,
     Eof,
     Failed(i32),
     Broken(i32),
@@ -76,6 +79,7 @@ pub struct Links {
     capacity: u32,
     sockets: Sockets,
     targets: Targets,
+    pub(super) wardrobe: Wardrobe,
     /// Links that have something to send and are not sending.
     dirty: Vec<LinkId>,
     /// Links whose receive ended without an end.
@@ -86,7 +90,7 @@ pub struct Links {
 }
 
 impl Links {
-    pub(super) fn new(ring: Ring, capacity: u32) -> Self {
+    pub(super) fn new(ring: Ring, capacity: u32, wardrobe: Wardrobe) -> Self {
         Self {
             ring,
             table: Vec::with_capacity(capacity as usize),
@@ -94,6 +98,7 @@ impl Links {
             capacity,
             sockets: Sockets::new(),
             targets: Targets::default(),
+            wardrobe,
             dirty: Vec::new(),
             unarmed: Vec::new(),
             spare: Vec::new(),
@@ -107,7 +112,8 @@ impl Links {
     /// # Errors
     ///
     /// `EMFILE` or `ENFILE`: no descriptor is left in the process or on the host. `EADDRNOTAVAIL`: `source` is not an
-    /// address of this host. `QuotaExceeded`: all links of this thread are in use. What goes wrong later, such as
+    /// address of this host. `QuotaExceeded`: all links of this thread are in use. `InvalidInput`: TLS can't be spoken with a
+    /// broker of that name. What goes wrong later, such as
     /// `EADDRNOTAVAIL` for want of ports, comes as [`Closed::Failed`](super::Closed::Failed).
     pub fn connect(&mut self, tag: u32, target: SocketAddr, source: Option<IpAddr>) -> io::Result<LinkId> {
         if self.len() == self.capacity as usize {
@@ -116,6 +122,7 @@ impl Links {
         }
         let socket = self.sockets.make(target, source)?;
         let slot = self.free.last().copied().unwrap_or(self.table.len() as u32);
+        self.wardrobe.put(slot, target).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         self.ring.submitter().register_files_update(slot, &[socket.as_raw_fd()])?;
         let link = self.occupy(slot, tag);
         let address = self.targets.of(target);
@@ -254,6 +261,27 @@ impl Links {
         unsafe { self.begin(link, Kind::Reset, entry) };
     }
 
+    /// Takes received bytes through the link's layers, and tells whether they became ready with it. What they hold of
+    /// MQTT is in [`Wardrobe::plain`]. Layers that can't go on have their last word, then the link ends.
+    #[inline(never)]
+    pub(super) fn unwrap(&mut self, link: LinkId, bytes: &[u8]) -> bool {
+        let received = self.wardrobe.receive(link.slot, bytes);
+        let now_ready = match received {
+            Received::Taken { now_ready } => now_ready,
+            Received::Failed => {
+                let at = self.at(link);
+                at.phase = Phase::Flushing;
+                at.ending.get_or_insert(Ending::Layer);
+                self.dirty_later(link);
+                return false;
+            }
+        };
+        if now_ready || self.wardrobe.has_wire(link.slot) {
+            self.dirty_later(link);
+        }
+        now_ready
+    }
+
     /// Arms the receive of a link that is open.
     pub(super) fn receive(&mut self, link: LinkId) {
         let Some(at) = self.get_mut(link) else { return };
@@ -280,14 +308,36 @@ impl Links {
     }
 
     fn flush_one(&mut self, link: LinkId) {
+        let has_layers = self.wardrobe.is_used();
         let Some(at) = self.get_mut(link) else { return };
         at.dirty = false;
         if at.sending || !matches!(at.phase, Phase::Open | Phase::Flushing) {
             return;
         }
         if at.flying.is_empty() {
+            if has_layers {
+                return self.flush_layers(link);
+            }
             mem::swap(&mut at.flying, &mut at.pending);
         }
+        self.launch(link);
+    }
+
+    /// The same through the link's layers.
+    #[inline(never)]
+    fn flush_layers(&mut self, link: LinkId) {
+        let at = &mut self.table[link.slot as usize];
+        self.wardrobe.wrap(link.slot, &mut at.pending, &mut at.flying);
+        if at.pending.is_empty() {
+            let emptied = mem::take(&mut at.pending);
+            self.keep(emptied);
+        }
+        self.launch(link);
+    }
+
+    /// Sends what is ready; ends a link that waited only for that.
+    fn launch(&mut self, link: LinkId) {
+        let at = self.at(link);
         if !at.flying.is_empty() {
             self.send(link);
         } else if at.phase == Phase::Flushing {

@@ -6,8 +6,10 @@
 //! Whatever is written to a link while its send is in flight goes out with the next one: many small packets, one send.
 //!
 //! Start at [`Net::turn`]. `unsafe` is where operations are queued (`links`, `turn`) and where a system call has no safe
-//! wrapper (`socket`, `waker`); the ring itself and its receive buffers are the broker's.
+//! wrapper (`socket`, `waker`); the ring itself and its receive buffers are the broker's. What lies between TCP and MQTT is
+//! in `layer`.
 
+pub mod layer;
 mod links;
 mod op;
 mod socket;
@@ -18,6 +20,7 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 
+pub use self::layer::{LayerError, Transport};
 pub use self::links::Links;
 pub use self::turn::Net;
 pub use self::waker::Waker;
@@ -37,9 +40,9 @@ const _: () = assert!(size_of::<Option<LinkId>>() == 8);
 /// Each link is told of at most one [`connected`](Self::connected) and exactly one [`closed`](Self::closed), which is
 /// the last that is heard of it. Any method of [`Links`] may be called in each.
 pub trait Handler {
-    /// The link is established.
+    /// The link is established, with all its layers.
     fn connected(&mut self, links: &mut Links, link: LinkId);
-    /// Bytes arrived. They are gone when this returns.
+    /// Bytes arrived, without what was around them. They are gone when this returns.
     fn received(&mut self, links: &mut Links, link: LinkId, bytes: &[u8]);
     /// The link is over and its slot is free again; [`Links::tag`] still knows it, for the last time.
     fn closed(&mut self, links: &mut Links, link: LinkId, reason: Closed);
@@ -55,6 +58,8 @@ pub enum Closed {
     Eof,
     /// It broke: the peer reset it (`ECONNRESET`), or vanished.
     Error(io::Error),
+    /// Its layers can't go on.
+    Layer(LayerError),
     /// [`Links::close`] was called.
     Own,
 }
@@ -65,6 +70,7 @@ impl fmt::Display for Closed {
             Closed::Failed(error) => write!(f, "could not connect: {error}"),
             Closed::Eof => f.write_str("the peer closed the connection"),
             Closed::Error(error) => write!(f, "the connection broke: {error}"),
+            Closed::Layer(error) => write!(f, "{error}"),
             Closed::Own => f.write_str("closed on purpose"),
         }
     }
@@ -82,7 +88,7 @@ pub enum Close {
 }
 
 /// Sizes of a [`Net`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The most links at a time; at most the (soft) limit on open files, and 1,048,576.
     pub connections: u32,
@@ -90,10 +96,12 @@ pub struct Options {
     pub buffers: u16,
     /// Bytes in each. A receive brings no more than this at once.
     pub buffer_bytes: u32,
+    /// What lies between TCP and MQTT on each link.
+    pub transport: Transport,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connections: 1024, buffers: 1024, buffer_bytes: 4096 }
+        Self { connections: 1024, buffers: 1024, buffer_bytes: 4096, transport: Transport::default() }
     }
 }

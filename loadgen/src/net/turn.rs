@@ -11,6 +11,7 @@ use ringmq::net::probe::probe;
 use ringmq::net::ring::{Completion, QueueSizes, Ring};
 use ringmq::net::ring_buffers::RingBuffers;
 
+use super::layer::Wardrobe;
 use super::links::{Ending, Phase};
 use super::op::{self, Kind};
 use super::{Closed, Handler, LinkId, Links, Options, Waker};
@@ -55,7 +56,7 @@ impl Net {
         ring.submitter().register_files_sparse(options.connections)?;
         let buffers = RingBuffers::new(&ring, options.buffers, options.buffer_bytes)?;
         let mut net = Self {
-            links: Links::new(ring, options.connections),
+            links: Links::new(ring, options.connections, Wardrobe::new(options.transport)),
             buffers: Some(buffers),
             waker: Waker::new()?,
             completions: Vec::new(),
@@ -137,6 +138,10 @@ impl Net {
             return self.links.end(link, Ending::Failed(-result));
         }
         self.links.receive(link);
+        if self.links.wardrobe.is_used() {
+            self.links.wardrobe.open(link.slot);
+            return self.links.dirty_later(link);
+        }
         if self.links.unsent(link) > 0 {
             self.links.dirty_later(link);
         }
@@ -150,7 +155,12 @@ impl Net {
             let length = usize::try_from(completion.result).unwrap_or(0);
             let buffers = self.buffers.as_mut().expect("taken only in drop");
             if length > 0 && self.links.at(link).phase == Phase::Open {
-                handler.received(&mut self.links, link, buffers.filled(id, length));
+                let bytes = buffers.filled(id, length);
+                if self.links.wardrobe.is_used() {
+                    unwrap(&mut self.links, handler, link, bytes);
+                } else {
+                    handler.received(&mut self.links, link, bytes);
+                }
             }
             buffers.give_back(id);
         }
@@ -178,7 +188,10 @@ impl Net {
     fn release_if_over(&mut self, handler: &mut impl Handler, link: LinkId) {
         let at = self.links.at(link);
         if at.phase == Phase::Closing && at.in_flight == 0 {
+            let layers = self.links.wardrobe.take_off(link.slot);
+            let at = self.links.at(link);
             let reason = match at.ending.take() {
+                Some(Ending::Layer) => layers.map_or(Closed::Own, Closed::Layer),
                 Some(Ending::Failed(errno)) => Closed::Failed(io::Error::from_raw_os_error(errno)),
                 Some(Ending::Broken(errno)) => Closed::Error(io::Error::from_raw_os_error(errno)),
                 Some(Ending::Eof) => Closed::Eof,
@@ -229,6 +242,19 @@ impl Net {
         }
         true
     }
+}
+
+/// Hands in what received bytes hold of MQTT.
+fn unwrap(links: &mut Links, handler: &mut impl Handler, link: LinkId, bytes: &[u8]) {
+    let now_ready = links.unwrap(link, bytes);
+    if now_ready {
+        handler.connected(links, link);
+    }
+    let plain = mem::take(&mut links.wardrobe.plain);
+    if !plain.is_empty() {
+        handler.received(links, link, &plain);
+    }
+    links.wardrobe.plain = plain;
 }
 
 impl Drop for Net {

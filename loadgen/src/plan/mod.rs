@@ -42,6 +42,46 @@ pub struct Plan {
     pub timing: Timing,
     /// Whether each delivery is entered in a ledger, so that loss, duplicates, reordering and corruption show.
     pub verify: bool,
+    /// What MQTT is carried by.
+    #[serde(default)]
+    pub transport: Transport,
+}
+
+/// What MQTT is carried by. Where certificates are is no part of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// TCP itself.
+    #[default]
+    Tcp,
+    /// TLS.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Its name in documents and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Ws => "ws",
+            Transport::Wss => "wss",
+        }
+    }
+
+    /// Whether there is TLS in it.
+    pub fn has_tls(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Wss)
+    }
+
+    /// Whether there is WebSocket in it.
+    pub fn has_websocket(self) -> bool {
+        matches!(self, Transport::Ws | Transport::Wss)
+    }
 }
 
 /// How fast clients come in, and how long the parts of a run take.

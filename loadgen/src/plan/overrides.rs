@@ -12,7 +12,7 @@ use super::units::parse_version;
 /// How long a session lasts that an option made persistent, unless the scenario says otherwise (MQTT 5).
 const PERSISTENT_SECONDS: i64 = 3600;
 /// The keys of a document at its top that can be set.
-const TOP: [&str; 4] = ["about", "verify", "timing", "groups"];
+const TOP: [&str; 5] = ["about", "verify", "transport", "timing", "groups"];
 
 /// Overrides in the order they were given.
 #[derive(Clone, Debug, Default)]

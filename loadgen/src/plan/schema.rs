@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::units::{Seconds, Time, Version};
 use super::{
-    ConnectProperties, Group, MessageProperties, Pace, Payload, Plan, Presence, Publication, Subscription, Timing, Will,
+    ConnectProperties, Group, MessageProperties, Pace, Payload, Plan, Presence, Publication, Subscription, Timing,
+    Transport, Will,
 };
 
 /// A whole document, without what is gone by the time it is decoded: `base`, `parameters` and `defaults`.
@@ -18,6 +19,8 @@ pub struct Document {
     about: String,
     #[serde(default = "yes")]
     verify: bool,
+    #[serde(default)]
+    transport: Transport,
     #[serde(default)]
     timing: TimingKeys,
     groups: Named<GroupKeys>,
@@ -232,7 +235,14 @@ impl Document {
         };
         let groups = self.groups.0.into_iter().filter(|(_, group)| group.count > 0);
         let groups = groups.map(|(name, group)| group.plan(name)).collect::<Result<_, _>>()?;
-        Ok(Plan { name: name.to_owned(), about: self.about, groups, timing, verify: self.verify })
+        Ok(Plan {
+            name: name.to_owned(),
+            about: self.about,
+            groups,
+            timing,
+            verify: self.verify,
+            transport: self.transport,
+        })
     }
 }
 

@@ -23,7 +23,14 @@ pub fn plan() -> Plan {
         Group { subscribe: vec![subscription], ..Group::new("subscribers", 100) },
     );
     let about = "pairs of one publisher and one subscriber each".to_owned();
-    Plan { name: "p2p".to_owned(), about, groups: vec![publishers, subscribers], timing, verify: true }
+    Plan {
+        name: "p2p".to_owned(),
+        about,
+        groups: vec![publishers, subscribers],
+        timing,
+        verify: true,
+        transport: <_>::default(),
+    }
 }
 
 fn round_times() -> Times {

@@ -81,6 +81,7 @@ pub fn plan(groups: Vec<Group>) -> Plan {
             patience: Duration::from_secs(5),
         },
         verify: true,
+        transport: <_>::default(),
     }
 }
 
@@ -148,6 +149,7 @@ pub fn setup(plan: &Plan, host: SocketAddr, threads: usize) -> Setup {
     Setup {
         plan: Arc::new(plan.clone()),
         hosts: vec![host],
+        transport: Default::default(),
         source_addresses: Vec::new(),
         cpus: vec![None; threads],
         slice: Slice::WHOLE,
@@ -159,7 +161,11 @@ pub fn setup(plan: &Plan, host: SocketAddr, threads: usize) -> Setup {
 
 /// Runs a plan with so many threads.
 pub fn run(plan: &Plan, host: SocketAddr, threads: usize) -> Result<(Conducted, Seen), Error> {
-    let setup = setup(plan, host, threads);
+    run_as(plan, setup(plan, host, threads))
+}
+
+/// The same, set up in another way.
+pub fn run_as(plan: &Plan, setup: Setup) -> Result<(Conducted, Seen), Error> {
     let (tick, clock) = (setup.tick, setup.clock);
     let engine = Box::new(Engine::start(setup)?);
     let mut seen = Seen::default();

@@ -287,6 +287,9 @@ impl Fleet {
             let source = match reason {
                 Closed::Failed(error) => copy(error),
                 Closed::Error(error) if was == State::Connecting => copy(error),
+                Closed::Layer(error) => {
+                    return self.fail(Error::Layer { address, client: self.name_of(number), what: error.to_string() });
+                }
                 _ => {
                     return self.fail(Error::Closed {
                         address,

@@ -31,7 +31,7 @@ use super::script::Script;
 use super::tally::Tally;
 use super::window::Window;
 use super::{Clock, Error, Outcome};
-use crate::net::{Close, Closed, Handler, LinkId, Links};
+use crate::net::{Close, Closed, Handler, LinkId, Links, Transport};
 use member::Member;
 use timers::Timer;
 
@@ -54,6 +54,8 @@ pub struct Shared {
     pub sent: Vec<AtomicU32>,
     /// Where the broker is.
     pub hosts: Vec<SocketAddr>,
+    /// What lies between TCP and MQTT.
+    pub transport: Transport,
     /// Where connections come from.
     pub sources: Vec<IpAddr>,
     /// Deliveries are entered in ledgers.
