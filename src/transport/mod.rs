@@ -10,7 +10,9 @@
 //!
 //! Nothing here has a socket or a clock, so tests drive all of it in memory.
 
+pub mod proxy;
 pub mod tls;
+pub mod ws;
 
 mod counters;
 mod layer;
