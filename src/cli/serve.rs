@@ -5,21 +5,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
-use tracing::info;
+use tracing::{error, info};
 
-use super::signals::{self, StopSignal};
-use super::{logging, rlimits, summary};
-use crate::config::{Config, Limits, Listener, MqttOptions, Placement, WaitIn, duration_text};
+use super::signals::{self, Asked};
+use super::{accounts, logging, reload, rlimits, summary};
+use crate::config::{Config, Limits, Listener, MqttOptions, Placement, WaitIn, WebSocket, duration_text};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::doctor;
 use crate::engine::{ShardId, Time};
 use crate::net::driver::DriverConfig;
+use crate::net::listen_unix::Permissions;
 use crate::net::ring::QueueSizes;
-use crate::server::{self, Listen, ServerConfig, StartError};
+use crate::server::{self, Listen, PeerAddress, ServerConfig, StartError};
 use crate::shard::Wait;
 use crate::transport::tls::{LoadError, Settings};
-use crate::transport::{Stack, TransportCounters, Transports};
+use crate::transport::{Stack, TransportCounters, Transports, ws};
 
 /// Why the broker did not start, or did not end in order.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,9 @@ pub enum ServeError {
     /// The system refused a handler or a thread for signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
+    /// Nobody has this name.
+    #[error(transparent)]
+    Account(#[from] accounts::NoSuchName),
     /// A file of a listener cannot be used.
     #[error(transparent)]
     Tls(#[from] LoadError),
@@ -41,23 +44,24 @@ pub enum ServeError {
 /// Runs the broker until a signal stops it.
 pub fn serve(config: Config, placement: Placement) -> Result<(), ServeError> {
     let _logging = logging::start(&config.server)?;
-    let stop = signals::install().map_err(ServeError::Signals)?;
+    let asked = signals::install().map_err(ServeError::Signals)?;
     info!("ringmq {}", env!("CARGO_PKG_VERSION"));
     for (name, text) in summary::summary(&config, &placement) {
         info!("{name}: {text}");
     }
     rlimits::raise_locked_memory();
-    run(&config, &placement, &stop)
+    run(&config, &placement, &asked)
 }
 
 /// Starts the shards and waits until a signal has stopped them.
-fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> Result<(), ServeError> {
+fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), ServeError> {
     let cores = Cores::new(config, placement.shards);
     let transports = Stacks::load(config, placement.shards)?;
-    let server = server_config(config, placement);
+    let server = server_config(config, placement)?;
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
     let counters = transports.counters.clone();
+    reload::start(transports.reloads(), asked.reload.clone()).map_err(ServeError::Signals)?;
     let running = server::start(server, move |shard| transports.before(shard, cores.make(shard)))?;
     let stats = running.stats().to_vec();
     shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));
@@ -67,11 +71,11 @@ fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> R
         // Not a warning: the default configuration asks for a million connections, and `ringmq doctor` tells beforehand.
         info!("a shard can hold {held} connections (ulimit -n, LimitNOFILE=), the configured limits ask for {wanted}");
     }
-    for address in running.local_addrs() {
+    for address in running.addresses() {
         info!("listening on {address}");
     }
     // The signal thread lives as long as the process: it cannot hang up.
-    if let Ok(signal) = stop.recv() {
+    if let Ok(signal) = asked.stop.recv() {
         info!("{signal}: stopping, for at most {}", duration_text(config.server.stop_timeout));
     }
     running.stop();
@@ -80,10 +84,10 @@ fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> R
     Ok(())
 }
 
-fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
+fn server_config(config: &Config, placement: &Placement) -> Result<ServerConfig, ServeError> {
     let Config { server, listeners, ring, .. } = config;
-    ServerConfig {
-        listeners: listeners.iter().map(listen).collect(),
+    Ok(ServerConfig {
+        listeners: listeners.iter().map(listen).collect::<Result<_, _>>()?,
         shards: placement.shards,
         cpus: placement.cpus.as_slice().to_vec(),
         pin: placement.pin,
@@ -100,7 +104,7 @@ fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
             stop_timeout: server.stop_timeout,
             ..DriverConfig::default()
         },
-    }
+    })
 }
 
 /// A shard's share, and what it may have more than that by chance: the kernel keeps a table of this size for each.
@@ -109,9 +113,23 @@ fn connections_per_shard(config: &Config, placement: &Placement) -> u32 {
     u32::try_from(share).unwrap_or(u32::MAX)
 }
 
-fn listen(listener: &Listener) -> Listen {
-    // The kernel cuts it to net.core.somaxconn.
-    Listen { address: listener.address, backlog: listener.backlog.try_into().unwrap_or(i32::MAX) }
+fn listen(listener: &Listener) -> Result<Listen, ServeError> {
+    let peer_address = match (listener.peer_address, &listener.proxy) {
+        (_, Some(_)) => PeerAddress::Required,
+        (Some(true), None) => PeerAddress::IfPossible,
+        (Some(false) | None, None) => PeerAddress::Unasked,
+    };
+    Ok(Listen {
+        address: listener.address.clone(),
+        // The kernel cuts it to net.core.somaxconn.
+        backlog: listener.backlog.try_into().unwrap_or(i32::MAX),
+        peer_address,
+        permissions: Permissions {
+            owner: listener.owner.as_deref().map(|name| accounts::number_of("/etc/passwd", name)).transpose()?,
+            group: listener.group.as_deref().map(|name| accounts::number_of("/etc/group", name)).transpose()?,
+            mode: listener.mode,
+        },
+    })
 }
 
 /// What stands before the cores of all shards.
@@ -132,15 +150,44 @@ impl Stacks {
         })
     }
 
+    /// What is read again on SIGHUP, and when it has changed.
+    fn reloads(&self) -> Vec<reload::Reload> {
+        let settings = self.stacks.iter().filter_map(|stack| stack.tls.clone());
+        settings.map(|settings| Box::new(move |insist| again(&settings, insist)) as reload::Reload).collect()
+    }
+
     fn before(&self, shard: ShardId, core: Core) -> Transports<Core> {
         let counters = self.counters[usize::from(shard.0)].clone();
         Transports::new(core, self.stacks.clone(), self.handshakes_max, counters)
     }
 }
 
+/// Reads a listener's certificates and keys again.
+fn again(settings: &Settings, insist: bool) {
+    match settings.reload(insist) {
+        Ok(true) => info!("{}: new connections get what is in the files now", settings.name()),
+        Ok(false) => {}
+        Err(error) => error!("{error}: the listener goes on with the certificates and keys it has"),
+    }
+}
+
 fn stack(listener: &Listener) -> Result<Stack, LoadError> {
-    let tls = listener.tls.as_ref().map(|tls| Settings::load(tls, &["mqtt"])).transpose()?;
-    Ok(Stack { tls: tls.map(Arc::new) })
+    let has_websocket = listener.transport.has_websocket();
+    // The protocols a client may name when it names any: a browser asks for HTTP.
+    let alpn = if has_websocket { "http/1.1" } else { "mqtt" };
+    let tls = listener.tls.as_ref().map(|tls| Settings::load(tls, &[alpn])).transpose()?;
+    let websocket = has_websocket.then(|| listener.websocket.clone().unwrap_or_default());
+    Ok(Stack {
+        proxy: listener.proxy.as_ref().map(|proxy| proxy.trusted.as_slice().into()),
+        tls: tls.map(Arc::new),
+        websocket: websocket.map(|settings| Arc::new(websocket_limits(settings))),
+    })
+}
+
+fn websocket_limits(settings: WebSocket) -> ws::Limits {
+    let WebSocket { path, origins, request_bytes_max, frame_bytes_max } = settings;
+    let (head_bytes_max, frame_bytes_max) = (request_bytes_max as usize, u64::from(frame_bytes_max));
+    ws::Limits { path, origins, head_bytes_max, frame_bytes_max }
 }
 
 /// What the cores of all shards are made from.
@@ -189,7 +236,7 @@ mod tests {
         let per_shard = |connections_max, shards| {
             let file = format!("[server]\nshards = {shards}\n[limits]\nconnections_max = {connections_max}\n");
             let (config, placement) = Draft::from_text("a.toml", &file).unwrap().check(&(0..64).collect()).unwrap();
-            server_config(&config, &placement).connections_per_shard
+            server_config(&config, &placement).unwrap().connections_per_shard
         };
         assert!(per_shard(5_000, 1) > 5_000, "beyond the limit the engine refuses, before the kernel does");
         assert!(per_shard(100, 4) > 100, "by chance, all of a few may meet on one shard");
@@ -200,8 +247,12 @@ mod tests {
     fn each_listener_keeps_its_own_backlog() {
         let file = "[[listener]]\naddress = \"127.0.0.1:1\"\nbacklog = 7\n[[listener]]\naddress = \"127.0.0.1:2\"\n";
         let (config, placement) = Draft::from_text("a.toml", file).unwrap().check(&(0..1).collect()).unwrap();
-        let backlogs =
-            server_config(&config, &placement).listeners.iter().map(|listen| listen.backlog).collect::<Vec<_>>();
+        let backlogs = server_config(&config, &placement)
+            .unwrap()
+            .listeners
+            .iter()
+            .map(|listen| listen.backlog)
+            .collect::<Vec<_>>();
         assert_eq!(backlogs, [7, 4096]);
     }
 }

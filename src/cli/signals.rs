@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks for an orderly stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks for an orderly stop, the second ends the process at once. SIGHUP asks for files to
+//! be read again.
 
 use std::fmt;
 use std::io;
@@ -7,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
@@ -24,24 +25,39 @@ impl fmt::Display for StopSignal {
     }
 }
 
+/// What signals have asked for.
+pub(super) struct Asked {
+    /// To stop.
+    pub stop: Receiver<StopSignal>,
+    /// To read files again.
+    pub reload: Receiver<()>,
+}
+
 /// From now on the first signal arrives here. The second is answered inside its handler, so that it ends even a
 /// process whose orderly stop hangs.
-pub(super) fn install() -> io::Result<Receiver<StopSignal>> {
+pub(super) fn install() -> io::Result<Asked> {
     let asked = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // Handlers run in the order they are registered: the first signal finds the flag down, then raises it.
         flag::register_conditional_shutdown(signal, EXIT_BY_SIGNAL + signal, Arc::clone(&asked))?;
         flag::register(signal, Arc::clone(&asked))?;
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let (sender, receiver) = bounded(1);
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (to_stop, stop) = bounded(1);
+    let (to_reload, reload) = bounded(1);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                // One that waits already asks for the same.
+                let _ = to_reload.try_send(());
+                continue;
+            }
             // No receiver: the process is on its way out already.
-            let _ = sender.send(StopSignal(signal));
+            let _ = to_stop.send(StopSignal(signal));
+            return;
         }
     })?;
-    Ok(receiver)
+    Ok(Asked { stop, reload })
 }
 
 #[cfg(test)]
@@ -77,7 +93,7 @@ mod tests {
             return;
         };
         let (first, second) = signals.split_once(' ').unwrap();
-        let stop = install().unwrap();
+        let Asked { stop, .. } = install().unwrap();
         raise(first.parse().unwrap()).unwrap();
         println!("asked to stop by {}", stop.recv().unwrap());
         raise(second.parse().unwrap()).unwrap();

@@ -1,6 +1,5 @@
 //! Which values and combinations are possible. Every key whose type allows more than makes sense is named here.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -9,7 +8,8 @@ use super::placement::placement;
 use super::problem::Finding;
 use super::tls::{ClientCertificate, Tls};
 use super::units::{duration_text, size_text};
-use super::{Auth, AuthMethod, Config, Limits, Listener, MqttOptions, Ring, Server, log};
+use super::{Auth, AuthMethod, Config, Limits, Listener, MqttOptions, Ring, Server, Transport, WebSocket, log};
+use crate::net::address::Address;
 
 /// The largest packet MQTT can describe: the largest remaining length and its header (MQTT 5.0, 2.1.4).
 const PACKET_BYTES_LARGEST: u64 = 268_435_455 + 5;
@@ -64,11 +64,13 @@ fn listeners(config: &Config, findings: &mut Findings) {
     for (index, listener) in listeners.iter().enumerate() {
         let key = format!("listener[{index}].address");
         findings.count(&format!("listener[{index}].backlog"), u64::from(listener.backlog), 1..=1 << 20);
-        if listener.address.port() != 0 && listeners[..index].iter().any(|other| other.address == listener.address) {
+        let is_free = listener.address.ip().is_some_and(|address| address.port() == 0);
+        if !is_free && listeners[..index].iter().any(|other| other.address == listener.address) {
             findings.add(&[&key], format!("{} is listed twice", listener.address), "remove one of them");
         }
         transport(index, listener, findings);
-        if !is_loopback(listener.address) && strangers_get_in {
+        unix(index, listener, findings);
+        if !is_local(&listener.address) && strangers_get_in {
             let what = format!("other hosts can reach {}, and clients are not authenticated", listener.address);
             let remedy = "name a method in auth.methods, or listen on 127.0.0.1 or [::1], or accept it: \
                 server.allow_anonymous = true (--allow-anonymous)";
@@ -88,11 +90,46 @@ fn transport(index: usize, listener: &Listener, findings: &mut Findings) {
             findings.add(&[&key], format!("\"{name}\" needs a certificate"), remedy);
         }
         Some(_) => {
-            let remedy = "write transport = \"tls\", or remove [listener.tls]";
+            let remedy = "write transport = \"tls\" or \"wss\", or remove [listener.tls]";
             findings.add(&[&section, &key], format!("a listener of transport \"{name}\" has no TLS"), remedy);
         }
         None => {}
     }
+    if let Some(settings) = &listener.websocket {
+        websocket(index, settings, listener.transport, findings);
+    }
+    let Some(proxy) = &listener.proxy else { return };
+    if listener.address.ip().is_none() && !proxy.trusted.is_empty() {
+        let what = "who connects to a Unix domain socket has no address that could be trusted".to_owned();
+        let remedy = "remove it: whoever the file's mode lets in is trusted";
+        findings.add(&[&format!("listener[{index}].proxy.trusted")], what, remedy);
+    }
+    if listener.peer_address == Some(false) && listener.address.ip().is_some() {
+        let what = "a proxy is trusted by its address".to_owned();
+        findings.add(&[&format!("listener[{index}].peer_address")], what, "leave it \"auto\"");
+    }
+    if listener.address.ip().is_some() && proxy.trusted.is_empty() {
+        let remedy =
+            "name the networks of the load balancers, like [\"10.0.0.0/8\"]; anybody is \"0.0.0.0/0\" and \"::/0\"";
+        let keys = [&format!("listener[{index}].proxy.trusted"), &format!("listener[{index}].proxy")];
+        findings.add(&keys.map(String::as_str), "nobody is trusted to say who a client is".to_owned(), remedy);
+    }
+}
+
+fn websocket(index: usize, settings: &WebSocket, transport: Transport, findings: &mut Findings) {
+    let key = |name: &str| format!("listener[{index}].websocket.{name}");
+    if !transport.has_websocket() {
+        let keys = [&format!("listener[{index}].websocket"), &format!("listener[{index}].transport")];
+        let what = format!("a listener of transport \"{}\" has no WebSocket", transport.name());
+        let remedy = "write transport = \"ws\" or \"wss\", or remove [listener.websocket]";
+        findings.add(&keys.map(String::as_str), what, remedy);
+    }
+    if !settings.path.starts_with('/') {
+        let what = format!("\"{}\" is no path", settings.path);
+        findings.add(&[&key("path")], what, "begin it with a slash: \"/mqtt\"");
+    }
+    findings.size(&key("request_bytes_max"), u64::from(settings.request_bytes_max), 256..=64 * 1024);
+    findings.size(&key("frame_bytes_max"), u64::from(settings.frame_bytes_max), 128..=u64::from(u32::MAX));
 }
 
 fn tls(section: &str, tls: &Tls, findings: &mut Findings) {
@@ -118,8 +155,23 @@ fn tls(section: &str, tls: &Tls, findings: &mut Findings) {
     }
 }
 
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+fn unix(index: usize, listener: &Listener, findings: &mut Findings) {
+    let given =
+        [("owner", listener.owner.is_some()), ("group", listener.group.is_some()), ("mode", listener.mode.is_some())];
+    let is_unix = listener.address.ip().is_none();
+    for (name, _) in given.into_iter().filter(|(_, is_given)| *is_given && !is_unix) {
+        let what = format!("{} is no file", listener.address);
+        findings.add(&[&format!("listener[{index}].{name}")], what, "give it to a listener with a \"unix:\" address");
+    }
+    if is_unix && listener.peer_address == Some(true) {
+        let what = "who connects to a Unix domain socket has no address".to_owned();
+        findings.add(&[&format!("listener[{index}].peer_address")], what, "leave it \"auto\"");
+    }
+}
+
+/// True where no other host gets.
+fn is_local(address: &Address) -> bool {
+    address.ip().is_none_or(|address| address.ip().to_canonical().is_loopback())
 }
 
 fn ring(ring: &Ring, findings: &mut Findings) {

@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::fields::fields;
 use super::problem::{Origin, Problem};
 use super::{
-    Acl, Auth, CertificateAuth, Config, HttpAuth, JwtAuth, Limits, Listener, MqttOptions, PasswordAuth, Ring,
-    ScramAuth, Server, Sys, Tls,
+    Acl, Auth, CertificateAuth, Config, HttpAuth, JwtAuth, Limits, Listener, MqttOptions, PasswordAuth, Proxy, Ring,
+    ScramAuth, Server, Sys, Tls, WebSocket,
 };
 
 /// How alike (0 to 1) a known name must be to an unknown one to be suggested for it.
@@ -111,8 +111,13 @@ impl Reader<'_> {
             if is_subsection(&path) {
                 continue;
             }
-            if section.starts_with("listener[") && key.get_ref() == "tls" {
+            let of_listener = section.starts_with("listener[") && section.ends_with(']');
+            if of_listener && key.get_ref() == "tls" {
                 self.section::<Tls>(&path, value);
+            } else if of_listener && key.get_ref() == "websocket" {
+                self.section::<WebSocket>(&path, value);
+            } else if of_listener && key.get_ref() == "proxy" {
+                self.section::<Proxy>(&path, value);
             } else if known.contains(&key.get_ref().as_ref()) {
                 self.value::<T>(&path, key, value);
             } else {
@@ -189,10 +194,12 @@ fn is_subsection(path: &str) -> bool {
 
 /// The section that has a key of exactly this name.
 fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 14] = [
+    let sections: [(&str, &[&str]); 16] = [
         ("server", fields::<Server>()),
         ("[listener]", fields::<Listener>()),
         ("listener.tls", fields::<Tls>()),
+        ("listener.websocket", fields::<WebSocket>()),
+        ("listener.proxy", fields::<Proxy>()),
         ("ring", fields::<Ring>()),
         ("limits", fields::<Limits>()),
         ("mqtt", fields::<MqttOptions>()),

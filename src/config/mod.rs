@@ -22,6 +22,7 @@ mod placement;
 mod problem;
 mod tls;
 mod units;
+mod websocket;
 mod words;
 
 use std::time::Duration;
@@ -36,12 +37,13 @@ pub use self::auth::{
 pub use self::cpus::{CpuSet, CpuSetError};
 pub use self::draft::Draft;
 pub use self::limits::Limits;
-pub use self::listener::{Listener, Transport};
+pub use self::listener::{Listener, Proxy, Transport};
 pub use self::mqtt::{MqttOptions, QueueFull, SharedStrategy};
 pub use self::placement::{Placement, SHARDS_MAX};
 pub use self::problem::{ConfigError, Origin, Problem};
 pub use self::tls::{ClientCertificate, KeyPair, Tls, TlsVersion};
 pub(crate) use self::units::{duration_text, size_text};
+pub use self::websocket::WebSocket;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

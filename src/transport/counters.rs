@@ -3,7 +3,7 @@
 use rustls::{Error, HandshakeKind};
 
 use super::link::Failure;
-use super::tls;
+use super::{tls, ws};
 use crate::counter::counters;
 
 counters! {
@@ -35,6 +35,14 @@ counters! {
         tls_refused_other,
         /// Connections that broke TLS after the handshake.
         tls_broken,
+        /// WebSocket handshakes that were refused.
+        ws_refused,
+        /// Connections that broke the rules of WebSocket after the handshake.
+        ws_broken,
+        /// Connections refused because their PROXY header is none.
+        proxy_refused,
+        /// Connections refused because they came from no trusted proxy.
+        proxy_untrusted,
     }
 }
 
@@ -46,7 +54,12 @@ impl TransportCounters {
 
     /// Counts a failed connection by its reason.
     pub(super) fn failed(&self, failure: &Failure, handshaking: bool) {
-        let Failure::Tls(failure) = failure;
+        let failure = match failure {
+            Failure::Tls(failure) => failure,
+            Failure::WebSocket(ws::Error::Handshake(_)) => return self.ws_refused.add(1),
+            Failure::WebSocket(ws::Error::Frame(_)) => return self.ws_broken.add(1),
+            Failure::Proxy(_) => return self.proxy_refused.add(1),
+        };
         let counter = match failure {
             _ if !handshaking => &self.tls_broken,
             tls::Failure::Tls(error) => match error {

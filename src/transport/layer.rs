@@ -12,11 +12,12 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tracing::debug;
 
+use super::Stack;
 use super::counters::TransportCounters;
 use super::link::{Failure, Link, Scratch};
-use super::{Stack, tls};
 use crate::engine::{ConnId, Effect, Engine, HandOver, Output, Peer, ShardId, Time, TransportEnd};
 
 /// What the handshakes of one turn may cost, in signatures by an elliptic curve key: well under a millisecond.
@@ -92,15 +93,26 @@ impl<E: Engine> Transports<E> {
         self.links[slot] = Some(link);
     }
 
-    /// Begins a handshake, unless there are too many.
-    fn link_for(&mut self, listener: u16) -> Result<Option<Box<Link>>, ()> {
+    /// What stands before a new connection; an error where it is refused.
+    fn link_for(&mut self, listener: u16, address: Option<SocketAddr>) -> Result<Option<Box<Link>>, ()> {
         let stack = self.stacks.get(usize::from(listener)).filter(|stack| !stack.is_plain());
         let Some(stack) = stack else { return Ok(None) };
-        if self.handshakes >= self.handshakes_max {
+        if stack.tls.is_some() && self.handshakes >= self.handshakes_max {
             self.counters.tls_refused_full.add(1);
             return Err(());
         }
-        Link::new(stack).map(|link| link.map(Box::new)).map_err(|failure| self.counters.failed(&failure, true))
+        if stack.proxy.as_ref().is_some_and(|trusted| !is_trusted(trusted, address)) {
+            self.counters.proxy_untrusted.add(1);
+            debug!(?address, "a connection is refused: no trusted proxy has this address");
+            return Err(());
+        }
+        match Link::new(stack, address) {
+            Ok(link) => Ok(Some(Box::new(link))),
+            Err(failure) => {
+                self.counters.failed(&failure, true);
+                Err(())
+            }
+        }
     }
 
     fn count_handshakes(&mut self, change: isize) {
@@ -113,11 +125,22 @@ impl<E: Engine> Transports<E> {
         if link.closing || link.failed || link.end_told {
             return;
         }
-        if !link.tls.is_handshaking() {
-            return self.pass_in(now, conn, bytes);
+        let bytes = match link.behind_proxy_header(bytes) {
+            Ok(bytes) => bytes,
+            Err(failure) => return self.fail(now, conn, &failure),
+        };
+        if link.is_spent() {
+            return self.dissolve(now, conn, &bytes);
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        if !link.is_shaking_hands() {
+            return self.pass_in(now, conn, &bytes);
         }
         // A client that sends byte by byte costs a byte's worth of copying each time.
-        if !link.tls.keep(bytes) || link.waiting {
+        let gets_anywhere = link.tls().is_some_and(|tls| tls.keep(&bytes));
+        if !gets_anywhere || link.waiting {
             return;
         }
         if self.units > 0 {
@@ -130,6 +153,15 @@ impl<E: Engine> Transports<E> {
         self.waiting.push_back(conn);
         // Unread meanwhile: it can neither send more, nor be handed over with a receive under way.
         self.effects.push_back(Effect::PauseReceive(conn));
+    }
+
+    /// Nothing stands before the connection any more: it passes through like any other.
+    fn dissolve(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
+        self.identify(conn);
+        self.links[conn.slot as usize] = None;
+        if !bytes.is_empty() {
+            self.inner.receive(now, conn, bytes);
+        }
     }
 
     /// One step of a handshake, with what was received so far.
@@ -160,9 +192,9 @@ impl<E: Engine> Transports<E> {
     /// Takes bytes of the wire through the link to the engine.
     fn pass_in(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
         let Some(link) = self.links.get_mut(conn.slot as usize).and_then(Option::as_deref_mut) else { return };
-        let was_handshaking = link.tls.is_handshaking();
+        let was_handshaking = link.is_shaking_hands();
         let outcome = link.receive(bytes, &mut self.scratch);
-        let (over, peer_closed) = (was_handshaking && !link.tls.is_handshaking(), link.tls.is_closed_by_peer());
+        let (over, peer_closed) = (was_handshaking && !link.is_shaking_hands(), link.is_closed_by_peer());
         if link.has_reply() {
             self.dirty.push(conn);
         }
@@ -184,7 +216,7 @@ impl<E: Engine> Transports<E> {
 
     fn shook_hands(&mut self, conn: ConnId) {
         self.count_handshakes(-1);
-        let kind = self.link(conn).and_then(|link| link.tls.kind());
+        let kind = self.link(conn).and_then(|link| link.tls()?.kind());
         self.counters.shook_hands(kind);
     }
 
@@ -192,18 +224,18 @@ impl<E: Engine> Transports<E> {
     fn identify(&mut self, conn: ConnId) {
         let Some(link) = self.link(conn).filter(|link| !link.identified) else { return };
         link.identified = true;
-        let Some(certificate) = link.tls.peer_certificate() else { return };
-        match tls::names(certificate) {
-            Ok(certificate) => {
-                self.inner.identify(conn, Peer { address: None, certificate: Some(Box::new(certificate)) });
-            }
-            Err(error) => debug!(slot = conn.slot, "the names in a client's certificate are not used: {error}"),
+        let (peer, error) = link.peer();
+        if let Some(error) = error {
+            debug!(slot = conn.slot, "the names in a client's certificate are not used: {error}");
+        }
+        if peer != Peer::default() {
+            self.inner.identify(conn, peer);
         }
     }
 
     fn fail(&mut self, now: Time, conn: ConnId, failure: &Failure) {
         let Some(link) = self.link(conn) else { return };
-        let handshaking = link.tls.is_handshaking();
+        let handshaking = link.is_shaking_hands();
         link.failed = true;
         debug!(slot = conn.slot, handshaking, "a connection is closed: {failure}");
         self.counters.failed(failure, handshaking);
@@ -288,15 +320,23 @@ impl<E: Engine> Transports<E> {
     }
 }
 
+/// Whoever comes by a Unix domain socket has no address, and is as trusted as the socket's mode says.
+fn is_trusted(networks: &[IpNet], address: Option<SocketAddr>) -> bool {
+    match address {
+        Some(address) => networks.iter().any(|network| network.contains(&address.ip().to_canonical())),
+        None => networks.is_empty(),
+    }
+}
+
 impl<E: Engine> Engine for Transports<E> {
     type Message = E::Message;
 
     fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId> {
-        let link = self.link_for(listener).ok()?;
+        let link = self.link_for(listener, address).ok()?;
         let conn = self.inner.open(now, listener, address)?;
         if let Some(link) = link {
+            self.count_handshakes(isize::from(link.is_shaking_hands()));
             self.put(conn, link);
-            self.count_handshakes(1);
         }
         Some(conn)
     }
@@ -344,7 +384,7 @@ impl<E: Engine> Engine for Transports<E> {
 
     fn release(&mut self, conn: ConnId) {
         let link = self.links.get_mut(conn.slot as usize).and_then(Option::take);
-        if link.is_some_and(|link| link.tls.is_handshaking() && !link.failed) {
+        if link.is_some_and(|link| link.is_shaking_hands() && !link.failed) {
             self.counters.tls_refused_abandoned.add(1);
             self.count_handshakes(-1);
         }

@@ -6,8 +6,8 @@
 //!
 //! - `layer`: the engine around the engine; whose turn it is, hand-over, the end of a connection.
 //! - `link`: one connection's stack, from bytes to bytes.
-//! - `proxy`, `ws`: codecs of the PROXY header and of WebSocket.
 //! - `tls`: sessions, certificates and keys, the names in clients' certificates, reloading.
+//! - `ws`, `proxy`: WebSocket, and the header that a load balancer puts in front.
 //!
 //! Nothing here has a socket or a clock, so tests drive all of it in memory.
 
@@ -21,19 +21,28 @@ mod link;
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 pub use self::counters::TransportCounters;
 pub use self::layer::{HANDSHAKE_UNITS_PER_TURN, Transports};
 
-/// What stands between socket and MQTT on one listener.
+/// What stands between socket and MQTT on one listener, from the outside in.
 #[derive(Clone, Default)]
 pub struct Stack {
+    /// A PROXY header, taken from these networks alone; none are named where peers have no addresses.
+    pub proxy: Option<Arc<[IpNet]>>,
     /// TLS, by these settings.
     pub tls: Option<Arc<tls::Settings>>,
+    /// WebSocket, within these limits.
+    pub websocket: Option<Arc<ws::Limits>>,
 }
 
 impl Stack {
     /// True for a listener whose bytes are MQTT as they come.
     pub fn is_plain(&self) -> bool {
-        self.tls.is_none()
+        self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,32 +134,35 @@ impl Session {
         reply: &mut Vec<u8>,
     ) -> (usize, Result<(), rustls::Error>) {
         let mut done = 0;
-        let mut failed = None;
         loop {
             let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(&mut buffer[done..]);
-            let mut is_over = false;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        match record {
-                            Ok(record) => {
-                                discard += record.discard;
-                                plain.extend_from_slice(record.payload);
-                            }
-                            Err(error) => failed = failed.or(Some(error)),
-                        }
+                    while let Some(Ok(record)) = traffic.next_record() {
+                        discard += record.discard;
+                        plain.extend_from_slice(record.payload);
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, reply),
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
-                // The alert for an error is given out by further calls, until the error is repeated.
-                Err(error) if failed.is_none() => failed = Some(error),
-                Ok(_) | Err(_) => is_over = true,
+                Ok(_) => return (done + discard, Ok(())),
+                Err(error) => {
+                    self.fetch_alert(reply);
+                    return (done + discard, Err(error));
+                }
             }
             done += discard;
-            if is_over {
-                return (done, failed.map_or(Ok(()), Err));
+        }
+    }
+
+    /// What rustls wants the peer to be told of an error. It gives that out before it looks at any further byte, and must
+    /// not be shown one again.
+    fn fetch_alert(&mut self, reply: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            match self.connection.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, reply),
+                _ => return,
             }
         }
     }
