@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::fields::fields;
 use super::problem::{Origin, Problem};
-use super::{Acl, Config, Limits, Listener, MqttOptions, Ring, Server, Sys};
+use super::{Acl, Config, GuardOptions, Limits, Listener, MqttOptions, Ring, Server, Sys};
 
 /// How alike (0 to 1) a known name must be to an unknown one to be suggested for it.
 const SIMILARITY_MIN: f64 = 0.75;
@@ -62,6 +62,7 @@ impl Reader<'_> {
                 "mqtt" => self.section::<MqttOptions>("mqtt", value),
                 "acl" => self.section::<Acl>("acl", value),
                 "sys" => self.section::<Sys>("sys", value),
+                "guard" => self.section::<GuardOptions>("guard", value),
                 unknown => self.unknown_at_top(unknown, name.span()),
             }
         }
@@ -158,7 +159,7 @@ fn unknown_key_remedy(section: &str, key: &str, known: &'static [&'static str]) 
 
 /// The section that has a key of exactly this name.
 fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 7] = [
+    let sections: [(&str, &[&str]); 8] = [
         ("server", fields::<Server>()),
         ("[listener]", fields::<Listener>()),
         ("ring", fields::<Ring>()),
@@ -166,6 +167,7 @@ fn section_of(key: &str) -> Option<&'static str> {
         ("mqtt", fields::<MqttOptions>()),
         ("acl", fields::<Acl>()),
         ("sys", fields::<Sys>()),
+        ("guard", fields::<GuardOptions>()),
     ];
     sections.into_iter().find(|(_, keys)| keys.contains(&key)).map(|(section, _)| section)
 }

@@ -13,6 +13,7 @@ mod cpus;
 mod document;
 mod draft;
 mod fields;
+mod guard;
 mod limits;
 pub(crate) mod log;
 mod mqtt;
@@ -29,11 +30,12 @@ use serde::{Deserialize, Serialize};
 pub use self::acl::Acl;
 pub use self::cpus::{CpuSet, CpuSetError};
 pub use self::draft::Draft;
+pub use self::guard::{ClientLimits, GuardOptions, MemoryBudget, Profile, RateLimit};
 pub use self::limits::Limits;
 pub use self::mqtt::{MqttOptions, QueueFull, SharedStrategy};
 pub use self::placement::{Placement, SHARDS_MAX};
 pub use self::problem::{ConfigError, Origin, Problem};
-pub(crate) use self::units::{duration_text, size_text};
+pub(crate) use self::units::{duration_text, parse_duration, size_text};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -54,6 +56,8 @@ pub struct Config {
     pub acl: Acl,
     /// `[sys]`: the `$SYS` topics.
     pub sys: Sys,
+    /// `[guard]`: who is kept out, and when nobody new comes in.
+    pub guard: GuardOptions,
 }
 
 impl Default for Config {
@@ -66,6 +70,7 @@ impl Default for Config {
             mqtt: MqttOptions::default(),
             acl: Acl::default(),
             sys: Sys::default(),
+            guard: GuardOptions::default(),
         }
     }
 }
@@ -132,11 +137,25 @@ pub struct Listener {
     /// How many connections may wait in the kernel for each shard to accept them (`listen(2)`).
     #[serde(deserialize_with = "units::count")]
     pub backlog: u32,
+    /// Connections of this listener, of the whole process; 0 leaves it to `limits.connections_max`.
+    #[serde(deserialize_with = "units::count")]
+    pub connections_max: u32,
+    /// Connects on this listener, of the whole process.
+    pub connect_rate: RateLimit,
+    /// What holds for its clients instead of `[limits]`.
+    #[serde(skip_serializing_if = "ClientLimits::is_empty")]
+    pub limits: ClientLimits,
 }
 
 impl Default for Listener {
     fn default() -> Listener {
-        Listener { address: SocketAddr::from(([127, 0, 0, 1], 1883)), backlog: 4096 }
+        Listener {
+            address: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            backlog: 4096,
+            connections_max: 0,
+            connect_rate: RateLimit(None),
+            limits: ClientLimits::default(),
+        }
     }
 }
 
