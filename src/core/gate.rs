@@ -17,10 +17,6 @@ use crate::auth::{Authenticator, Busy, Credentials, Principal, Question, Secret,
 use crate::codec::{Auth, Connect, Frame, Packet, ProtocolVersion, ReasonCode, decode};
 use crate::engine::{ConnId, Effect, Peer};
 
-/// The largest packet taken of a client that was not let in yet, in bytes: client identifier, user name, password and
-/// a will of the largest size each fit.
-pub const STRANGER_BYTES_MAX: usize = 320 * 1024;
-
 /// What is known of a connection besides its record, until it belongs to a session.
 #[derive(Default)]
 pub struct Gate {
