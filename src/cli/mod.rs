@@ -4,6 +4,7 @@
 //! line or a file that cannot be read.
 
 mod acl;
+mod ban;
 mod logging;
 mod rlimits;
 mod serve;
@@ -57,6 +58,8 @@ enum Command {
     Acl(acl::Acl),
     /// Hold this host against the table of knobs, change it, change it back
     Tune(tune::Tune),
+    /// Keep clients out, let them in again, say who is kept out
+    Ban(ban::BanCommand),
 }
 
 #[derive(Args)]
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(options) => run_doctor(&options),
         Command::Acl(acl) => acl.run(),
         Command::Tune(tune) => tune.run(),
+        Command::Ban(ban) => ban.run(),
     }
 }
 

@@ -2,52 +2,65 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use tracing::info;
+use tracing::{error, info};
 
-use super::signals::{self, StopSignal};
+use super::ban::unix_now;
+use super::logging::LoggingError;
+use super::signals::{self, Asked};
 use super::{logging, rlimits, summary};
-use crate::config::{Config, Limits, Listener, MqttOptions, Placement, WaitIn, duration_text};
+use crate::config::{Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, duration_text};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::doctor;
 use crate::engine::{ShardId, Time};
+use crate::guard::ban_file::{self, BanFileError};
+use crate::guard::bans::UnixTime;
+use crate::guard::entry::Guard;
 use crate::net::driver::DriverConfig;
 use crate::net::ring::QueueSizes;
-use crate::server::{self, Listen, ServerConfig, StartError};
+use crate::server::{self, Listen, Running, ServerConfig, StartError};
 use crate::shard::Wait;
 
 /// Why the broker did not start, or did not end in order.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Another logger is in place.
+    /// Another logger is in place, or there is no thread for it.
     #[error("logging cannot be started: {0}")]
-    Logging(#[from] tracing_subscriber::util::TryInitError),
+    Logging(#[from] LoggingError),
     /// The system refused a handler or a thread for signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
+    /// The bans cannot be read.
+    #[error(transparent)]
+    Bans(#[from] BanFileError),
     /// The shards did not start.
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
 /// Runs the broker until a signal stops it.
-pub fn serve(config: Config, placement: Placement) -> Result<(), ServeError> {
-    let _logging = logging::start(&config.server)?;
-    let stop = signals::install().map_err(ServeError::Signals)?;
+pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError> {
+    let _logging = logging::start(&config.server, config.guard.log_lines_per_minute)?;
+    let asked = signals::install().map_err(ServeError::Signals)?;
     info!("ringmq {}", env!("CARGO_PKG_VERSION"));
     for (name, text) in summary::summary(&config, &placement) {
         info!("{name}: {text}");
     }
+    config.limits.memory_budget = MemoryBudget::Bytes(memory_budget(&config));
     rlimits::raise_locked_memory();
-    run(&config, &placement, &stop)
+    run(&config, &placement, &asked)
 }
 
 /// Starts the shards and waits until a signal has stopped them.
-fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> Result<(), ServeError> {
+fn run(config: &Config, placement: &Placement, asked: &Receiver<Asked>) -> Result<(), ServeError> {
+    let started = Instant::now();
     let cores = Cores::new(config, placement.shards);
+    let guard = cores.guard.clone();
+    load_bans(config, &guard, started)?;
     let server = server_config(config, placement);
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
@@ -64,12 +77,51 @@ fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> R
         info!("listening on {address}");
     }
     // The signal thread lives as long as the process: it cannot hang up.
-    if let Ok(signal) = stop.recv() {
-        info!("{signal}: stopping, for at most {}", duration_text(config.server.stop_timeout));
+    while let Ok(asked) = asked.recv() {
+        match asked {
+            Asked::Reload => reload(config, &guard, started, &running),
+            Asked::Stop(signal) => {
+                info!("{signal}: stopping, for at most {}", duration_text(config.server.stop_timeout));
+                break;
+            }
+        }
     }
     running.stop();
     running.join();
     info!("stopped");
+    Ok(())
+}
+
+/// What messages may take of memory, in bytes; 0 for any.
+fn memory_budget(config: &Config) -> u64 {
+    let bytes = match config.limits.memory_budget {
+        MemoryBudget::Bytes(bytes) => bytes,
+        MemoryBudget::Auto => doctor::memory(Path::new("/")).map_or(0, |memory| memory / 2),
+    };
+    match bytes {
+        0 => info!("memory: no budget for messages (limits.memory_budget)"),
+        bytes => info!("memory: {} MiB for messages (limits.memory_budget)", bytes >> 20),
+    }
+    bytes
+}
+
+/// SIGHUP: reads again what is read from files. What is wrong with one is told, and what it said before holds.
+fn reload(config: &Config, guard: &Guard, started: Instant, running: &Running) {
+    info!("SIGHUP: reading files again");
+    if let Err(error) = load_bans(config, guard, started) {
+        error!("{error}; the bans stay as they were");
+    }
+    // Idle shards see what is new in a turn of theirs.
+    let remote = running.remote();
+    (0..running.stats().len() as u16).for_each(|shard| remote.wake(ShardId(shard)));
+}
+
+fn load_bans(config: &Config, guard: &Guard, started: Instant) -> Result<(), BanFileError> {
+    let Some(file) = &config.guard.bans else { return Ok(()) };
+    let bans = ban_file::load(file)?;
+    info!("{} bans in {}", bans.list().len(), file.display());
+    // The clock may have been set right meanwhile: that is when the bans' ends are held against it anew.
+    guard.set_bans(bans, UnixTime(unix_now().0.saturating_sub(started.elapsed().as_secs())));
     Ok(())
 }
 
@@ -111,6 +163,7 @@ fn listen(listener: &Listener) -> Listen {
 #[derive(Clone)]
 struct Cores {
     shared: Arc<Shared>,
+    guard: Arc<Guard>,
     limits: Arc<Limits>,
     mqtt: Arc<MqttOptions>,
     sys_interval: Option<Duration>,
@@ -121,8 +174,12 @@ impl Cores {
     fn new(config: &Config, shards: u16) -> Cores {
         // The standard library's hasher is keyed by the operating system's random numbers.
         let seed = config.server.hash_seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let guard = Arc::new(Guard::new(config, seed, UnixTime(0)));
+        let shared = Arc::new(Shared::new(shards, seed));
+        shared.set_guard(guard.clone());
         Cores {
-            shared: Arc::new(Shared::new(shards, seed)),
+            shared,
+            guard,
             limits: Arc::new(config.limits.clone()),
             mqtt: Arc::new(config.mqtt.clone()),
             sys_interval: config.sys.interval,

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks for an orderly stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks for an orderly stop, the second ends the process at once. SIGHUP: what was read from
+//! files is to be read again.
 
 use std::fmt;
 use std::io;
@@ -7,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
@@ -18,6 +19,15 @@ const EXIT_BY_SIGNAL: i32 = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopSignal(i32);
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To read files again.
+    Reload,
+    /// To stop in order.
+    Stop(StopSignal),
+}
+
 impl fmt::Display for StopSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0 == SIGINT { "SIGINT" } else { "SIGTERM" })
@@ -26,19 +36,22 @@ impl fmt::Display for StopSignal {
 
 /// From now on the first signal arrives here. The second is answered inside its handler, so that it ends even a
 /// process whose orderly stop hangs.
-pub(super) fn install() -> io::Result<Receiver<StopSignal>> {
+pub(super) fn install() -> io::Result<Receiver<Asked>> {
     let asked = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // Handlers run in the order they are registered: the first signal finds the flag down, then raises it.
         flag::register_conditional_shutdown(signal, EXIT_BY_SIGNAL + signal, Arc::clone(&asked))?;
         flag::register(signal, Arc::clone(&asked))?;
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
     let (sender, receiver) = bounded(1);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        for signal in signals.forever() {
+            let asked = if signal == SIGHUP { Asked::Reload } else { Asked::Stop(StopSignal(signal)) };
             // No receiver: the process is on its way out already.
-            let _ = sender.send(StopSignal(signal));
+            if sender.send(asked).is_err() || asked != Asked::Reload {
+                return;
+            }
         }
     })?;
     Ok(receiver)
@@ -79,8 +92,25 @@ mod tests {
         let (first, second) = signals.split_once(' ').unwrap();
         let stop = install().unwrap();
         raise(first.parse().unwrap()).unwrap();
-        println!("asked to stop by {}", stop.recv().unwrap());
+        let Asked::Stop(signal) = stop.recv().unwrap() else { panic!("{first} is no SIGHUP") };
+        println!("asked to stop by {signal}");
         raise(second.parse().unwrap()).unwrap();
         println!("still there");
+    }
+
+    #[test]
+    fn every_hangup_asks_to_read_files_again_and_stops_nothing() {
+        if env::var(ROLE).is_err() {
+            let (exit, output) = child("every_hangup_asks_to_read_files_again_and_stops_nothing", "1");
+            assert_eq!(exit, Some(0), "{output}");
+            return;
+        }
+        let asked = install().unwrap();
+        for _ in 0..3 {
+            raise(SIGHUP).unwrap();
+            assert_eq!(asked.recv().unwrap(), Asked::Reload);
+        }
+        raise(SIGTERM).unwrap();
+        assert_eq!(asked.recv().unwrap(), Asked::Stop(StopSignal(SIGTERM)));
     }
 }
