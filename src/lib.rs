@@ -19,4 +19,5 @@ pub mod server;
 pub mod shard;
 pub mod sim;
 pub mod slab;
+pub mod transport;
 pub mod wheel;

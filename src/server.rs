@@ -4,7 +4,7 @@
 //! fails nothing is left running.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -15,9 +15,12 @@ use thiserror::Error;
 
 use crate::engine::{Engine, ShardId};
 use crate::mesh::{self, Remote};
+use crate::net::address::Address;
 use crate::net::driver::DriverConfig;
-use crate::net::listen;
+use crate::net::listen::{self, Listener};
+use crate::net::listen_unix::{self, Permissions, SocketFile};
 use crate::net::probe::{Features, ProbeError, probe};
+use crate::net::ring_ask::name_bytes;
 use crate::net::stats::DriverStats;
 use crate::shard::{Setup, Shard, Wait};
 
@@ -61,17 +64,38 @@ impl Default for ServerConfig {
 }
 
 /// Where to listen, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// The address.
-    pub address: SocketAddr,
+    pub address: Address,
     /// How many connections may wait to be accepted, per shard.
     pub backlog: i32,
+    /// Whether the engine is told each peer's address.
+    pub peer_address: PeerAddress,
+    /// Who may connect to a Unix domain socket.
+    pub permissions: Permissions,
+}
+
+/// Whether the engine is told each peer's address; it costs an operation of the ring for each connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// No.
+    #[default]
+    Unasked,
+    /// Where the kernel can say it.
+    IfPossible,
+    /// Yes: without it the broker must not run.
+    Required,
 }
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Listen {
-        Listen { address, backlog: 4096 }
+        Listen {
+            address: address.into(),
+            backlog: 4096,
+            peer_address: PeerAddress::default(),
+            permissions: Permissions::default(),
+        }
     }
 }
 
@@ -94,9 +118,17 @@ pub enum StartError {
     #[error("cannot listen on {address}: {error}{}", hint(error))]
     Listen {
         /// The address as configured.
-        address: SocketAddr,
+        address: Address,
         /// What `bind(2)` or `listen(2)` said.
         error: io::Error,
+    },
+    /// Who connects must be known, and cannot be.
+    #[error(
+        "{address}: this kernel cannot tell who connects (Linux 6.7 can), so no proxy can be trusted by its address"
+    )]
+    PeerAddress {
+        /// The address as configured.
+        address: Address,
     },
     /// A CPU of the list is not there, or not for this process.
     #[error("CPU {cpu} does not exist or is not allowed to this process (allowed: {allowed})")]
@@ -128,6 +160,7 @@ fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => " (is another broker running?)",
         io::ErrorKind::PermissionDenied => " (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AlreadyExists => " (there is something else than a socket)",
         io::ErrorKind::AddrNotAvailable => " (no interface of this host has that address)",
         _ => "",
     }
@@ -137,7 +170,9 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Running {
     threads: Vec<JoinHandle<()>>,
     remote: Remote,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
+    /// Removed with this.
+    socket_files: Vec<SocketFile>,
     stats: Vec<Arc<DriverStats>>,
     features: Features,
     connections_per_shard: u32,
@@ -155,7 +190,7 @@ where
     let features = probe()?;
     let nofile = raise_open_files();
     check_cpus(&config.cpus)?;
-    let (mut listeners, addresses) = bind_all(&config)?;
+    let Bound { mut per_shard, addresses, socket_files } = bind_all(&config, &features)?;
     let (ports, remote) = mesh::build(config.shards, config.mesh_capacity)
         .map_err(|error| StartError::Process { what: "an eventfd cannot be made", error })?;
     let mut driver = config.driver;
@@ -166,11 +201,11 @@ where
         let shard = port.me();
         let stats = Arc::clone(&starting.stats[usize::from(shard.0)]);
         let setup = Setup { cpus: config.cpus_of(shard), wait: config.wait, driver, features, port, origin, stats };
-        let listeners = listeners.remove(0);
+        let listeners = per_shard.remove(0);
         let make_engine = make_engine.clone();
         starting.spawn(shard, setup, listeners, move || make_engine(shard))?;
     }
-    starting.finish(addresses, features, driver.descriptors)
+    starting.finish(addresses, socket_files, features, driver.descriptors)
 }
 
 /// A shard was set up, or why not.
@@ -196,7 +231,7 @@ impl Starting {
         &mut self,
         shard: ShardId,
         setup: Setup<E::Message>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         make_engine: impl FnOnce() -> E + Send + 'static,
     ) -> Result<(), StartError> {
         let (go, leave_to_run) = channel();
@@ -224,7 +259,8 @@ impl Starting {
 
     fn finish(
         mut self,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<Address>,
+        socket_files: Vec<SocketFile>,
         features: Features,
         connections_per_shard: u32,
     ) -> Result<Running, StartError> {
@@ -243,6 +279,7 @@ impl Starting {
             threads,
             remote: self.remote.clone(),
             addresses,
+            socket_files,
             stats: std::mem::take(&mut self.stats),
             features,
             connections_per_shard,
@@ -272,8 +309,13 @@ impl Drop for Starting {
 
 impl Running {
     /// Where the shards listen, in the order of the configuration, with ports that were 0 filled in.
-    pub fn local_addrs(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Those of them that are IP addresses.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.addresses.iter().filter_map(Address::ip).collect()
     }
 
     /// What the kernel can do.
@@ -304,19 +346,57 @@ impl Running {
     /// Waits until all shards have ended in order; a panic of one ends the process.
     pub fn join(self) {
         self.threads.into_iter().for_each(|thread| drop(thread.join()));
+        drop(self.socket_files);
     }
 }
 
-fn bind_all(config: &ServerConfig) -> Result<(Vec<Vec<TcpListener>>, Vec<SocketAddr>), StartError> {
-    let mut per_shard: Vec<Vec<TcpListener>> = (0..config.shards).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    for &Listen { address, backlog } in &config.listeners {
-        let failed = |error| StartError::Listen { address, error };
-        let sockets = listen::bind(address, usize::from(config.shards), backlog).map_err(failed)?;
-        addresses.push(sockets[0].local_addr().map_err(failed)?);
-        per_shard.iter_mut().zip(sockets).for_each(|(listeners, socket)| listeners.push(socket));
+/// Every listener, bound.
+struct Bound {
+    per_shard: Vec<Vec<Listener>>,
+    addresses: Vec<Address>,
+    socket_files: Vec<SocketFile>,
+}
+
+fn bind_all(config: &ServerConfig, features: &Features) -> Result<Bound, StartError> {
+    let per_shard = (0..config.shards).map(|_| Vec::new()).collect();
+    let mut bound = Bound { per_shard, addresses: Vec::new(), socket_files: Vec::new() };
+    for listen in &config.listeners {
+        let sockets = bind_one(listen, usize::from(config.shards), features, &mut bound)?;
+        bound.per_shard.iter_mut().zip(sockets).for_each(|(listeners, socket)| listeners.push(socket));
     }
-    Ok((per_shard, addresses))
+    Ok(bound)
+}
+
+fn bind_one(
+    listen: &Listen,
+    shards: usize,
+    features: &Features,
+    bound: &mut Bound,
+) -> Result<Vec<Listener>, StartError> {
+    let Listen { address, backlog, peer_address, permissions } = listen;
+    let failed = |error| StartError::Listen { address: address.clone(), error };
+    match address {
+        Address::Tcp(tcp) => {
+            let asks = match peer_address {
+                PeerAddress::Required if !features.peer_names => {
+                    return Err(StartError::PeerAddress { address: address.clone() });
+                }
+                PeerAddress::Unasked => false,
+                PeerAddress::IfPossible | PeerAddress::Required => features.peer_names,
+            };
+            let sockets = listen::bind(*tcp, shards, *backlog).map_err(failed)?;
+            let local = sockets[0].local_addr().map_err(failed)?;
+            bound.addresses.push(local.into());
+            let peer_name_bytes = asks.then(|| name_bytes(local));
+            Ok(sockets.into_iter().map(|socket| Listener { socket: socket.into(), peer_name_bytes }).collect())
+        }
+        Address::Unix(path) => {
+            let (sockets, file) = listen_unix::bind(path, shards, *backlog, *permissions).map_err(failed)?;
+            bound.addresses.push(address.clone());
+            bound.socket_files.push(file);
+            Ok(sockets.into_iter().map(|socket| Listener { socket, peer_name_bytes: None }).collect())
+        }
+    }
 }
 
 fn check_cpus(cpus: &[usize]) -> Result<(), StartError> {

@@ -136,7 +136,13 @@ fn a_key_in_the_wrong_section_is_sent_to_the_right_one() {
 #[test]
 fn an_unknown_section_is_refused_with_the_nearest_known_one() {
     refused("[sys]\n[limit]\nx = 5\n", 2, "limit", "no such section", "[limits]");
-    refused("[persistence]\n", 1, "persistence", "no such section", "server, listener, ring, limits, mqtt, acl, sys, guard");
+    refused(
+        "[persistence]\n",
+        1,
+        "persistence",
+        "no such section",
+        "server, listener, ring, limits, mqtt, acl, sys, guard",
+    );
 }
 
 #[test]

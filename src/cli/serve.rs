@@ -2,28 +2,31 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use tracing::{error, info};
 
 use super::ban::unix_now;
 use super::logging::LoggingError;
 use super::signals::{self, Asked};
-use super::{logging, rlimits, summary};
-use crate::config::{Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, duration_text};
+use super::{accounts, logging, reload, rlimits, summary};
+use crate::config::{Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::doctor;
 use crate::engine::{ShardId, Time};
 use crate::guard::ban_file::{self, BanFileError};
 use crate::guard::bans::UnixTime;
 use crate::guard::entry::Guard;
+use crate::mesh::Remote;
 use crate::net::driver::DriverConfig;
+use crate::net::listen_unix::Permissions;
 use crate::net::ring::QueueSizes;
-use crate::server::{self, Listen, Running, ServerConfig, StartError};
+use crate::server::{self, Listen, PeerAddress, ServerConfig, StartError};
 use crate::shard::Wait;
+use crate::transport::tls::{LoadError, Settings};
+use crate::transport::{Stack, TransportCounters, Transports, ws};
 
 /// Why the broker did not start, or did not end in order.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,12 @@ pub enum ServeError {
     /// The bans cannot be read.
     #[error(transparent)]
     Bans(#[from] BanFileError),
+    /// Nobody has this name.
+    #[error(transparent)]
+    Account(#[from] accounts::NoSuchName),
+    /// A file of a listener cannot be used.
+    #[error(transparent)]
+    Tls(#[from] LoadError),
     /// The shards did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -56,35 +65,33 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
 }
 
 /// Starts the shards and waits until a signal has stopped them.
-fn run(config: &Config, placement: &Placement, asked: &Receiver<Asked>) -> Result<(), ServeError> {
-    let started = Instant::now();
+fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), ServeError> {
     let cores = Cores::new(config, placement.shards);
-    let guard = cores.guard.clone();
-    load_bans(config, &guard, started)?;
-    let server = server_config(config, placement);
+    let bans = BanList::load(config, cores.guard.clone())?;
+    let transports = Stacks::load(config, placement.shards)?;
+    let server = server_config(config, placement)?;
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
-    let running = server::start(server, move |shard| cores.make(shard))?;
+    let counters = transports.counters.clone();
+    let mut reloads = transports.reloads();
+    reloads.push(bans.clone().reload());
+    reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
+    let running = server::start(server, move |shard| transports.before(shard, cores.make(shard)))?;
+    let _ = bans.remote.set((running.remote(), placement.shards));
     let stats = running.stats().to_vec();
-    shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().collect()));
+    shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));
     info!("ring features: {}", running.features());
     let held = running.connections_per_shard();
     if held < wanted {
         // Not a warning: the default configuration asks for a million connections, and `ringmq doctor` tells beforehand.
         info!("a shard can hold {held} connections (ulimit -n, LimitNOFILE=), the configured limits ask for {wanted}");
     }
-    for address in running.local_addrs() {
+    for address in running.addresses() {
         info!("listening on {address}");
     }
     // The signal thread lives as long as the process: it cannot hang up.
-    while let Ok(asked) = asked.recv() {
-        match asked {
-            Asked::Reload => reload(config, &guard, started, &running),
-            Asked::Stop(signal) => {
-                info!("{signal}: stopping, for at most {}", duration_text(config.server.stop_timeout));
-                break;
-            }
-        }
+    if let Ok(signal) = asked.stop.recv() {
+        info!("{signal}: stopping, for at most {}", duration_text(config.server.stop_timeout));
     }
     running.stop();
     running.join();
@@ -105,30 +112,57 @@ fn memory_budget(config: &Config) -> u64 {
     bytes
 }
 
-/// SIGHUP: reads again what is read from files. What is wrong with one is told, and what it said before holds.
-fn reload(config: &Config, guard: &Guard, started: Instant, running: &Running) {
-    info!("SIGHUP: reading files again");
-    if let Err(error) = load_bans(config, guard, started) {
-        error!("{error}; the bans stay as they were");
+/// The file of bans, and the guard that it is for.
+#[derive(Clone)]
+struct BanList {
+    file: Option<PathBuf>,
+    guard: Arc<Guard>,
+    /// When the shards' clocks were 0, as nearly as bans need it.
+    started: Instant,
+    /// Wakes the shards, once they run.
+    remote: Arc<OnceLock<(Remote, u16)>>,
+}
+
+impl BanList {
+    fn load(config: &Config, guard: Arc<Guard>) -> Result<BanList, BanFileError> {
+        let list = BanList { file: config.guard.bans.clone(), guard, started: Instant::now(), remote: Arc::default() };
+        list.read()?;
+        Ok(list)
     }
-    // Idle shards see what is new in a turn of theirs.
-    let remote = running.remote();
-    (0..running.stats().len() as u16).for_each(|shard| remote.wake(ShardId(shard)));
+
+    fn read(&self) -> Result<(), BanFileError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let bans = ban_file::load(file)?;
+        info!("{} bans in {}", bans.list().len(), file.display());
+        // The wall clock may have been set right meanwhile: the bans' ends are held against it anew.
+        self.guard.set_bans(bans, UnixTime(unix_now().0.saturating_sub(self.started.elapsed().as_secs())));
+        Ok(())
+    }
+
+    /// SIGHUP: what is wrong with the file is told, and what it said before holds.
+    fn read_again(&self) {
+        if let Err(error) = self.read() {
+            error!("{error}; the bans stay as they were");
+        }
+        // Idle shards look at those who are connected in a turn of theirs.
+        if let Some((remote, shards)) = self.remote.get() {
+            (0..*shards).for_each(|shard| remote.wake(ShardId(shard)));
+        }
+    }
+
+    fn reload(self) -> reload::Reload {
+        Box::new(move |insist| {
+            if insist {
+                self.read_again();
+            }
+        })
+    }
 }
 
-fn load_bans(config: &Config, guard: &Guard, started: Instant) -> Result<(), BanFileError> {
-    let Some(file) = &config.guard.bans else { return Ok(()) };
-    let bans = ban_file::load(file)?;
-    info!("{} bans in {}", bans.list().len(), file.display());
-    // The clock may have been set right meanwhile: that is when the bans' ends are held against it anew.
-    guard.set_bans(bans, UnixTime(unix_now().0.saturating_sub(started.elapsed().as_secs())));
-    Ok(())
-}
-
-fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
+fn server_config(config: &Config, placement: &Placement) -> Result<ServerConfig, ServeError> {
     let Config { server, listeners, ring, .. } = config;
-    ServerConfig {
-        listeners: listeners.iter().map(listen).collect(),
+    Ok(ServerConfig {
+        listeners: listeners.iter().map(|one| listen(one, Guard::wants_addresses(config))).collect::<Result<_, _>>()?,
         shards: placement.shards,
         cpus: placement.cpus.as_slice().to_vec(),
         pin: placement.pin,
@@ -145,7 +179,7 @@ fn server_config(config: &Config, placement: &Placement) -> ServerConfig {
             stop_timeout: server.stop_timeout,
             ..DriverConfig::default()
         },
-    }
+    })
 }
 
 /// A shard's share, and what it may have more than that by chance: the kernel keeps a table of this size for each.
@@ -154,9 +188,82 @@ fn connections_per_shard(config: &Config, placement: &Placement) -> u32 {
     u32::try_from(share).unwrap_or(u32::MAX)
 }
 
-fn listen(listener: &Listener) -> Listen {
-    // The kernel cuts it to net.core.somaxconn.
-    Listen { address: listener.address, backlog: listener.backlog.try_into().unwrap_or(i32::MAX) }
+fn listen(listener: &Listener, guard_asks: bool) -> Result<Listen, ServeError> {
+    let peer_address = match (listener.peer_address, &listener.proxy) {
+        (_, Some(_)) => PeerAddress::Required,
+        (Some(true), None) => PeerAddress::IfPossible,
+        (None, None) if guard_asks => PeerAddress::IfPossible,
+        (Some(false) | None, None) => PeerAddress::Unasked,
+    };
+    Ok(Listen {
+        address: listener.address.clone(),
+        // The kernel cuts it to net.core.somaxconn.
+        backlog: listener.backlog.try_into().unwrap_or(i32::MAX),
+        peer_address,
+        permissions: Permissions {
+            owner: listener.owner.as_deref().map(|name| accounts::number_of("/etc/passwd", name)).transpose()?,
+            group: listener.group.as_deref().map(|name| accounts::number_of("/etc/group", name)).transpose()?,
+            mode: listener.mode,
+        },
+    })
+}
+
+/// What stands before the cores of all shards.
+#[derive(Clone)]
+struct Stacks {
+    stacks: Vec<Stack>,
+    handshakes_max: usize,
+    counters: Vec<Arc<TransportCounters>>,
+}
+
+impl Stacks {
+    fn load(config: &Config, shards: u16) -> Result<Stacks, LoadError> {
+        let stacks = config.listeners.iter().map(stack).collect::<Result<_, _>>()?;
+        Ok(Stacks {
+            stacks,
+            handshakes_max: config.limits.tls_handshakes_max as usize,
+            counters: (0..shards).map(|_| Arc::default()).collect(),
+        })
+    }
+
+    /// What is read again on SIGHUP, and when it has changed.
+    fn reloads(&self) -> Vec<reload::Reload> {
+        let settings = self.stacks.iter().filter_map(|stack| stack.tls.clone());
+        settings.map(|settings| Box::new(move |insist| again(&settings, insist)) as reload::Reload).collect()
+    }
+
+    fn before(&self, shard: ShardId, core: Core) -> Transports<Core> {
+        let counters = self.counters[usize::from(shard.0)].clone();
+        Transports::new(core, self.stacks.clone(), self.handshakes_max, counters)
+    }
+}
+
+/// Reads a listener's certificates and keys again.
+fn again(settings: &Settings, insist: bool) {
+    match settings.reload(insist) {
+        Ok(true) => info!("{}: new connections get what is in the files now", settings.name()),
+        Ok(false) => {}
+        Err(error) => error!("{error}: the listener goes on with the certificates and keys it has"),
+    }
+}
+
+fn stack(listener: &Listener) -> Result<Stack, LoadError> {
+    let has_websocket = listener.transport.has_websocket();
+    // The protocols a client may name when it names any: a browser asks for HTTP.
+    let alpn = if has_websocket { "http/1.1" } else { "mqtt" };
+    let tls = listener.tls.as_ref().map(|tls| Settings::load(tls, &[alpn])).transpose()?;
+    let websocket = has_websocket.then(|| listener.websocket.clone().unwrap_or_default());
+    Ok(Stack {
+        proxy: listener.proxy.as_ref().map(|proxy| proxy.trusted.as_slice().into()),
+        tls: tls.map(Arc::new),
+        websocket: websocket.map(|settings| Arc::new(websocket_limits(settings))),
+    })
+}
+
+fn websocket_limits(settings: WebSocket) -> ws::Limits {
+    let WebSocket { path, origins, request_bytes_max, frame_bytes_max } = settings;
+    let (head_bytes_max, frame_bytes_max) = (request_bytes_max as usize, u64::from(frame_bytes_max));
+    ws::Limits { path, origins, head_bytes_max, frame_bytes_max }
 }
 
 /// What the cores of all shards are made from.
@@ -210,7 +317,7 @@ mod tests {
         let per_shard = |connections_max, shards| {
             let file = format!("[server]\nshards = {shards}\n[limits]\nconnections_max = {connections_max}\n");
             let (config, placement) = Draft::from_text("a.toml", &file).unwrap().check(&(0..64).collect()).unwrap();
-            server_config(&config, &placement).connections_per_shard
+            server_config(&config, &placement).unwrap().connections_per_shard
         };
         assert!(per_shard(5_000, 1) > 5_000, "beyond the limit the engine refuses, before the kernel does");
         assert!(per_shard(100, 4) > 100, "by chance, all of a few may meet on one shard");
@@ -221,8 +328,12 @@ mod tests {
     fn each_listener_keeps_its_own_backlog() {
         let file = "[[listener]]\naddress = \"127.0.0.1:1\"\nbacklog = 7\n[[listener]]\naddress = \"127.0.0.1:2\"\n";
         let (config, placement) = Draft::from_text("a.toml", file).unwrap().check(&(0..1).collect()).unwrap();
-        let backlogs =
-            server_config(&config, &placement).listeners.iter().map(|listen| listen.backlog).collect::<Vec<_>>();
+        let backlogs = server_config(&config, &placement)
+            .unwrap()
+            .listeners
+            .iter()
+            .map(|listen| listen.backlog)
+            .collect::<Vec<_>>();
         assert_eq!(backlogs, [7, 4096]);
     }
 }

@@ -1,11 +1,11 @@
 //! What a configuration amounts to, in a few lines: told at start-up and by `check-config`.
 
 use crate::acl::Access;
-use crate::config::{Acl, Config, Limits, MqttOptions, Placement, Ring, duration_text, size_text};
+use crate::config::{Acl, Config, Limits, Listener, MqttOptions, Placement, Ring, duration_text, size_text};
 
 /// Lines of a name and a text.
 pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static str, String)> {
-    let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    let listeners: Vec<String> = config.listeners.iter().map(listener).collect();
     vec![
         ("shards", shards(placement)),
         ("listeners", listeners.join(", ")),
@@ -16,6 +16,11 @@ pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static s
         ("acl", acl(&config.acl)),
         ("$SYS", config.sys.interval.map_or("never".to_owned(), |every| format!("every {}", duration_text(every)))),
     ]
+}
+
+fn listener(listener: &Listener) -> String {
+    let proxied = if listener.proxy.is_some() { ", behind a proxy" } else { "" };
+    format!("{} ({}{proxied})", listener.address, listener.transport.name())
 }
 
 fn shards(placement: &Placement) -> String {

@@ -1,14 +1,17 @@
 //! Which values and combinations are possible. Every key whose type allows more than makes sense is named here.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::cpus::CpuSet;
 use super::placement::placement;
 use super::problem::Finding;
+use super::tls::{ClientCertificate, Tls};
 use super::units::{duration_text, size_text};
-use super::{ClientLimits, Config, Limits, Listener, MemoryBudget, MqttOptions, Ring, Server, log};
+use super::{
+    ClientLimits, Config, Limits, Listener, MemoryBudget, MqttOptions, Ring, Server, Transport, WebSocket, log,
+};
+use crate::net::address::Address;
 
 /// The largest packet MQTT can describe: the largest remaining length and its header (MQTT 5.0, 2.1.4).
 const PACKET_BYTES_LARGEST: u64 = 268_435_455 + 5;
@@ -61,10 +64,13 @@ fn listeners(listeners: &[Listener], allow_anonymous: bool, findings: &mut Findi
     for (index, listener) in listeners.iter().enumerate() {
         let key = format!("listener[{index}].address");
         findings.count(&format!("listener[{index}].backlog"), u64::from(listener.backlog), 1..=1 << 20);
-        if listener.address.port() != 0 && listeners[..index].iter().any(|other| other.address == listener.address) {
+        let is_free = listener.address.ip().is_some_and(|address| address.port() == 0);
+        if !is_free && listeners[..index].iter().any(|other| other.address == listener.address) {
             findings.add(&[&key], format!("{} is listed twice", listener.address), "remove one of them");
         }
-        if !is_loopback(listener.address) && !allow_anonymous {
+        transport(index, listener, findings);
+        unix(index, listener, findings);
+        if !is_local(&listener.address) && !allow_anonymous {
             let what = format!("other hosts can reach {}, and clients are not authenticated", listener.address);
             let remedy =
                 "listen on 127.0.0.1 or [::1], or accept it: server.allow_anonymous = true (--allow-anonymous)";
@@ -73,8 +79,99 @@ fn listeners(listeners: &[Listener], allow_anonymous: bool, findings: &mut Findi
     }
 }
 
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+fn transport(index: usize, listener: &Listener, findings: &mut Findings) {
+    let section = format!("listener[{index}].tls");
+    let key = format!("listener[{index}].transport");
+    let name = listener.transport.name();
+    match &listener.tls {
+        Some(settings) if listener.transport.has_tls() => tls(&section, settings, findings),
+        None if listener.transport.has_tls() => {
+            let remedy = "add [listener.tls] with certificate and key below this [[listener]]";
+            findings.add(&[&key], format!("\"{name}\" needs a certificate"), remedy);
+        }
+        Some(_) => {
+            let remedy = "write transport = \"tls\" or \"wss\", or remove [listener.tls]";
+            findings.add(&[&section, &key], format!("a listener of transport \"{name}\" has no TLS"), remedy);
+        }
+        None => {}
+    }
+    if let Some(settings) = &listener.websocket {
+        websocket(index, settings, listener.transport, findings);
+    }
+    let Some(proxy) = &listener.proxy else { return };
+    if listener.address.ip().is_none() && !proxy.trusted.is_empty() {
+        let what = "who connects to a Unix domain socket has no address that could be trusted".to_owned();
+        let remedy = "remove it: whoever the file's mode lets in is trusted";
+        findings.add(&[&format!("listener[{index}].proxy.trusted")], what, remedy);
+    }
+    if listener.peer_address == Some(false) && listener.address.ip().is_some() {
+        let what = "a proxy is trusted by its address".to_owned();
+        findings.add(&[&format!("listener[{index}].peer_address")], what, "leave it \"auto\"");
+    }
+    if listener.address.ip().is_some() && proxy.trusted.is_empty() {
+        let remedy =
+            "name the networks of the load balancers, like [\"10.0.0.0/8\"]; anybody is \"0.0.0.0/0\" and \"::/0\"";
+        let keys = [&format!("listener[{index}].proxy.trusted"), &format!("listener[{index}].proxy")];
+        findings.add(&keys.map(String::as_str), "nobody is trusted to say who a client is".to_owned(), remedy);
+    }
+}
+
+fn websocket(index: usize, settings: &WebSocket, transport: Transport, findings: &mut Findings) {
+    let key = |name: &str| format!("listener[{index}].websocket.{name}");
+    if !transport.has_websocket() {
+        let keys = [&format!("listener[{index}].websocket"), &format!("listener[{index}].transport")];
+        let what = format!("a listener of transport \"{}\" has no WebSocket", transport.name());
+        let remedy = "write transport = \"ws\" or \"wss\", or remove [listener.websocket]";
+        findings.add(&keys.map(String::as_str), what, remedy);
+    }
+    if !settings.path.starts_with('/') {
+        let what = format!("\"{}\" is no path", settings.path);
+        findings.add(&[&key("path")], what, "begin it with a slash: \"/mqtt\"");
+    }
+    findings.size(&key("request_bytes_max"), u64::from(settings.request_bytes_max), 256..=64 * 1024);
+    findings.size(&key("frame_bytes_max"), u64::from(settings.frame_bytes_max), 128..=u64::from(u32::MAX));
+}
+
+fn tls(section: &str, tls: &Tls, findings: &mut Findings) {
+    let key = |name: &str| format!("{section}.{name}");
+    for (name, file) in [("certificate", &tls.certificate), ("key", &tls.key)] {
+        if file.as_os_str().is_empty() {
+            findings.add(&[&key(name), section], format!("there is no {name}"), "name a PEM file");
+        }
+    }
+    if tls.versions.is_empty() {
+        findings.add(&[&key("versions")], "no version".to_owned(), "write \"1.2\", \"1.3\" or both");
+    }
+    let asks = tls.client_certificate != ClientCertificate::None;
+    if asks && tls.client_ca.is_none() {
+        let what = "there is no authority that a client's certificate could come from".to_owned();
+        findings.add(&[&key("client_certificate")], what, "name a PEM file as client_ca");
+    }
+    for (name, file) in [("client_ca", &tls.client_ca), ("client_crl", &tls.client_crl)] {
+        if !asks && file.is_some() {
+            let remedy = "write client_certificate = \"required\" or \"optional\", or remove it";
+            findings.add(&[&key(name)], "clients are not asked for a certificate".to_owned(), remedy);
+        }
+    }
+}
+
+fn unix(index: usize, listener: &Listener, findings: &mut Findings) {
+    let given =
+        [("owner", listener.owner.is_some()), ("group", listener.group.is_some()), ("mode", listener.mode.is_some())];
+    let is_unix = listener.address.ip().is_none();
+    for (name, _) in given.into_iter().filter(|(_, is_given)| *is_given && !is_unix) {
+        let what = format!("{} is no file", listener.address);
+        findings.add(&[&format!("listener[{index}].{name}")], what, "give it to a listener with a \"unix:\" address");
+    }
+    if is_unix && listener.peer_address == Some(true) {
+        let what = "who connects to a Unix domain socket has no address".to_owned();
+        findings.add(&[&format!("listener[{index}].peer_address")], what, "leave it \"auto\"");
+    }
+}
+
+/// True where no other host gets.
+fn is_local(address: &Address) -> bool {
+    address.ip().is_none_or(|address| address.ip().to_canonical().is_loopback())
 }
 
 fn ring(ring: &Ring, findings: &mut Findings) {
@@ -104,6 +201,7 @@ fn ring(ring: &Ring, findings: &mut Findings) {
 fn limits(limits: &Limits, findings: &mut Findings) {
     let counts = [
         ("connections_max", u64::from(limits.connections_max), 1),
+        ("tls_handshakes_max", u64::from(limits.tls_handshakes_max), 1),
         ("topic_levels_max", u64::from(limits.topic_levels_max), 1),
         ("subscriptions_per_client_max", u64::from(limits.subscriptions_per_client_max), 1),
         ("receive_maximum", u64::from(limits.receive_maximum), 1),

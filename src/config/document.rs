@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::fields::fields;
 use super::problem::{Origin, Problem};
-use super::{Acl, Config, GuardOptions, Limits, Listener, MqttOptions, Ring, Server, Sys};
+use super::{Acl, Config, GuardOptions, Limits, Listener, MqttOptions, Proxy, Ring, Server, Sys, Tls, WebSocket};
 
 /// How alike (0 to 1) a known name must be to an unknown one to be suggested for it.
 const SIMILARITY_MIN: f64 = 0.75;
@@ -88,7 +88,14 @@ impl Reader<'_> {
         let known = fields::<T>();
         for (key, value) in table {
             let path = format!("{section}.{}", key.get_ref());
-            if known.contains(&key.get_ref().as_ref()) {
+            let of_listener = section.starts_with("listener[") && section.ends_with(']');
+            if of_listener && key.get_ref() == "tls" {
+                self.section::<Tls>(&path, value);
+            } else if of_listener && key.get_ref() == "websocket" {
+                self.section::<WebSocket>(&path, value);
+            } else if of_listener && key.get_ref() == "proxy" {
+                self.section::<Proxy>(&path, value);
+            } else if known.contains(&key.get_ref().as_ref()) {
                 self.value::<T>(&path, key, value);
             } else {
                 let remedy = unknown_key_remedy(section, key.get_ref(), known);
@@ -159,9 +166,12 @@ fn unknown_key_remedy(section: &str, key: &str, known: &'static [&'static str]) 
 
 /// The section that has a key of exactly this name.
 fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 8] = [
+    let sections: [(&str, &[&str]); 11] = [
         ("server", fields::<Server>()),
         ("[listener]", fields::<Listener>()),
+        ("listener.tls", fields::<Tls>()),
+        ("listener.websocket", fields::<WebSocket>()),
+        ("listener.proxy", fields::<Proxy>()),
         ("ring", fields::<Ring>()),
         ("limits", fields::<Limits>()),
         ("mqtt", fields::<MqttOptions>()),

@@ -45,7 +45,7 @@ impl Draft {
             self.origins.insert(format!("listener[{index}]"), Origin::Option("--listen"));
         }
         self.config.listeners =
-            addresses.iter().map(|address| Listener { address: *address, ..Listener::default() }).collect();
+            addresses.iter().map(|address| Listener { address: (*address).into(), ..Listener::default() }).collect();
     }
 
     /// `--shards`.

@@ -17,6 +17,9 @@ pub struct Limits {
     /// How long a connection may take from being accepted to a complete CONNECT.
     #[serde(with = "units::duration")]
     pub connect_timeout: Duration,
+    /// TLS handshakes that may be in progress on one shard; further clients are refused until some are over.
+    #[serde(deserialize_with = "units::count")]
+    pub tls_handshakes_max: u32,
     /// The largest packet taken from a client: all of it, fixed header included. At most 268,435,460.
     #[serde(with = "units::bytes")]
     pub packet_bytes_max: u32,
@@ -100,6 +103,7 @@ impl Default for Limits {
         Limits {
             connections_max: 1_000_000,
             connect_timeout: Duration::from_secs(5),
+            tls_handshakes_max: 4096,
             packet_bytes_max: 1024 * 1024,
             connect_bytes_max: 320 * 1024,
             topic_bytes_max: 1024,

@@ -15,14 +15,16 @@ mod draft;
 mod fields;
 mod guard;
 mod limits;
+mod listener;
 pub(crate) mod log;
 mod mqtt;
 mod placement;
 mod problem;
+mod tls;
 mod units;
+mod websocket;
 mod words;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,10 +34,13 @@ pub use self::cpus::{CpuSet, CpuSetError};
 pub use self::draft::Draft;
 pub use self::guard::{ClientLimits, GuardOptions, MemoryBudget, Profile, RateLimit};
 pub use self::limits::Limits;
+pub use self::listener::{Listener, Proxy, Transport};
 pub use self::mqtt::{MqttOptions, QueueFull, SharedStrategy};
 pub use self::placement::{Placement, SHARDS_MAX};
 pub use self::problem::{ConfigError, Origin, Problem};
+pub use self::tls::{ClientCertificate, KeyPair, Tls, TlsVersion};
 pub(crate) use self::units::{duration_text, parse_duration, size_text};
+pub use self::websocket::WebSocket;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -125,38 +130,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for collectors.
     Json,
-}
-
-/// `[[listener]]`: one address that clients connect to.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Listener {
-    /// IP address and port; port 0 lets the kernel choose.
-    #[serde(with = "words::address")]
-    pub address: SocketAddr,
-    /// How many connections may wait in the kernel for each shard to accept them (`listen(2)`).
-    #[serde(deserialize_with = "units::count")]
-    pub backlog: u32,
-    /// Connections of this listener, of the whole process; 0 leaves it to `limits.connections_max`.
-    #[serde(deserialize_with = "units::count")]
-    pub connections_max: u32,
-    /// Connects on this listener, of the whole process.
-    pub connect_rate: RateLimit,
-    /// What holds for its clients instead of `[limits]`.
-    #[serde(skip_serializing_if = "ClientLimits::is_empty")]
-    pub limits: ClientLimits,
-}
-
-impl Default for Listener {
-    fn default() -> Listener {
-        Listener {
-            address: SocketAddr::from(([127, 0, 0, 1], 1883)),
-            backlog: 4096,
-            connections_max: 0,
-            connect_rate: RateLimit(None),
-            limits: ClientLimits::default(),
-        }
-    }
 }
 
 /// `[ring]`: each shard's io_uring, its receive buffers, and the mesh.

@@ -80,21 +80,42 @@ pub(super) mod auto {
     }
 }
 
-/// An IP address and port.
+/// An IP address and port, or a Unix domain socket.
 pub(super) mod address {
     use super::*;
-    use std::net::SocketAddr;
+    use crate::net::address::Address;
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<SocketAddr, D::Error> {
-        let expecting = "an IP address and port, like \"127.0.0.1:1883\" or \"[::1]:1883\"";
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Address, D::Error> {
+        let expecting =
+            "an IP address and port, like \"127.0.0.1:1883\" or \"[::1]:1883\", or a path like \"unix:/run/mqtt.sock\"";
         d.deserialize_any(NumberOr::new(expecting, |written| match written {
             Written::Number(_) => None,
             Written::Text(text) => text.parse().ok(),
         }))
     }
 
-    pub fn serialize<S: Serializer>(value: &SocketAddr, s: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(value: &Address, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(value)
+    }
+}
+
+/// Permission bits, in octal.
+pub(super) mod mode {
+    use super::*;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+        let expecting = "a mode in octal and in quotes, like \"0660\"";
+        d.deserialize_any(NumberOr::new(expecting, |written| match written {
+            Written::Number(_) => None,
+            Written::Text(text) => u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).map(Some),
+        }))
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<u32>, s: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(mode) => s.collect_str(&format_args!("{mode:04o}")),
+            None => s.serialize_none(),
+        }
     }
 }
 

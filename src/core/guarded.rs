@@ -11,7 +11,7 @@ use super::{Core, Time};
 use crate::auth::Principal;
 use crate::codec::{Connect, ReasonCode};
 use crate::config::{Config, Limits, MemoryBudget};
-use crate::engine::{ConnId, Effect, HandOver};
+use crate::engine::{ConnId, Effect, HandOver, Peer};
 use crate::guard::bans::UnixTime;
 use crate::guard::budget::{Budget, Pressure};
 use crate::guard::entry::{Guard, Pass, Refused, UserPass};
@@ -139,6 +139,23 @@ impl Core {
         let address = hand_over.peer.address.map(|address| address.ip());
         let pass = self.guarding.guard.count_in(hand_over.listener, address);
         self.guard_keep_pass(id, pass);
+    }
+
+    /// The transport tells who a connection comes from, which the door may not have known. False if that ends it.
+    pub(super) fn guard_identified(&mut self, id: ConnId, peer: &Peer) -> bool {
+        let known = self.known_address(id);
+        let Some(address) = peer.address.filter(|address| known != Some(*address)) else { return true };
+        let listener = self.wire.conns[id.slot].listener;
+        let came = self.guarding.guard.comes_through(self.wire.now, Pass::of_listener(listener), address.ip());
+        match came {
+            Ok(pass) => self.guard_keep_pass(id, pass),
+            Err(refused) => {
+                self.counters.refused_at_door[refused as usize].add(1);
+                debug!(shard = self.shard, listener, ?address, why = refused.label(), "connection refused");
+                self.end(id.slot, EndReason::ConnectRefused, None, Leave::Clean);
+            }
+        }
+        came.is_ok()
     }
 
     /// Somebody who passed the door was not let in after all.

@@ -442,7 +442,9 @@ impl Engine for Core {
     }
 
     fn identify(&mut self, id: ConnId, peer: Peer) {
-        self.remember_peer(id, peer);
+        if self.guard_identified(id, &peer) {
+            self.remember_peer(id, peer);
+        }
     }
 
     fn adopt(&mut self, now: Time, hand_over: HandOver) -> Option<ConnId> {

@@ -10,7 +10,7 @@ pub(super) fn port_range(root: &Path, config: &Config) -> Finding {
     let Some((first, last)) = local_ports(root) else {
         return Finding::warn("ports", "net.ipv4.ip_local_port_range cannot be read", "mount /proc");
     };
-    let ports = config.listeners.iter().map(|listener| listener.address.port());
+    let ports = config.listeners.iter().filter_map(|listener| Some(listener.address.ip()?.port()));
     let inside: Vec<u16> = ports.filter(|port| (first..=last).contains(port) && !is_reserved(root, *port)).collect();
     let Some(port) = inside.first() else {
         return Finding::ok("ports", format!("no listener within {first}-{last}, the range of outgoing connections"));

@@ -161,14 +161,8 @@ impl Guard {
         if self.gauge.level() >= Pressure::RefuseConnections {
             return Err(Refused::Memory);
         }
-        if address.is_some_and(|address| self.bans.load().address(address, self.unix(now)).is_some()) {
-            return Err(Refused::Banned);
-        }
-        let key = address.map(|address| self.hash(&address_key(address)));
         // First by address: what one of them is refused is not to use up what the listener has for all.
-        if let (Some(pace), Some(key)) = (&self.pace, key) {
-            pace.take(key, now).map_err(|_| Refused::AddressRate)?;
-        }
+        address.map_or(Ok(()), |address| self.comes_from(now, address))?;
         let door = self.doors.get(usize::from(listener));
         if let Some((door, rate)) = door.and_then(|door| Some((door, door.rate?))) {
             rate.take_shared(&door.bucket, now).map_err(|_| Refused::ConnectRate)?;
@@ -179,6 +173,31 @@ impl Guard {
             self.leave(pass);
         }
         refused.map_or(Ok(pass), Err)
+    }
+
+    /// Bans and rates by address.
+    fn comes_from(&self, now: Time, address: IpAddr) -> Result<(), Refused> {
+        if self.bans.load().address(address, self.unix(now)).is_some() {
+            return Err(Refused::Banned);
+        }
+        let Some(pace) = &self.pace else { return Ok(()) };
+        pace.take(self.hash(&address_key(address)), now).map_err(|_| Refused::AddressRate)
+    }
+
+    /// Somebody who came in through a proxy turns out to come from this address.
+    ///
+    /// # Errors
+    ///
+    /// From there he may not come; his pass is what it was.
+    pub fn comes_through(&self, now: Time, pass: Pass, address: IpAddr) -> Result<Pass, Refused> {
+        self.comes_from(now, address)?;
+        let Some((tally, max)) = &self.per_address else { return Ok(pass) };
+        let key = self.hash(&address_key(address));
+        if tally.add(key) > *max {
+            tally.remove(key);
+            return Err(Refused::AddressConnections);
+        }
+        Ok(Pass { address: Some(key), ..pass })
     }
 
     /// Counts in somebody who was let in before, by another shard.

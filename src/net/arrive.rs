@@ -4,16 +4,18 @@
 //! `MSG_RING` into the table of the home's ring, and the bytes go through the mesh under the same token.
 //! Either may arrive first; a connection exists at its home when both have.
 
-use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use tracing::warn;
 
 use super::conn::{Marks, Phase};
 use super::driver::{Driver, Stopping};
+use super::listen::Listener;
 use super::op::{Kind, Op};
 use super::ring::Completion;
+use super::ring_ask::PeerName;
 use crate::engine::{ConnId, Engine, HandOver, ShardId, Time};
 use crate::mesh::Item;
 
@@ -23,7 +25,9 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// A listener of this shard.
 pub struct Listening {
     /// Gone once a stop has ended accepting, so that clients are refused at once instead of left waiting.
-    socket: Option<TcpListener>,
+    socket: Option<OwnedFd>,
+    /// How many bytes the names of its peers have, where they are asked for.
+    peer_name_bytes: Option<u32>,
     armed: bool,
     /// No accept before this; set while descriptors or memory are short.
     pub paused_until: Option<Time>,
@@ -31,9 +35,17 @@ pub struct Listening {
 
 impl Listening {
     /// A listener that is not armed yet.
-    pub fn new(socket: TcpListener) -> Listening {
-        Listening { socket: Some(socket), armed: false, paused_until: None }
+    pub fn new(listener: Listener) -> Listening {
+        let Listener { socket, peer_name_bytes } = listener;
+        Listening { socket: Some(socket), peer_name_bytes, armed: false, paused_until: None }
     }
+}
+
+/// An accepted socket whose peer's name is being asked for.
+pub struct Asking {
+    listener: usize,
+    file: u32,
+    name: PeerName,
 }
 
 /// The half of a hand-over that came first.
@@ -55,7 +67,7 @@ impl<E: Engine> Driver<E> {
 
     pub(super) fn accepted(&mut self, index: usize, completion: Completion) {
         match completion.result {
-            file if file >= 0 => self.open(index, file as u32),
+            file if file >= 0 => self.came(index, file as u32),
             error => self.accept_failed(index, -error),
         }
         if !io_uring::cqueue::more(completion.flags) {
@@ -68,10 +80,26 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    fn open(&mut self, index: usize, file: u32) {
+    fn came(&mut self, index: usize, file: u32) {
         self.stats.accepts.add(1);
         self.descriptor_opened();
-        match self.engine.open(self.now, index as u16, None) {
+        let Some(bytes) = self.listening[index].peer_name_bytes else { return self.open(index, file, None) };
+        let slot = self.asking.insert(Asking { listener: index, file, name: PeerName::default() }).slot;
+        let asking = self.asking.get_mut(slot).expect("it was just put there");
+        asking.name.ask(&mut self.ring, file, bytes, Op::bare(Kind::PeerName, slot));
+    }
+
+    /// The kernel has said who is at the other end of a socket. If it has not, there is nobody any more.
+    pub(super) fn peer_named(&mut self, slot: u32, result: i32) {
+        let asking = self.asking.remove(slot).expect("asked once, answered once");
+        match asking.name.address().filter(|_| result >= 0) {
+            Some(address) => self.open(asking.listener, asking.file, Some(address)),
+            None => self.refuse(asking.file),
+        }
+    }
+
+    fn open(&mut self, index: usize, file: u32, address: Option<SocketAddr>) {
+        match self.engine.open(self.now, index as u16, address) {
             Some(conn) => {
                 self.records.begin(conn, file, Phase::Opening);
                 self.receive_next(conn);

@@ -150,7 +150,11 @@ impl<E: Engine> Driver<E> {
     }
 
     fn all_gone(&self) -> bool {
-        self.accepts_ended() && self.records.is_empty() && self.arrivals.is_empty() && self.engine.connections() == 0
+        self.accepts_ended()
+            && self.asking.is_empty()
+            && self.records.is_empty()
+            && self.arrivals.is_empty()
+            && self.engine.connections() == 0
     }
 
     fn drained(&mut self) {

@@ -7,13 +7,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arrive::{Arrival, Listening};
+use super::arrive::{Arrival, Asking, Listening};
 use super::conn::{Marks, Records};
+use super::listen::Listener;
 use super::op::{Kind, Op};
 use super::probe::Features;
 use super::ring::{Completion, QueueSizes, Ring};
@@ -22,6 +22,7 @@ use super::ring_send::SendState;
 use super::stats::DriverStats;
 use crate::engine::{ConnId, Effect, Engine, ShardId, Time};
 use crate::mesh::{Item, Port};
+use crate::slab::Slab;
 
 /// Items taken from one other shard per turn.
 const MESH_BUDGET: usize = 1024;
@@ -111,6 +112,8 @@ pub struct Driver<E: Engine> {
     pub(super) deadlines: VecDeque<(Time, ConnId)>,
     /// Send states for the next sends.
     pub(super) idle_sends: Vec<SendState>,
+    /// Accepted sockets whose peer's name is being asked for.
+    pub(super) asking: Slab<Asking>,
     /// Half of a hand-over that waits for the other half, by giver and token.
     pub(super) arrivals: HashMap<(ShardId, u32), Arrival>,
     /// Where the connections that are being given away go, and under which token.
@@ -162,6 +165,7 @@ impl<E: Engine> Driver<E> {
             rearm: Vec::new(),
             deadlines: VecDeque::new(),
             idle_sends: Vec::new(),
+            asking: Slab::new(),
             arrivals: HashMap::new(),
             giving: HashMap::new(),
             next_token: 0,
@@ -175,7 +179,7 @@ impl<E: Engine> Driver<E> {
     }
 
     /// Begins to accept. `listeners[i]` is the engine's listener `i`.
-    pub fn listen(&mut self, listeners: Vec<TcpListener>) {
+    pub fn listen(&mut self, listeners: Vec<Listener>) {
         self.listening = listeners.into_iter().map(Listening::new).collect();
         (0..self.listening.len()).for_each(|index| self.arm_accept(index));
     }
@@ -220,6 +224,7 @@ impl<E: Engine> Driver<E> {
         self.engine.attend(self.now);
         self.handle_completions();
         self.drain_mesh();
+        self.engine.attend(self.now);
         self.run_timers();
         self.follow_stop();
         self.fill_mesh();
@@ -308,6 +313,7 @@ impl<E: Engine> Driver<E> {
         match op.kind {
             Kind::Accept => self.accepted(op.slot as usize, completion),
             Kind::CancelAccept => {}
+            Kind::PeerName => self.peer_named(op.slot, completion.result),
             Kind::Arrived => self.descriptor_arrived(op, completion.result),
             Kind::CloseUnowned => self.descriptor_closed(completion.result),
             Kind::EventFd => self.eventfd_rang(completion),
@@ -443,5 +449,6 @@ impl<E: Engine> Drop for Driver<E> {
         // Sends that are still in flight read their memory until the kernel has torn the ring down, which is
         // after the drop: leave it to them. Only a stop that ran out of time gets here with any.
         self.records.take_sends().into_iter().for_each(std::mem::forget);
+        std::mem::forget(std::mem::replace(&mut self.asking, Slab::new()));
     }
 }

@@ -2,9 +2,24 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+/// A socket of one shard that listens.
+pub struct Listener {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// How many bytes the names of its peers have, where each connection's peer is to be asked for.
+    pub peer_name_bytes: Option<u32>,
+}
+
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Listener {
+        Listener { socket: socket.into(), peer_name_bytes: None }
+    }
+}
 
 /// How long a connection may be silent before the kernel asks whether its peer is still there. Long: a client with
 /// a keep alive of MQTT's own is never asked, and a sleeping radio seldom woken.

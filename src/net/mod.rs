@@ -2,15 +2,18 @@
 //!
 //! Start at [`driver`]. `unsafe` is only in the files whose name begins with `ring`.
 
+pub mod address;
 mod arrive;
 mod close;
 mod conn;
 pub mod driver;
 pub mod listen;
+pub mod listen_unix;
 mod op;
 pub mod probe;
 mod receive;
 pub mod ring;
+pub(crate) mod ring_ask;
 pub mod ring_buffers;
 mod ring_ops;
 pub(crate) mod ring_poll;

@@ -34,9 +34,11 @@ pub enum Kind {
     Watch,
     /// Cancellation of an accept.
     CancelAccept,
+    /// Who is at the other end of a socket that is no connection yet.
+    PeerName,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::Accept,
     Kind::Receive,
     Kind::Send,
@@ -49,6 +51,7 @@ const KINDS: [Kind; 12] = [
     Kind::EventFd,
     Kind::Watch,
     Kind::CancelAccept,
+    Kind::PeerName,
 ];
 
 /// `user_data` in its parts.

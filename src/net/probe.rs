@@ -17,6 +17,8 @@ pub struct Features {
     pub registered_ring: bool,
     /// `IORING_ENTER_NO_IOWAIT` (Linux 6.15): an idle shard does not show as waiting for a disk.
     pub no_iowait: bool,
+    /// `SOCKET_URING_OP_GETSOCKOPT` (Linux 6.7): peers' addresses are known without a descriptor of the process.
+    pub peer_names: bool,
     /// `IORING_FEAT_RECVSEND_BUNDLE` (Linux 6.10); found, not used.
     pub bundles: bool,
 }
@@ -59,7 +61,7 @@ pub enum ProbeError {
 /// When the host lacks what the driver cannot do without.
 pub fn probe() -> Result<Features, ProbeError> {
     let _lock = setup_lock();
-    let (ring, no_sqarray) = match build(true) {
+    let (mut ring, no_sqarray) = match build(true) {
         Ok(ring) => (ring, true),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (build(false).map_err(explain)?, false),
         Err(error) => return Err(explain(error)),
@@ -71,8 +73,10 @@ pub fn probe() -> Result<Features, ProbeError> {
         return Err(ProbeError::TooOld("IORING_FEAT_EXT_ARG"));
     }
     require_operations(&ring)?;
+    let peer_names = super::ring_ask::is_answered(&mut ring);
     let mut submitter = ring.submitter();
     Ok(Features {
+        peer_names,
         no_sqarray,
         registered_ring: submitter.register_ring_fd().is_ok(),
         no_iowait: ring.params().is_feature_no_iowait(),
@@ -133,6 +137,7 @@ impl fmt::Display for Features {
             (self.no_sqarray, "no submission array"),
             (self.registered_ring, "registered ring descriptor"),
             (self.no_iowait, "idle is not iowait"),
+            (self.peer_names, "peers' addresses"),
         ];
         optional.iter().filter(|(is_there, _)| *is_there).try_for_each(|(_, name)| write!(f, ", {name}"))
     }

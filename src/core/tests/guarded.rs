@@ -170,6 +170,23 @@ fn an_address_gets_its_connections_back_when_they_end_also_on_another_shard() {
 }
 
 #[test]
+fn an_address_that_a_proxy_tells_is_held_to_its_limits_too() {
+    let (mut broker, _) = guarded(1, |config| config.guard.connections_per_address_max = 1);
+    let peer = || Peer { address: Some("192.0.2.1:5".parse().unwrap()), ..Peer::default() };
+    let open = |broker: &mut Broker| {
+        let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+        broker.cores[0].identify(conn, peer());
+        (conn, broker.cores[0].live(conn).is_some())
+    };
+    let (first, second) = (open(&mut broker), open(&mut broker));
+    assert!(first.1 && !second.1);
+    broker.cores[0].release(second.0);
+    broker.cores[0].disconnected(broker.now, first.0, TransportEnd::EndOfStream);
+    broker.cores[0].release(first.0);
+    assert!(open(&mut broker).1);
+}
+
+#[test]
 fn a_user_has_no_more_connections_than_he_may_and_gets_them_back() {
     let (mut broker, _) = guarded(1, |config| config.guard.connections_per_user_max = 1);
     let packet = |id| Connect { user_name: Some("u"), ..connect_packet(id, V5) };

@@ -1,5 +1,6 @@
 //! Writes the seeds that the fuzzer starts from: each packet in each version, plain and with everything it may
-//! carry. A file is named for its version and packet, and holds that packet only.
+//! carry. A file is named for its version and packet, and holds that packet only. Then PROXY headers, and what a client
+//! of WebSocket sends, behind the byte that the target wants in front.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +33,42 @@ fn main() -> std::io::Result<()> {
             fs::write(folder.join(format!("{version:?}-{name}").to_lowercase()), bytes)?;
         }
     }
+    for (name, bytes) in proxy_headers().into_iter().chain(websocket()) {
+        fs::write(folder.join(name), bytes)?;
+    }
     Ok(())
+}
+
+fn proxy_headers() -> Vec<(&'static str, Vec<u8>)> {
+    let v2 = |command: u8, family: u8, rest: &[u8]| {
+        [b"\r\n\r\n\0\r\nQUIT\n", &[command, family, 0, rest.len() as u8][..], rest].concat()
+    };
+    let ipv4 = [192, 0, 2, 1, 198, 51, 100, 7, 0x30, 0x39, 0x07, 0x5B];
+    let tlvs = b"\x20\0\x0D\x07\0\0\0\0\x22\0\x05admin\x01\0\x04mqtt\x03\0\x04\0\0\0\0";
+    vec![
+        ("proxy-v1-tcp4", b"PROXY TCP4 192.0.2.1 198.51.100.7 12345 1883\r\n".to_vec()),
+        ("proxy-v1-tcp6", b"PROXY TCP6 2001:db8::1 ::1 12345 1883\r\n".to_vec()),
+        ("proxy-v1-unknown", b"PROXY UNKNOWN\r\n".to_vec()),
+        ("proxy-v2-local", v2(0x20, 0, &[])),
+        ("proxy-v2-tcp4", v2(0x21, 0x11, &ipv4)),
+        ("proxy-v2-tcp6", v2(0x21, 0x21, &[1; 36])),
+        ("proxy-v2-unix", v2(0x21, 0x31, &[b'/'; 216])),
+        ("proxy-v2-tlvs", v2(0x21, 0x11, &[&ipv4[..], tlvs].concat())),
+    ]
+}
+
+fn websocket() -> Vec<(&'static str, Vec<u8>)> {
+    let request = b"GET /mqtt?x HTTP/1.1\r\nHost: h\r\nOrigin: https://o\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqttv3.1, mqtt\r\n\
+        Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    let frame = |first: u8, payload: &[u8]| [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0][..], payload].concat();
+    let long = [&b"\x82\xFE\x01\0\x11\x22\x33\x44"[..], &[0x55; 256]].concat();
+    let parts = [frame(0x02, b"\xC0"), frame(0x89, b"ping"), frame(0x00, b""), frame(0x80, b"\0")].concat();
+    vec![
+        ("ws-request", [&[7][..], request, &frame(0x82, b"\xC0\0")].concat()),
+        ("ws-fragments", [&[0x83][..], &parts].concat()),
+        ("ws-long", [&[0x90][..], &long, &frame(0x88, b"\x03\xE8")].concat()),
+    ]
 }
 
 /// What every version has.

@@ -1,7 +1,11 @@
-//! The codec alone, from the broker's own source, so that fuzzing does not build the rest of the broker.
+//! The codecs alone, from the broker's own source, so that fuzzing does not build the rest of the broker.
 
 #[path = "../../../src/codec/mod.rs"]
 pub mod codec;
+#[path = "../../../src/transport/proxy/mod.rs"]
+pub mod proxy;
+#[path = "../../../src/transport/ws/mod.rs"]
+pub mod ws;
 
 /// Rules of who may do what; all of that room but what opens files.
 pub mod acl {

@@ -1,0 +1,135 @@
+//! Certificates: which one is shown, whose is taken, and what changes when their files do.
+
+use std::fs;
+use std::sync::Arc;
+
+use rustls::AlertDescription;
+
+use super::client::{Authority, CONNACK, Client, connect};
+use super::host::Host;
+use crate::config::{ClientCertificate, KeyPair, Tls};
+use crate::transport::Stack;
+use crate::transport::tls::Settings;
+
+fn host(tls: &Tls) -> (Host, Arc<Settings>) {
+    let settings = Arc::new(Settings::load(tls, &["mqtt"]).unwrap());
+    (Host::new(1, Stack { tls: Some(settings.clone()), ..Stack::default() }), settings)
+}
+
+/// Whether a client gets in, and why not.
+fn try_in(
+    host: &mut Host,
+    authority: &Authority,
+    name: Option<&str>,
+    server: &'static str,
+) -> Result<(), rustls::Error> {
+    let mut client = Client::new(host, &Arc::new(authority.client(name)), server);
+    client.talk(host);
+    client.send(host, &connect("c"));
+    match client.error {
+        Some(error) => Err(error),
+        None => {
+            assert_eq!(client.got, CONNACK);
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn a_client_without_the_certificate_that_is_required_is_refused() {
+    let mut authority = Authority::new("mutual");
+    authority.issue("server");
+    authority.issue("lamp");
+    let mut strangers = Authority::new("strangers");
+    strangers.issue("lamp");
+    let client_ca = Some(authority.file("ca.pem"));
+    let tls = Tls { client_ca, client_certificate: ClientCertificate::Required, ..authority.tls("server") };
+    let (mut host, _) = host(&tls);
+    assert_eq!(try_in(&mut host, &authority, Some("lamp"), "server"), Ok(()));
+    let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+    assert_eq!(try_in(&mut host, &authority, None, "server"), Err(alert));
+    fs::copy(strangers.file("lamp.pem"), authority.file("stranger.pem")).unwrap();
+    fs::copy(strangers.file("lamp.key"), authority.file("stranger.key")).unwrap();
+    assert!(try_in(&mut host, &authority, Some("stranger"), "server").is_err());
+    assert_eq!(host.counters[0].tls_refused_no_certificate.load(), 1);
+    assert_eq!(host.counters[0].tls_refused_certificate.load(), 1);
+}
+
+#[test]
+fn a_certificate_that_was_revoked_is_refused_from_the_next_reload_on_and_no_ticket_helps() {
+    let mut authority = Authority::new("revoked");
+    authority.issue("server");
+    let serial = authority.issue("lamp");
+    authority.revoke(&[]);
+    let tls = Tls {
+        client_ca: Some(authority.file("ca.pem")),
+        client_crl: Some(authority.file("crl.pem")),
+        client_certificate: ClientCertificate::Required,
+        ..authority.tls("server")
+    };
+    let (mut host, settings) = host(&tls);
+    let config = Arc::new(authority.client(Some("lamp")));
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    client.send(&mut host, &connect("c"));
+    assert_eq!(client.got, CONNACK);
+    authority.revoke(&[serial]);
+    assert!(settings.reload(true).unwrap());
+    // The same client, with the ticket of its first connection.
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    assert_eq!(client.error, Some(rustls::Error::AlertReceived(AlertDescription::CertificateRevoked)));
+}
+
+#[test]
+fn a_new_certificate_is_shown_from_the_next_reload_on_and_a_broken_one_never() {
+    let mut authority = Authority::new("renewed");
+    authority.issue("server");
+    let (mut host, settings) = host(&authority.tls("server"));
+    assert_eq!(settings.reload(false).unwrap(), false, "nothing has changed");
+    assert_eq!(try_in(&mut host, &authority, None, "server"), Ok(()));
+    let before = authority.directory.clone();
+    let mut successor = Authority::new("successor");
+    successor.issue("server");
+    fs::copy(successor.file("server.pem"), before.join("server.pem")).unwrap();
+    let error = settings.reload(false).unwrap_err().to_string();
+    assert!(error.contains("server.key") && error.contains("not the key"), "{error}");
+    assert_eq!(try_in(&mut host, &authority, None, "server"), Ok(()), "the old pair is shown");
+    fs::write(before.join("server.key"), "nonsense").unwrap();
+    let error = settings.reload(false).unwrap_err().to_string();
+    assert!(error.contains("there is no private key in it"), "{error}");
+    fs::copy(successor.file("server.key"), before.join("server.key")).unwrap();
+    assert!(settings.reload(false).unwrap());
+    assert!(try_in(&mut host, &authority, None, "server").is_err(), "it does not know the successor");
+    assert_eq!(try_in(&mut host, &successor, None, "server"), Ok(()));
+}
+
+#[test]
+fn each_name_is_served_with_its_own_certificate() {
+    let mut authority = Authority::new("names");
+    for name in ["server", "a.example", "other"] {
+        authority.issue(name);
+    }
+    let pair = |name: &str| KeyPair {
+        certificate: authority.file(&format!("{name}.pem")),
+        key: authority.file(&format!("{name}.key")),
+    };
+    let tls = Tls { sni: vec![pair("a.example"), pair("other")], ..authority.tls("server") };
+    let (mut host, _) = host(&tls);
+    for name in ["server", "a.example", "other"] {
+        assert_eq!(try_in(&mut host, &authority, None, name), Ok(()), "{name}");
+    }
+    assert!(try_in(&mut host, &authority, None, "nobody.example").is_err(), "the first one is shown, and does not fit");
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_with_its_name() {
+    let mut authority = Authority::new("wrong");
+    authority.issue("server");
+    let missing = Tls { certificate: authority.file("missing.pem"), ..authority.tls("server") };
+    let error = Settings::load(&missing, &[]).err().unwrap().to_string();
+    assert!(error.contains("missing.pem: No such file"), "{error}");
+    let swapped = Tls { certificate: authority.file("server.key"), ..authority.tls("server") };
+    let error = Settings::load(&swapped, &[]).err().unwrap().to_string();
+    assert!(error.contains("server.key: there is no certificate in it"), "{error}");
+}

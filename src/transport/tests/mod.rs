@@ -1,0 +1,7 @@
+//! The transports driven by hand: real cores behind them, clients of other code before them, no sockets.
+
+mod client;
+mod host;
+mod identity;
+mod tls;
+mod wrapped;

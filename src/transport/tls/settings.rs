@@ -1,0 +1,100 @@
+//! One listener's TLS settings: what all shards use now, replaced as a whole when its files have changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+
+use super::load::{LoadError, Loaded, load};
+use crate::config::{ClientCertificate, Tls};
+
+/// A step of a handshake that is signed by an elliptic curve key, and by an RSA key.
+const EC_UNITS: u32 = 1;
+const RSA_UNITS: u32 = 4;
+
+/// What tells that a file has changed: modification time, size, inode. `None`: it cannot be looked at.
+type Stamp = Option<(i64, i64, u64, u64)>;
+
+/// See the module's description.
+pub struct Settings {
+    tls: Tls,
+    alpn: Vec<&'static str>,
+    current: ArcSwap<ServerConfig>,
+    step_units: AtomicU32,
+    /// The files as they were when they were last read.
+    stamps: Mutex<BTreeMap<PathBuf, Stamp>>,
+}
+
+impl Settings {
+    /// Reads the files that the settings name. `alpn` are the protocols that a client may ask for.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn load(tls: &Tls, alpn: &[&'static str]) -> Result<Settings, LoadError> {
+        let stamps = stamps(tls);
+        let Loaded { config, signs_by_rsa } = load(tls, alpn, None)?;
+        Ok(Settings {
+            tls: tls.clone(),
+            alpn: alpn.to_vec(),
+            current: ArcSwap::from_pointee(config),
+            step_units: AtomicU32::new(units(signs_by_rsa)),
+            stamps: Mutex::new(stamps),
+        })
+    }
+
+    /// For the next session.
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    /// What a step of a handshake costs, as [`crate::transport::HANDSHAKE_UNITS_PER_TURN`] counts it.
+    pub fn step_units(&self) -> u32 {
+        self.step_units.load(Relaxed)
+    }
+
+    /// The file of the certificate, by which people know which settings are meant.
+    pub fn name(&self) -> String {
+        self.tls.certificate.display().to_string()
+    }
+
+    /// Reads the files again, if one of them has changed, or all the same where that is insisted on. Sessions that
+    /// exist go on as they are; returns whether new ones get something new.
+    ///
+    /// # Errors
+    /// A file that cannot be used: everything stays as it was.
+    pub fn reload(&self, insist: bool) -> Result<bool, LoadError> {
+        let now = stamps(&self.tls);
+        let mut known = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == now && !insist {
+            return Ok(false);
+        }
+        // Told once: not again until a file has changed again.
+        *known = now;
+        // A ticket stands for a client certificate that was verified by the former authorities and revocation lists.
+        let keeps_tickets = self.tls.client_certificate == ClientCertificate::None;
+        let ticketer = keeps_tickets.then(|| self.current.load().ticketer.clone());
+        let Loaded { config, signs_by_rsa } = load(&self.tls, &self.alpn, ticketer)?;
+        self.current.store(Arc::new(config));
+        self.step_units.store(units(signs_by_rsa), Relaxed);
+        Ok(true)
+    }
+}
+
+fn units(signs_by_rsa: bool) -> u32 {
+    if signs_by_rsa { RSA_UNITS } else { EC_UNITS }
+}
+
+fn stamps(tls: &Tls) -> BTreeMap<PathBuf, Stamp> {
+    let more = tls.sni.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
+    let files = [&tls.certificate, &tls.key].into_iter().chain(more).chain(&tls.client_ca).chain(&tls.client_crl);
+    let stamp = |file: &PathBuf| {
+        let metadata = fs::metadata(file).ok()?;
+        Some((metadata.mtime(), metadata.mtime_nsec(), metadata.size(), metadata.ino()))
+    };
+    files.map(|file| (file.clone(), stamp(file))).collect()
+}
