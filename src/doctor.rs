@@ -4,6 +4,7 @@
 //! tried. A FAIL is something the broker cannot run with; a WARN is something it would run worse with than configured.
 //! What needs the configuration or a trial is examined here; all else is the table's ([`tune`]).
 
+mod memory;
 mod network;
 mod proc;
 mod system;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use self::tune::{Row, Severity, State, Target, WantError};
 use crate::config::{Config, Placement};
 
+pub use self::memory::memory;
 pub use self::proc::allowed_cpus;
 pub use self::system::{MEMLOCK_MIN, descriptors_needed, ring};
 

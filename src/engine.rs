@@ -205,6 +205,11 @@ pub trait Engine {
         let _ = now;
     }
 
+    /// Called at the end of a turn: it took so long, sleep not counted.
+    fn worked(&mut self, now: Time, took: Duration) {
+        let _ = (now, took);
+    }
+
     /// Called when [`Engine::next_deadline`] has passed (and at most a tick late), and once a turn at most.
     fn tick(&mut self, now: Time);
 

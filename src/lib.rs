@@ -11,6 +11,7 @@ pub mod core;
 pub mod counter;
 pub mod doctor;
 pub mod engine;
+pub mod guard;
 pub mod index;
 pub mod mesh;
 pub mod net;

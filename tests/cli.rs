@@ -35,6 +35,7 @@ fn help_names_every_command_and_option() {
         "acl",
         "passwd",
         "tune",
+        "ban",
         "--config",
         "--listen",
         "--shards",
@@ -393,4 +394,88 @@ fn check_config_looks_into_the_files_of_users() {
     let (code, _, err) = ringmq(&["check-config", &path]);
     assert_eq!(code, Some(1));
     assert!(err.contains("auth.password.file: ") && err.contains("line 1: "), "{err}");
+}
+
+/// Says CONNECT as MQTT 5.0; returns the reason code of CONNACK.
+fn connect(address: &str, client_id: &str) -> u8 {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let mut packet = vec![0x10, 13 + client_id.len() as u8, 0, 4];
+    packet.extend_from_slice(b"MQTT\x05\x02\0\x3C\0\0");
+    packet.push(client_id.len() as u8);
+    packet.extend_from_slice(client_id.as_bytes());
+    socket.write_all(&packet).unwrap();
+    let mut answer = [0; 4];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[0], 0x20, "CONNACK");
+    answer[3]
+}
+
+impl Served {
+    /// Has it read files again; returns what it logged until it said something that holds `until`.
+    fn reload(&mut self, until: &str) -> String {
+        assert!(Command::new("kill").args(["-HUP", &self.process.id().to_string()]).status().unwrap().success());
+        let mut said = String::new();
+        while !said.contains(until) {
+            assert_ne!(self.log.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+        }
+        said
+    }
+}
+
+#[test]
+fn bans_are_kept_in_a_file_and_taken_over_at_sighup_and_a_broken_file_changes_nothing() {
+    let list = file("bans.json", "{\"bans\": []}");
+    let config = file("bans.toml", &format!("[guard]\nbans = \"{list}\"\n"));
+    let ban = |args: &[&str]| ringmq(&[&["ban"], args, &["--config", &config]].concat());
+    let (code, out, err) = ban(&["add", "--pattern", "bad-*", "--for", "1h", "--reason", "noisy"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("clients bad-*, for 1h: noisy") && out.contains("SIGHUP"), "{out}");
+    let mut served = Served::after("true", &format!("--shards 2 --config {config}"));
+    assert_eq!([connect(&served.address, "bad-1"), connect(&served.address, "good")], [0x8A, 0]);
+    ban(&["add", "--client", "good"]);
+    assert_eq!(ban(&["remove", "--pattern", "bad-*"]).0, Some(0));
+    served.reload("1 bans in");
+    assert_eq!([connect(&served.address, "bad-1"), connect(&served.address, "good")], [0, 0x8A]);
+    assert_eq!(ban(&["list"]).1, "client good, for ever\n");
+    fs::write(&list, "{\"bans\": [{\"user\": 5}]}").unwrap();
+    let said = served.reload("stay as they were");
+    assert!(said.contains("bans.json") && said.contains("line 1"), "{said}");
+    assert_eq!(connect(&served.address, "good"), 0x8A);
+    served.stop();
+    let (code, _, err) = ban(&["list"]);
+    assert!(code == Some(1) && err.contains("bans.json") && err.contains("remedy"), "{err}");
+    let (code, _, err) = ringmq(&["serve", "--listen", "127.0.0.1:0", "--config", &config]);
+    assert!(code == Some(1) && err.contains("bans.json"), "no start with a list that cannot be read: {err}");
+}
+
+#[test]
+fn what_is_no_ban_is_refused() {
+    let list = file("no-bans.json", "{\"bans\": []}");
+    let cases = [
+        (&["add", "--address", "192.0.2.0/33"][..], 1, "192.0.2.0/33"),
+        (&["add", "--pattern", ""], 1, "empty"),
+        (&["add", "--client", "x", "--for", "5"], 2, "with its unit"),
+        (&["add"], 2, "--client"),
+        (&["remove", "--client", "x"], 1, "not on the list"),
+    ];
+    for (args, exit, what) in cases {
+        let (code, _, err) = ringmq(&[&["ban"], args, &["--file", &list]].concat());
+        assert!(code == Some(exit) && err.contains(what), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn an_attacker_cannot_fill_the_log() {
+    let config = file("quiet.toml", "[guard]\nlog_lines_per_minute = 5\n");
+    let served = Served::after("true", &format!("--shards 1 --log debug --config {config}"));
+    for _ in 0..50 {
+        let mut socket = TcpStream::connect(&served.address).unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        // Closed without a word, or reset.
+        let _ = socket.read(&mut [0]);
+    }
+    let said = served.stop();
+    assert_eq!(said.matches("connection closed before CONNECT").count(), 5, "{said}");
+    assert!(said.contains("lines=45") && said.contains("inbound.rs"), "{said}");
 }

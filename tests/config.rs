@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringmq::acl::{Access, Format};
 use ringmq::config::{
-    Config, ConfigError, CpuSet, Draft, Origin, Placement, Problem, QueueFull, SharedStrategy, WaitIn,
+    Config, ConfigError, CpuSet, Draft, MemoryBudget, Origin, Placement, Problem, QueueFull, SharedStrategy, WaitIn,
 };
 
 const EXAMPLE: &str = include_str!("../tuning/ringmq.example.toml");
@@ -148,7 +148,7 @@ fn an_unknown_section_is_refused_with_the_nearest_known_one() {
         1,
         "persistence",
         "no such section",
-        "server, listener, ring, limits, mqtt, acl, auth, sys",
+        "server, listener, ring, limits, mqtt, acl, auth, sys, guard",
     );
 }
 
@@ -339,4 +339,53 @@ fn rules_are_named_and_their_default_is_allow_deny_or_auto() {
     refused("[acl]\ndefault = \"perhaps\"", 2, "acl.default", "\"perhaps\"", "\"deny\"");
     refused("[acl]\nformat = \"yaml\"", 2, "acl.format", "yaml", "mosquitto");
     refused("[acl]\nadmins = [\"a\", \"\"]", 2, "acl.admins", "name 2 of the list is empty", "remove");
+}
+
+#[test]
+fn the_guards_values_are_read_and_survive_being_written() {
+    let text = r#"
+        [[listener]]
+        connect_rate = "1000/s burst 5000"
+        connections_max = 10
+        limits = { keep_alive_max = "5min", queue_bytes_max = "2MiB", client_ids = ["a-*"] }
+        [limits]
+        bytes_in_rate = "1MiB/s burst 4MiB"
+        messages_in_rate = "10/min"
+        memory_budget = "4GiB"
+        [guard]
+        bans = "/var/lib/ringmq/bans.json"
+        turn_max = 0
+        [[guard.profile]]
+        user = "admin*"
+        limits = { messages_in_rate = 0, inflight_max = 7 }
+    "#;
+    let config = read(text).unwrap().0;
+    assert_eq!(config.listeners[0].connect_rate.0.map(|rate| (rate.amount(), rate.burst())), Some((1000, 5000)));
+    assert_eq!(config.listeners[0].limits.keep_alive_max, Some(300));
+    assert_eq!(config.limits.bytes_in_rate.0.map(|rate| rate.burst()), Some(4 << 20));
+    assert_eq!(config.limits.messages_in_rate.0.map(|rate| rate.period()), Some(Duration::from_secs(60)));
+    assert_eq!(config.limits.memory_budget, MemoryBudget::Bytes(4 << 30));
+    assert_eq!(config.guard.turn_max, None);
+    assert_eq!(config.guard.profiles[0].limits.inflight_max, Some(7));
+    assert_eq!(config.guard.profiles[0].limits.messages_in_rate.map(|rate| rate.0), Some(None));
+    let written = toml::to_string(&config).unwrap();
+    assert_eq!(read(&written).unwrap().0, config, "{written}");
+}
+
+#[test]
+fn what_the_guard_cannot_do_is_refused() {
+    let cases = [
+        ("[guard]\nclient_ids = [\"\"]", "guard.client_ids", "the pattern is empty", ""),
+        ("[guard]\nconnect_rate_per_address = \"5/d\"", "guard.connect_rate_per_address", "5/d", "\"10/min\""),
+        ("[guard]\nturn_max = \"2h\"", "guard.turn_max", "too much", "1h or less"),
+        ("[guard]\nflapping_window = \"1ms\"", "guard.flapping_window", "too little", "1s or more"),
+        ("[guard]\nprofile = [{ users = \"x\" }]", "guard.profile", "unknown field `users`", "`user`"),
+        ("[limits]\nkeep_alive_min = \"2min\"\nkeep_alive_max = \"1min\"", "limits.keep_alive_min", "longer", "lower"),
+        ("[limits]\nmemory_budget = \"1KiB\"", "limits.memory_budget", "too little", "1MiB or more"),
+        ("[limits]\nconnect_bytes_max = 1", "limits.connect_bytes_max", "too little", "128B or more"),
+        ("[[listener]]\nlimits = { inflight = 1 }", "listener[0].limits", "unknown field `inflight`", "`inflight_max`"),
+    ];
+    for (text, key, what, remedy) in cases {
+        refused(text, 2, key, what, remedy);
+    }
 }

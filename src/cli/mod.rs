@@ -5,6 +5,7 @@
 
 mod accounts;
 mod acl;
+mod ban;
 mod logging;
 mod passwd;
 mod reload;
@@ -63,6 +64,8 @@ enum Command {
     Passwd(passwd::Passwd),
     /// Hold this host against the table of knobs, change it, change it back
     Tune(tune::Tune),
+    /// Keep clients out, let them in again, say who is kept out
+    Ban(ban::BanCommand),
 }
 
 #[derive(Args)]
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Acl(acl) => acl.run(),
         Command::Passwd(passwd) => passwd.run(),
         Command::Tune(tune) => tune.run(),
+        Command::Ban(ban) => ban.run(),
     }
 }
 

@@ -2,17 +2,24 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::ban::unix_now;
+use super::logging::LoggingError;
 use super::signals::{self, Asked};
 use super::{accounts, logging, reload, rlimits, summary};
-use crate::config::{Config, Limits, Listener, MqttOptions, Placement, WaitIn, WebSocket, duration_text};
+use crate::config::{Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::doctor;
 use crate::engine::{ShardId, Time};
+use crate::guard::ban_file::{self, BanFileError};
+use crate::guard::bans::UnixTime;
+use crate::guard::entry::Guard;
+use crate::mesh::Remote;
 use crate::net::driver::DriverConfig;
 use crate::net::listen_unix::Permissions;
 use crate::net::ring::QueueSizes;
@@ -24,12 +31,15 @@ use crate::transport::{Stack, TransportCounters, Transports, ws};
 /// Why the broker did not start, or did not end in order.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Another logger is in place.
+    /// Another logger is in place, or there is no thread for it.
     #[error("logging cannot be started: {0}")]
-    Logging(#[from] tracing_subscriber::util::TryInitError),
+    Logging(#[from] LoggingError),
     /// The system refused a handler or a thread for signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
+    /// The bans cannot be read.
+    #[error(transparent)]
+    Bans(#[from] BanFileError),
     /// Nobody has this name.
     #[error(transparent)]
     Account(#[from] accounts::NoSuchName),
@@ -42,13 +52,14 @@ pub enum ServeError {
 }
 
 /// Runs the broker until a signal stops it.
-pub fn serve(config: Config, placement: Placement) -> Result<(), ServeError> {
-    let _logging = logging::start(&config.server)?;
+pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError> {
+    let _logging = logging::start(&config.server, config.guard.log_lines_per_minute)?;
     let asked = signals::install().map_err(ServeError::Signals)?;
     info!("ringmq {}", env!("CARGO_PKG_VERSION"));
     for (name, text) in summary::summary(&config, &placement) {
         info!("{name}: {text}");
     }
+    config.limits.memory_budget = MemoryBudget::Bytes(memory_budget(&config));
     rlimits::raise_locked_memory();
     run(&config, &placement, &asked)
 }
@@ -56,13 +67,17 @@ pub fn serve(config: Config, placement: Placement) -> Result<(), ServeError> {
 /// Starts the shards and waits until a signal has stopped them.
 fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), ServeError> {
     let cores = Cores::new(config, placement.shards);
+    let bans = BanList::load(config, cores.guard.clone())?;
     let transports = Stacks::load(config, placement.shards)?;
     let server = server_config(config, placement)?;
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
     let counters = transports.counters.clone();
-    reload::start(transports.reloads(), asked.reload.clone()).map_err(ServeError::Signals)?;
+    let mut reloads = transports.reloads();
+    reloads.push(bans.clone().reload());
+    reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
     let running = server::start(server, move |shard| transports.before(shard, cores.make(shard)))?;
+    let _ = bans.remote.set((running.remote(), placement.shards));
     let stats = running.stats().to_vec();
     shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));
     info!("ring features: {}", running.features());
@@ -84,10 +99,70 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     Ok(())
 }
 
+/// What messages may take of memory, in bytes; 0 for any.
+fn memory_budget(config: &Config) -> u64 {
+    let bytes = match config.limits.memory_budget {
+        MemoryBudget::Bytes(bytes) => bytes,
+        MemoryBudget::Auto => doctor::memory(Path::new("/")).map_or(0, |memory| memory / 2),
+    };
+    match bytes {
+        0 => info!("memory: no budget for messages (limits.memory_budget)"),
+        bytes => info!("memory: {} MiB for messages (limits.memory_budget)", bytes >> 20),
+    }
+    bytes
+}
+
+/// The file of bans, and the guard that it is for.
+#[derive(Clone)]
+struct BanList {
+    file: Option<PathBuf>,
+    guard: Arc<Guard>,
+    /// When the shards' clocks were 0, as nearly as bans need it.
+    started: Instant,
+    /// Wakes the shards, once they run.
+    remote: Arc<OnceLock<(Remote, u16)>>,
+}
+
+impl BanList {
+    fn load(config: &Config, guard: Arc<Guard>) -> Result<BanList, BanFileError> {
+        let list = BanList { file: config.guard.bans.clone(), guard, started: Instant::now(), remote: Arc::default() };
+        list.read()?;
+        Ok(list)
+    }
+
+    fn read(&self) -> Result<(), BanFileError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let bans = ban_file::load(file)?;
+        info!("{} bans in {}", bans.list().len(), file.display());
+        // The wall clock may have been set right meanwhile: the bans' ends are held against it anew.
+        self.guard.set_bans(bans, UnixTime(unix_now().0.saturating_sub(self.started.elapsed().as_secs())));
+        Ok(())
+    }
+
+    /// SIGHUP: what is wrong with the file is told, and what it said before holds.
+    fn read_again(&self) {
+        if let Err(error) = self.read() {
+            error!("{error}; the bans stay as they were");
+        }
+        // Idle shards look at those who are connected in a turn of theirs.
+        if let Some((remote, shards)) = self.remote.get() {
+            (0..*shards).for_each(|shard| remote.wake(ShardId(shard)));
+        }
+    }
+
+    fn reload(self) -> reload::Reload {
+        Box::new(move |insist| {
+            if insist {
+                self.read_again();
+            }
+        })
+    }
+}
+
 fn server_config(config: &Config, placement: &Placement) -> Result<ServerConfig, ServeError> {
     let Config { server, listeners, ring, .. } = config;
     Ok(ServerConfig {
-        listeners: listeners.iter().map(listen).collect::<Result<_, _>>()?,
+        listeners: listeners.iter().map(|one| listen(one, Guard::wants_addresses(config))).collect::<Result<_, _>>()?,
         shards: placement.shards,
         cpus: placement.cpus.as_slice().to_vec(),
         pin: placement.pin,
@@ -113,10 +188,11 @@ fn connections_per_shard(config: &Config, placement: &Placement) -> u32 {
     u32::try_from(share).unwrap_or(u32::MAX)
 }
 
-fn listen(listener: &Listener) -> Result<Listen, ServeError> {
+fn listen(listener: &Listener, guard_asks: bool) -> Result<Listen, ServeError> {
     let peer_address = match (listener.peer_address, &listener.proxy) {
         (_, Some(_)) => PeerAddress::Required,
         (Some(true), None) => PeerAddress::IfPossible,
+        (None, None) if guard_asks => PeerAddress::IfPossible,
         (Some(false) | None, None) => PeerAddress::Unasked,
     };
     Ok(Listen {
@@ -194,6 +270,7 @@ fn websocket_limits(settings: WebSocket) -> ws::Limits {
 #[derive(Clone)]
 struct Cores {
     shared: Arc<Shared>,
+    guard: Arc<Guard>,
     limits: Arc<Limits>,
     mqtt: Arc<MqttOptions>,
     sys_interval: Option<Duration>,
@@ -204,8 +281,12 @@ impl Cores {
     fn new(config: &Config, shards: u16) -> Cores {
         // The standard library's hasher is keyed by the operating system's random numbers.
         let seed = config.server.hash_seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let guard = Arc::new(Guard::new(config, seed, UnixTime(0)));
+        let shared = Arc::new(Shared::new(shards, seed));
+        shared.set_guard(guard.clone());
         Cores {
-            shared: Arc::new(Shared::new(shards, seed)),
+            shared,
+            guard,
             limits: Arc::new(config.limits.clone()),
             mqtt: Arc::new(config.mqtt.clone()),
             sys_interval: config.sys.interval,

@@ -8,7 +8,10 @@ use super::placement::placement;
 use super::problem::Finding;
 use super::tls::{ClientCertificate, Tls};
 use super::units::{duration_text, size_text};
-use super::{Auth, AuthMethod, Config, Limits, Listener, MqttOptions, Ring, Server, Transport, WebSocket, log};
+use super::{
+    Auth, AuthMethod, ClientLimits, Config, Limits, Listener, MemoryBudget, MqttOptions, Ring, Server, Transport,
+    WebSocket, log,
+};
 use crate::net::address::Address;
 
 /// The largest packet MQTT can describe: the largest remaining length and its header (MQTT 5.0, 2.1.4).
@@ -35,6 +38,7 @@ pub(super) fn check(config: &Config, allowed: &CpuSet) -> Vec<Finding> {
         findings.add(&["acl.admins"], what, "remove it: a client without a user name is nobody's administrator");
     }
     auth(&config.auth, &mut findings);
+    guard(config, &mut findings);
     if let Some(interval) = config.sys.interval {
         findings.time("sys.interval", interval, Duration::from_secs(1)..=DAY);
     }
@@ -212,6 +216,7 @@ fn limits(limits: &Limits, findings: &mut Findings) {
     }
     findings.time("limits.connect_timeout", limits.connect_timeout, Duration::from_millis(100)..=HOUR);
     findings.size("limits.packet_bytes_max", u64::from(limits.packet_bytes_max), 128..=PACKET_BYTES_LARGEST);
+    findings.size("limits.connect_bytes_max", u64::from(limits.connect_bytes_max), 128..=PACKET_BYTES_LARGEST);
     findings.size("limits.topic_bytes_max", u64::from(limits.topic_bytes_max), 1..=65_535);
     // A server must take client identifiers of 1 to 23 bytes [MQTT-3.1.3-5].
     findings.size("limits.client_id_bytes_max", u64::from(limits.client_id_bytes_max), 23..=65_535);
@@ -242,6 +247,45 @@ fn limits_together(config: &Config, findings: &mut Findings) {
             let what = format!("{key}, {bytes}, does not fit in a packet of packet_bytes_max, {packet}");
             let remedy = format!("lower {key}, or raise packet_bytes_max");
             findings.add(&[&format!("limits.{key}"), "limits.packet_bytes_max"], what, &remedy);
+        }
+    }
+}
+
+fn guard(config: &Config, findings: &mut Findings) {
+    let guard = &config.guard;
+    let window = Duration::from_secs(1)..=DAY;
+    findings.time("guard.flapping_window", guard.flapping_window, window.clone());
+    findings.time("guard.flapping_ban", guard.flapping_ban, window);
+    findings.time("guard.slow_after", guard.slow_after, Duration::from_millis(100)..=DAY);
+    if let Some(turn_max) = guard.turn_max {
+        findings.time("guard.turn_max", turn_max, Duration::from_millis(1)..=HOUR);
+    }
+    let classes = config.listeners.len() as u64 * (guard.profiles.len() as u64 + 1);
+    if classes > 1 << 16 {
+        let what = format!("listeners and profiles together make {classes} combinations");
+        findings.add(&["guard.profile"], what, "leave some out: 65536 are the most there may be");
+    }
+    if let MemoryBudget::Bytes(bytes @ 1..) = config.limits.memory_budget {
+        findings.size("limits.memory_budget", bytes, 1 << 20..=u64::MAX);
+    }
+    keep_alive_bounds(config, findings);
+}
+
+/// A shortest keep alive above the longest one would leave none to grant.
+fn keep_alive_bounds(config: &Config, findings: &mut Findings) {
+    let (least, most) = (config.limits.keep_alive_min, config.limits.keep_alive_max);
+    let own = |key: String, limits: &ClientLimits| {
+        (key, limits.keep_alive_min.unwrap_or(least), limits.keep_alive_max.unwrap_or(most))
+    };
+    let mut all = vec![("limits.keep_alive_min".to_owned(), least, most)];
+    let listeners = config.listeners.iter().enumerate();
+    all.extend(listeners.map(|(index, listener)| own(format!("listener[{index}].limits"), &listener.limits)));
+    all.extend(config.guard.profiles.iter().map(|profile| own("guard.profile".to_owned(), &profile.limits)));
+    for (key, least, most) in all {
+        if most > 0 && least > most {
+            let [least, most] = [least, most].map(|seconds| duration_text(Duration::from_secs(u64::from(seconds))));
+            let what = format!("the shortest keep alive, {least}, is longer than the longest, {most}");
+            findings.add(&[&key, "limits.keep_alive_max"], what, "lower keep_alive_min, or raise keep_alive_max");
         }
     }
 }

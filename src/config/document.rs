@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::fields::fields;
 use super::problem::{Origin, Problem};
 use super::{
-    Acl, Auth, CertificateAuth, Config, HttpAuth, JwtAuth, Limits, Listener, MqttOptions, PasswordAuth, Proxy, Ring,
-    ScramAuth, Server, Sys, Tls, WebSocket,
+    Acl, Auth, CertificateAuth, Config, GuardOptions, HttpAuth, JwtAuth, Limits, Listener, MqttOptions, PasswordAuth,
+    Proxy, Ring, ScramAuth, Server, Sys, Tls, WebSocket,
 };
 
 /// How alike (0 to 1) a known name must be to an unknown one to be suggested for it.
@@ -66,6 +66,7 @@ impl Reader<'_> {
                 "acl" => self.section::<Acl>("acl", value),
                 "auth" => self.auth(value),
                 "sys" => self.section::<Sys>("sys", value),
+                "guard" => self.section::<GuardOptions>("guard", value),
                 unknown => self.unknown_at_top(unknown, name.span()),
             }
         }
@@ -194,7 +195,7 @@ fn is_subsection(path: &str) -> bool {
 
 /// The section that has a key of exactly this name.
 fn section_of(key: &str) -> Option<&'static str> {
-    let sections: [(&str, &[&str]); 16] = [
+    let sections: [(&str, &[&str]); 17] = [
         ("server", fields::<Server>()),
         ("[listener]", fields::<Listener>()),
         ("listener.tls", fields::<Tls>()),
@@ -211,6 +212,7 @@ fn section_of(key: &str) -> Option<&'static str> {
         ("auth.certificate", fields::<CertificateAuth>()),
         ("auth.http", fields::<HttpAuth>()),
         ("auth.scram", fields::<ScramAuth>()),
+        ("guard", fields::<GuardOptions>()),
     ];
     sections.into_iter().find(|(_, keys)| keys.contains(&key)).map(|(section, _)| section)
 }

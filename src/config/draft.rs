@@ -72,6 +72,11 @@ impl Draft {
         self.origins.insert("server.allow_anonymous".to_owned(), Origin::Option("--allow-anonymous"));
     }
 
+    /// The file of bans, if one is named.
+    pub fn bans(&self) -> Option<&Path> {
+        self.config.guard.bans.as_deref()
+    }
+
     /// Checks every value and combination for a host that allows these CPUs.
     pub fn check(self, allowed: &CpuSet) -> Result<(Config, Placement), ConfigError> {
         let findings = check(&self.config, allowed);

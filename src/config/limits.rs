@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::guard::{MemoryBudget, RateLimit};
 use super::units;
 
 /// What nothing may grow beyond. What happens at each limit is said where it is enforced.
@@ -22,6 +23,10 @@ pub struct Limits {
     /// The largest packet taken from a client: all of it, fixed header included. At most 268,435,460.
     #[serde(with = "units::bytes")]
     pub packet_bytes_max: u32,
+    /// The largest packet taken of a client that was not let in yet. By default client identifier, user name, password and
+    /// a will of the largest size that MQTT has for them each fit.
+    #[serde(with = "units::bytes")]
+    pub connect_bytes_max: u32,
     /// The longest topic name or topic filter, in bytes.
     #[serde(with = "units::bytes")]
     pub topic_bytes_max: u16,
@@ -72,9 +77,25 @@ pub struct Limits {
     /// as the server keep alive. 0 leaves the client its own. (3.x clients cannot be told and keep their own.)
     #[serde(with = "units::seconds")]
     pub keep_alive_max: u16,
+    /// The shortest keep alive granted to 5.0 clients, in seconds; at most `keep_alive_max` where there is one.
+    #[serde(with = "units::seconds")]
+    pub keep_alive_min: u16,
     /// Sessions without a connection of the whole process.
     #[serde(deserialize_with = "units::count")]
     pub sessions_max: u32,
+    /// Messages that one client may publish; beyond, it is read more slowly.
+    pub messages_in_rate: RateLimit,
+    /// Bytes that one client may send, everything counted; beyond, it is read more slowly.
+    pub bytes_in_rate: RateLimit,
+    /// Messages that one client is sent; beyond, they wait, and QoS 0 is dropped, and counted.
+    pub messages_out_rate: RateLimit,
+    /// Bytes that one client is sent, everything counted; beyond, the same.
+    pub bytes_out_rate: RateLimit,
+    /// How many levels of a filter come before its first wildcard, at least; 0 refuses none.
+    #[serde(deserialize_with = "units::count")]
+    pub wildcard_depth_min: u16,
+    /// Bytes of messages in the whole process: in queues, retained, in output and in packets that are incomplete.
+    pub memory_budget: MemoryBudget,
 }
 
 impl Default for Limits {
@@ -84,6 +105,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(5),
             tls_handshakes_max: 4096,
             packet_bytes_max: 1024 * 1024,
+            connect_bytes_max: 320 * 1024,
             topic_bytes_max: 1024,
             topic_levels_max: 128,
             user_properties_max: 64,
@@ -100,7 +122,14 @@ impl Default for Limits {
             topic_alias_max: 32,
             session_expiry_max: u32::MAX,
             keep_alive_max: 0,
+            keep_alive_min: 0,
             sessions_max: 1_000_000,
+            messages_in_rate: RateLimit(None),
+            bytes_in_rate: RateLimit(None),
+            messages_out_rate: RateLimit(None),
+            bytes_out_rate: RateLimit(None),
+            wildcard_depth_min: 0,
+            memory_budget: MemoryBudget::Auto,
         }
     }
 }

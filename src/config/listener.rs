@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::guard::{ClientLimits, RateLimit};
 use super::tls::Tls;
 use super::websocket::WebSocket;
 use super::{units, words};
@@ -22,6 +23,14 @@ pub struct Listener {
     /// How many connections may wait in the kernel for each shard to accept them (`listen(2)`).
     #[serde(deserialize_with = "units::count")]
     pub backlog: u32,
+    /// Connections of this listener, of the whole process; 0 leaves it to `limits.connections_max`.
+    #[serde(deserialize_with = "units::count")]
+    pub connections_max: u32,
+    /// Connects on this listener, of the whole process.
+    pub connect_rate: RateLimit,
+    /// What holds for its clients instead of `[limits]`.
+    #[serde(skip_serializing_if = "ClientLimits::is_empty")]
+    pub limits: ClientLimits,
     /// Whether the engine is told each peer's address; `None` ("auto") where something needs it.
     #[serde(with = "words::auto")]
     pub peer_address: Option<bool>,
@@ -51,6 +60,9 @@ impl Default for Listener {
             address: SocketAddr::from(([127, 0, 0, 1], 1883)).into(),
             transport: Transport::Tcp,
             backlog: 4096,
+            connections_max: 0,
+            connect_rate: RateLimit(None),
+            limits: ClientLimits::default(),
             peer_address: None,
             owner: None,
             group: None,

@@ -14,6 +14,7 @@ mod cpus;
 mod document;
 mod draft;
 mod fields;
+mod guard;
 mod limits;
 mod listener;
 pub(crate) mod log;
@@ -36,13 +37,14 @@ pub use self::auth::{
 };
 pub use self::cpus::{CpuSet, CpuSetError};
 pub use self::draft::Draft;
+pub use self::guard::{ClientLimits, GuardOptions, MemoryBudget, Profile, RateLimit};
 pub use self::limits::Limits;
 pub use self::listener::{Listener, Proxy, Transport};
 pub use self::mqtt::{MqttOptions, QueueFull, SharedStrategy};
 pub use self::placement::{Placement, SHARDS_MAX};
 pub use self::problem::{ConfigError, Origin, Problem};
 pub use self::tls::{ClientCertificate, KeyPair, Tls, TlsVersion};
-pub(crate) use self::units::{duration_text, size_text};
+pub(crate) use self::units::{duration_text, parse_duration, size_text};
 pub use self::websocket::WebSocket;
 
 /// Everything that can be configured.
@@ -66,6 +68,8 @@ pub struct Config {
     pub auth: Auth,
     /// `[sys]`: the `$SYS` topics.
     pub sys: Sys,
+    /// `[guard]`: who is kept out, and when nobody new comes in.
+    pub guard: GuardOptions,
 }
 
 impl Default for Config {
@@ -79,6 +83,7 @@ impl Default for Config {
             acl: Acl::default(),
             auth: Auth::default(),
             sys: Sys::default(),
+            guard: GuardOptions::default(),
         }
     }
 }

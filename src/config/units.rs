@@ -13,7 +13,7 @@ const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 const TIMES_MS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Parses "64KiB", "1 MiB", "512B" or "512".
-fn parse_size(text: &str) -> Option<u64> {
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split_unit(text)?;
     let factor = if unit.is_empty() { 1 } else { SIZES.iter().find(|(name, _)| *name == unit)?.1 };
     number.checked_mul(factor)
@@ -27,7 +27,7 @@ pub(crate) fn size_text(bytes: u64) -> String {
 }
 
 /// Parses "200ms", "5s", "10min", "1h", "7d"; a bare number is refused unless it is 0.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
     if unit.is_empty() {
         return (number == 0).then_some(Duration::ZERO);

@@ -195,7 +195,7 @@ impl Core {
 
     /// Below how many bytes nothing about a topic name needs to be looked at.
     pub(super) fn plain_topic_bytes(&self) -> usize {
-        let (bytes_max, levels_max) = (self.limits.topic_bytes_max, self.limits.topic_levels_max);
+        let (bytes_max, levels_max) = (self.limits.topic_bytes_max, self.guarding.topic_levels_max_least());
         // A topic has fewer levels than bytes, but for one.
         let plain = (usize::from(bytes_max) + 1).min(usize::from(levels_max));
         if self.rules.in_force() { 0 } else { plain }

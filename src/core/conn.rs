@@ -3,9 +3,11 @@
 //! Output is appended here and taken by the driver, one send at a time. The record is hot; what only 5.0
 //! clients with topic aliases have is boxed.
 
+use super::guarded::Metered;
 use super::session::NO_SLOT;
 use crate::codec::ProtocolVersion;
 use crate::engine::{ConnId, Large, Output, Time};
+use crate::guard::profile::Class;
 use std::collections::HashMap;
 
 /// Payloads from this size on are referenced, not copied, in bytes.
@@ -53,8 +55,12 @@ pub struct Conn {
     /// The client wants reason strings and user properties in packets other than PUBLISH, CONNACK and
     /// DISCONNECT [MQTT-3.1.2-29].
     pub problem_information: bool,
+    /// Nothing more is written to it for now: it got as much as its rate allows.
+    pub muted: bool,
     /// Index of the listener that accepted it.
     pub listener: u16,
+    /// Which limits it has.
+    pub class: Class,
     /// Keep alive in seconds, 0 for none.
     pub keep_alive: u16,
     /// Tells this user of the slot from others.
@@ -77,6 +83,8 @@ pub struct Conn {
     pub tail: Vec<u8>,
     /// Topic aliases, both ways.
     pub aliases: Option<Box<Aliases>>,
+    /// Its rates, if it has any.
+    pub metered: Option<Box<Metered>>,
 }
 
 const _: () = assert!(size_of::<Conn>() <= 256, "the connection's hot record is part of the memory contract");
@@ -103,7 +111,9 @@ impl Conn {
             awaits_mesh: false,
             ended: false,
             problem_information: true,
+            muted: false,
             listener,
+            class: Class::default(),
             keep_alive: 0,
             generation: 0,
             session: NO_SLOT,
@@ -115,6 +125,7 @@ impl Conn {
             output: Output::default(),
             tail: Vec::new(),
             aliases: None,
+            metered: None,
         }
     }
 
@@ -132,6 +143,8 @@ pub struct Outgoing {
     next: usize,
     /// Empty buffers with memory in them.
     pool: Vec<Output>,
+    /// Bytes of all connections that were written and neither taken by the kernel nor given up.
+    held: u64,
 }
 
 impl Outgoing {
@@ -148,13 +161,25 @@ impl Outgoing {
         write(&mut conn.output.bytes);
         let grown = conn.output.bytes.len() - before;
         conn.unsent += grown;
+        self.held += grown as u64;
         grown
     }
 
     /// Appends a payload by reference.
     pub fn write_large(&mut self, conn: &mut Conn, payload: bytes::Bytes) {
         conn.unsent += payload.len();
+        self.held += payload.len() as u64;
         conn.output.large.push(Large { at: conn.output.bytes.len(), payload });
+    }
+
+    /// Bytes that were written and are still held.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// The kernel took so many, or they are given up with their connection.
+    pub fn let_go(&mut self, bytes: usize) {
+        self.held -= bytes as u64;
     }
 
     fn begin(&mut self, slot: u32, conn: &mut Conn) -> usize {

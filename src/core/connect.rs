@@ -46,6 +46,10 @@ impl Core {
 
     /// The client is at home: it is let in, or whether it may come in is asked.
     fn admit(&mut self, id: ConnId, frame: Frame<'_>, connect: &Connect<'_>, assigned: Option<String>) -> Flow {
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        if let Err((code, why)) = self.guard_identifier(id, connect, client_id) {
+            return self.refuse(id, code, why);
+        }
         if self.authenticator.is_some() {
             return self.ask_about(id, frame, connect, assigned);
         }
@@ -143,10 +147,14 @@ impl Core {
             let why = "the client identifier is another user's";
             return self.refuse(id, ReasonCode::ClientIdentifierNotValid, why);
         }
+        let principal = admission.as_ref().map(|admission| &*admission.principal);
+        if let Err((code, why)) = self.guard_client(id, connect, client_id, principal) {
+            return self.refuse(id, code, why);
+        }
         let expiry_interval = self.session_expiry(connect);
         let mqtt = self.mqtt.clone();
         let assigned = connect.client_id.is_empty().then_some(client_id);
-        let mut conn_ack = self.conn_ack(&mqtt, connect, expiry_interval, assigned);
+        let mut conn_ack = self.conn_ack(id, &mqtt, connect, expiry_interval, assigned);
         if let Some(admission) = &admission {
             // [MQTT-4.12.0-5]
             conn_ack.properties.authentication_method = connect.properties.authentication_method;
@@ -235,8 +243,12 @@ impl Core {
     /// Ties connection and session together.
     fn attach(&mut self, id: ConnId, slot: u32, connect: &Connect<'_>) {
         let properties = &connect.properties;
-        let keep_alive = self.granted_keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
+        let keep_alive = self
+            .limits_of(self.wire.conns[id.slot].class)
+            .keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
         let outgoing_max = properties.topic_alias_maximum.unwrap_or(0).min(self.limits.topic_alias_max);
+        let class = self.wire.conns[id.slot].class;
+        let inflight_max = self.limits_of(class).inflight_max;
         let conn = &mut self.wire.conns[id.slot];
         conn.phase = Phase::Connected;
         conn.session = slot;
@@ -245,20 +257,11 @@ impl Core {
         conn.aliases = (outgoing_max > 0).then(|| Box::new(Aliases { outgoing_max, ..Aliases::default() }));
         let session = &mut self.sessions[slot];
         session.conn = id.slot;
-        session.window = properties.receive_maximum.unwrap_or(u16::MAX).min(self.limits.inflight_max);
+        session.class = class;
+        session.window = properties.receive_maximum.unwrap_or(u16::MAX).min(inflight_max);
+        self.guard_meter(id, class);
         if keep_alive > 0 {
             self.schedule_keep_alive(id, self.wire.now.after(silence_allowed(keep_alive)));
-        }
-    }
-
-    /// The keep alive that holds: the client's, or the server's where that is shorter [MQTT-3.1.2-21]. Only 5.0
-    /// clients can be told that; others would be cut off for keeping to what they asked for.
-    fn granted_keep_alive(&self, asked: u16, v5: bool) -> u16 {
-        match self.limits.keep_alive_max {
-            _ if !v5 => asked,
-            0 => asked,
-            max if asked == 0 => max,
-            max => asked.min(max),
         }
     }
 
@@ -272,12 +275,15 @@ impl Core {
     /// CONNACK for a session of this expiry interval; whether there was one is not known yet.
     fn conn_ack<'a>(
         &self,
+        id: ConnId,
         mqtt: &'a MqttOptions,
         connect: &Connect<'_>,
         granted: u32,
         assigned: Option<&'a str>,
     ) -> ConnAck<'a> {
-        let keep_alive = self.granted_keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
+        let keep_alive = self
+            .limits_of(self.wire.conns[id.slot].class)
+            .keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
         let unless = |available: bool| (!available).then_some(false);
         let wants_information = connect.properties.request_response_information == Some(true);
         let properties = ConnAckProperties {

@@ -5,6 +5,7 @@
 //! one of the reasons below ([`DropReason`]).
 
 use crate::counter::{Counter, counters};
+use crate::guard::entry::Refused;
 
 counters! {
     /// A shard's counters and gauges.
@@ -83,7 +84,29 @@ counters! {
         pauses,
         /// Bytes held for packets that have not arrived completely (gauge).
         reassembly_bytes,
+        /// Bytes written and not yet taken by the kernel (gauge, as of the last turn).
+        output_bytes,
+        /// Times a connection was not read for a while because of its rate, or because memory was short.
+        throttled,
+        /// Times a connection was not written to for a while because of its rate.
+        muted,
+        /// Clients that connected too often and are kept out for a while.
+        flapping,
+        /// Clients that read too slowly (gauge).
+        slow_readers,
+        /// Subscriptions and topics that an operator may want to hear of.
+        anti_patterns,
+        /// Topic filters refused because their wildcard stands too far ahead.
+        shallow_wildcards,
+        /// Times this shard was behind and let nobody new in.
+        lags,
+        /// How short memory is, as a level of 0 to 4 (gauge).
+        pressure,
+        /// Times that this shard found the level changed.
+        pressure_changes,
     } and {
+        /// Connections refused before CONNECT, or for a ban at CONNECT, by [`Refused`].
+        refused_at_door: [Counter; Refused::ALL.len()],
         /// Deliveries dropped, by [`DropReason`].
         dropped: [Counter; DropReason::COUNT],
         /// Connections ended, by [`EndReason`].
@@ -136,6 +159,10 @@ reasons! {
         RefusedByReceiver = "refused_by_receiver",
         /// The rules do not allow the receiver to have it.
         NotAuthorized = "not_authorized",
+        /// QoS 0 for a connection that got as much as its rate allows.
+        OutRate = "out_rate",
+        /// QoS 0 for a connection that reads slowly, while memory is short.
+        Memory = "memory",
     }
 }
 
@@ -160,6 +187,8 @@ reasons! {
         ConnectRefused = "connect_refused",
         /// The client's authentication was over, or it failed to authenticate again.
         NotAuthenticated = "not_authenticated",
+        /// The client was banned.
+        Banned = "banned",
         /// The broker stopped.
         ShuttingDown = "shutting_down",
     }
@@ -191,6 +220,11 @@ impl Counters {
     /// Counts a dropped delivery.
     pub fn drop_delivery(&self, reason: DropReason) {
         self.dropped[reason as usize].add(1);
+    }
+
+    /// Bytes of messages that this shard holds, as far as they are counted.
+    pub fn message_bytes(&self) -> u64 {
+        self.queued_bytes.load() + self.retained_bytes.load() + self.reassembly_bytes.load() + self.output_bytes.load()
     }
 
     /// Deliveries dropped for any reason.

@@ -63,8 +63,8 @@ impl Core {
         if conn == NO_SLOT {
             self.counters.drop_delivery(DropReason::OfflineQos0);
             self.missed_live(slot, fan);
-        } else if !self.wire.has_room(conn) {
-            self.counters.drop_delivery(DropReason::SlowReader);
+        } else if let Some(reason) = self.guard_qos0(conn) {
+            self.counters.drop_delivery(reason);
             self.missed_live(slot, fan);
         } else if self.wire.publish(conn, fan, how).is_err() {
             self.counters.drop_delivery(DropReason::PacketTooLarge);
@@ -81,6 +81,10 @@ impl Core {
             session.is_connected() && !session.has_queue() && session.has_window() && self.wire.has_room(session.conn);
         let delivery = delivery(fan, how, group);
         if !at_once {
+            let conn = session.conn;
+            if conn != NO_SLOT && !self.wire.has_room(conn) {
+                self.guard_slow(conn);
+            }
             return self.enqueue(slot, delivery);
         }
         send_kept(session, &mut self.wire, &self.counters, fan, delivery);
@@ -101,17 +105,18 @@ impl Core {
     fn enqueue(&mut self, slot: u32, delivery: Delivery) -> Outcome {
         let total = self.queued_bytes_of_all_shards();
         let limits = &self.limits;
+        let own = self.guarding.limits_of(self.sessions[slot].class);
         let size = delivery.message.size();
-        if size > limits.queue_bytes_max {
+        if size > own.queue_bytes_max {
             // No room can be made for it.
             self.counters.drop_delivery(DropReason::QueueBytes);
             return REFUSED;
         }
         let queue = self.sessions[slot].queue.get_or_insert_default();
         loop {
-            let reason = if queue.deliveries.len() >= limits.queue_messages_max as usize {
+            let reason = if queue.deliveries.len() >= own.queue_messages_max as usize {
                 DropReason::QueueMessages
-            } else if queue.bytes + size > limits.queue_bytes_max {
+            } else if queue.bytes + size > own.queue_bytes_max {
                 DropReason::QueueBytes
             } else if total + size as u64 > limits.queue_bytes_total_max {
                 // Making room in this queue would not help the others.

@@ -16,10 +16,7 @@ use super::{Core, Time};
 use crate::auth::{Authenticator, Busy, Credentials, Principal, Question, Secret, Verdict};
 use crate::codec::{Auth, Connect, Frame, Packet, ProtocolVersion, ReasonCode, decode};
 use crate::engine::{ConnId, Effect, Peer};
-
-/// The largest packet taken of a client that was not let in yet, in bytes: client identifier, user name, password and
-/// a will of the largest size each fit.
-pub const STRANGER_BYTES_MAX: usize = 320 * 1024;
+use std::net::SocketAddr;
 
 /// What is known of a connection besides its record, until it belongs to a session.
 #[derive(Default)]
@@ -61,6 +58,11 @@ impl Core {
         if peer != Peer::default() {
             self.gates.entry(id.slot).or_default().peer = peer;
         }
+    }
+
+    /// The address that is known of a connection that has not said CONNECT.
+    pub(super) fn known_address(&self, id: ConnId) -> Option<SocketAddr> {
+        self.gates.get(&id.slot)?.peer.address
     }
 
     /// Takes what was remembered of the peer.

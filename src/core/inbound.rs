@@ -7,7 +7,6 @@
 use super::Core;
 use super::conn::Phase;
 use super::counters::EndReason;
-use super::gate::STRANGER_BYTES_MAX;
 use super::publish::Publisher;
 use super::session::{Leave, NO_SLOT};
 use crate::codec::{
@@ -65,9 +64,13 @@ impl Core {
     fn complete_tail(&mut self, id: ConnId, mut bytes: &[u8]) {
         let mut tail = std::mem::take(&mut self.wire.conns[id.slot].tail);
         let held = tail.len();
+        let most = match self.wire.conns[id.slot].phase.is_stranger() {
+            true => self.stranger_bytes_max(),
+            false => self.limits.packet_bytes_max,
+        };
         let mut incomplete = true;
         while incomplete && !bytes.is_empty() {
-            let lacking = match frame(&tail, self.limits.packet_bytes_max) {
+            let lacking = match frame(&tail, most) {
                 Ok(Framed::Incomplete { needed: Some(needed) }) => needed - tail.len(),
                 // The remaining length itself is cut: one byte more may tell.
                 Ok(Framed::Incomplete { needed: None }) => 1,
@@ -76,7 +79,7 @@ impl Core {
             let (now, later) = bytes.split_at(lacking.min(bytes.len()));
             tail.extend_from_slice(now);
             bytes = later;
-            incomplete = matches!(frame(&tail, self.limits.packet_bytes_max), Ok(Framed::Incomplete { .. }));
+            incomplete = matches!(frame(&tail, most), Ok(Framed::Incomplete { .. }));
         }
         self.counters.reassembly_bytes.sub(held as u64);
         if incomplete {
@@ -109,6 +112,13 @@ impl Core {
 
     /// Handles the complete packets at the front of `bytes`; returns how many bytes they took.
     fn handle_packets(&mut self, id: ConnId, bytes: &[u8]) -> usize {
+        let published = self.counters.publish_received.load();
+        let used = self.handle_each(id, bytes);
+        self.guard_received(id, used, self.counters.publish_received.load() - published);
+        used
+    }
+
+    fn handle_each(&mut self, id: ConnId, bytes: &[u8]) -> usize {
         let mut at = 0;
         let mut unchecked = 0;
         while at < bytes.len() {
@@ -180,6 +190,11 @@ impl Core {
         }
     }
 
+    /// The largest packet that is waited for of a client that was not let in yet.
+    fn stranger_bytes_max(&self) -> u32 {
+        self.limits.connect_bytes_max.min(self.limits.packet_bytes_max)
+    }
+
     /// Whether the rest of a packet is waited for of somebody who was not let in yet: such a client is given memory
     /// for what belongs here, and not for much.
     fn awaits_rest(&mut self, id: ConnId, begun: &[u8]) -> bool {
@@ -193,7 +208,7 @@ impl Core {
             self.refuse(id, ReasonCode::ProtocolError, "only AUTH and DISCONNECT may come before CONNACK");
             return false;
         }
-        match frame(begun, STRANGER_BYTES_MAX as u32) {
+        match frame(begun, self.stranger_bytes_max()) {
             Ok(_) => true,
             Err(error) => {
                 self.break_off(id, error);
@@ -320,7 +335,7 @@ impl Core {
         let Some(conn) = self.live(id) else { return };
         let acks = self.sessions.get(conn.session).is_some_and(|session| session.acks_still_behind());
         let output = !conn.ended && conn.unsent >= self.limits.output_bytes_max;
-        if !conn.stalled || output || acks || conn.phase == Phase::Asking {
+        if !conn.stalled || output || acks || conn.phase == Phase::Asking || self.guard_holds(id.slot) {
             return;
         }
         if self.mesh_is_behind() {

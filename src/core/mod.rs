@@ -10,6 +10,7 @@
 //! - `route`: which sessions and shards a message goes to; `shared`: the same for shared subscriptions;
 //! - `deliver`: one message to one session: window, queue, acknowledgements; `wire` writes the bytes;
 //! - `subscribe`, `retain`: subscriptions and retained messages; `sys`: the `$SYS` topics;
+//! - `guarded`: what keeps clients from hurting each other;
 //! - `message`, `session`, `conn`, `counters`, `note`: the data.
 
 pub mod counters;
@@ -22,6 +23,7 @@ mod connect;
 mod deliver;
 mod fence;
 mod gate;
+mod guarded;
 mod inbound;
 mod leave;
 mod parcel;
@@ -40,6 +42,7 @@ use crate::auth::Authenticator;
 use crate::codec::ReasonCode;
 use crate::config::{Limits, MqttOptions};
 use crate::engine::{ConnId, Effect, Engine, HandOver, Load, Output, Peer, ShardId, Time, TransportEnd};
+use crate::guard::entry::Guard;
 use crate::index::{Groups, HashSeed, Interest, InterestCache, LocalIndex, RetainedStore, Route, Subscriber};
 use crate::slab::{Key, Slab};
 use crate::wheel::Wheel;
@@ -88,6 +91,8 @@ pub struct Shared {
     departures: fence::Departures,
     /// The most connections there ever were at once.
     connected_peak: AtomicU64,
+    /// Keeps clients from hurting each other; set before the shards begin.
+    guard: OnceLock<Arc<Guard>>,
     /// What each shard's driver counts, if it says.
     driver_figures: OnceLock<DriverFigures>,
 }
@@ -110,6 +115,7 @@ impl Shared {
             retained_bytes: AtomicU64::new(0),
             departures: fence::Departures::new(shards),
             connected_peak: AtomicU64::new(0),
+            guard: OnceLock::new(),
             driver_figures: OnceLock::new(),
         }
     }
@@ -117,6 +123,11 @@ impl Shared {
     /// Has the drivers' figures published with the core's own; only the first call counts.
     pub fn tell_driver_figures(&self, figures: DriverFigures) {
         let _ = self.driver_figures.set(figures);
+    }
+
+    /// Has the shards that are made from now on ask this guard; only the first call counts.
+    pub fn set_guard(&self, guard: Arc<Guard>) {
+        let _ = self.guard.set(guard);
     }
 
     /// Sets what clients may do, from each shard's next turn on: wake the shards after it. `None`: everything.
@@ -188,6 +199,8 @@ pub struct Core {
     plain_topic_bytes: usize,
     /// What is known of connections that belong to no session yet, by slot.
     gates: HashMap<u32, gate::Gate>,
+    /// What keeps clients from hurting each other.
+    guarding: guarded::Guarding,
     /// Connections that are not read until an outbox has room.
     stalled: Vec<ConnId>,
     /// SUBACKs that wait for the owners of their filters.
@@ -245,6 +258,7 @@ impl Core {
             rules: access::Rules::default(),
             plain_topic_bytes: 0,
             gates: HashMap::new(),
+            guarding: guarded::Guarding::new(shared.guard.get(), &limits, now),
             stalled: Vec::new(),
             announcing: Slab::new(),
             asked: 0,
@@ -330,6 +344,7 @@ impl Core {
         }
         let id = ConnId { slot, generation: conn.generation };
         self.forget_question(id);
+        self.guard_ended(slot);
         let conn = &mut self.wire.conns[slot];
         let session = std::mem::replace(&mut conn.session, session::NO_SLOT);
         if let Some(code) = code.filter(|_| conn.phase == Phase::Connected) {
@@ -415,19 +430,27 @@ impl Engine for Core {
     type Message = Note;
 
     fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId> {
-        let id = self.take_up(now, listener, now, u64::from(self.limits.connections_max))?;
+        let pass = self.guard_door(now, listener, address.map(|address| address.ip())).ok()?;
+        let Some(id) = self.take_up(now, listener, now, u64::from(self.limits.connections_max)) else {
+            self.guard_turned_back(pass);
+            return None;
+        };
+        self.guard_keep_pass(id, pass);
         self.counters.sockets_opened.add(1);
         self.remember_peer(id, Peer { address, certificate: None });
         Some(id)
     }
 
     fn identify(&mut self, id: ConnId, peer: Peer) {
-        self.remember_peer(id, peer);
+        if self.guard_identified(id, &peer) {
+            self.remember_peer(id, peer);
+        }
     }
 
     fn adopt(&mut self, now: Time, hand_over: HandOver) -> Option<ConnId> {
         // The shard that accepted it let it in, and still counts it too: the limit was asked there.
         let id = self.take_up(now, hand_over.listener, hand_over.accepted, u64::MAX)?;
+        self.guard_moved_in(id, &hand_over);
         self.remember_peer(id, hand_over.peer);
         self.take_in(id, &hand_over.bytes);
         Some(id)
@@ -447,6 +470,8 @@ impl Engine for Core {
         };
         conn.unsent -= bytes;
         let (session, stalled) = (conn.session, conn.stalled);
+        self.wire.outgoing.let_go(bytes);
+        self.guard_caught_up(id.slot, false);
         if session != session::NO_SLOT {
             self.pump(session);
         }
@@ -478,6 +503,8 @@ impl Engine for Core {
         assert_eq!(conn.phase, Phase::Leaving, "the core lets go of a connection before the driver does");
         self.counters.connections.sub(1);
         self.shared.connections.fetch_sub(1, Relaxed);
+        self.wire.outgoing.let_go(conn.unsent);
+        self.guard_released(id.slot, conn.listener);
     }
 
     fn mesh(&mut self, now: Time, from: ShardId, note: Note) {
@@ -491,6 +518,11 @@ impl Engine for Core {
             self.take_verdicts();
         }
         self.follow_rules();
+        self.guard_attend(now);
+    }
+
+    fn worked(&mut self, now: Time, took: Duration) {
+        self.guard_turn(now, took);
     }
 
     fn tick(&mut self, now: Time) {
@@ -505,7 +537,7 @@ impl Engine for Core {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        let at_once = !self.scans.is_empty() || self.rules.renewing.is_some();
+        let at_once = !self.scans.is_empty() || self.rules.renewing.is_some() || self.guard_is_busy();
         if at_once { Some(self.wire.now) } else { self.wheel.next_deadline() }
     }
 
@@ -525,6 +557,9 @@ impl Engine for Core {
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {
+        if !self.wire.muted.is_empty() {
+            self.guard_muted();
+        }
         self.wire.effects.pop_front()
     }
 

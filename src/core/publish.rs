@@ -8,6 +8,7 @@ use super::route::Routed;
 use super::session::{Ack, Outcome};
 use crate::codec::{PacketType, Publish, QoS, ReasonCode, topic::level_count};
 use crate::engine::{ConnId, Time};
+use crate::guard::budget::Pressure;
 use crate::slab::Key;
 use std::time::Duration;
 
@@ -118,6 +119,9 @@ impl Core {
 
     /// What this message is refused for, the connection going on.
     fn check_content(&mut self, session: u32, publish: &Publish<'_>, topic: &str) -> Result<(), Refusal> {
+        if publish.qos != QoS::AtMostOnce && self.guarding.pressure == Pressure::RefuseQos {
+            return Err((ReasonCode::QuotaExceeded, "memory is short"));
+        }
         if topic.len() >= self.plain_topic_bytes {
             self.check_topic(session, publish, topic)?;
         }
@@ -146,7 +150,7 @@ impl Core {
         if topic.len() > usize::from(self.limits.topic_bytes_max) {
             return Err((ReasonCode::TopicNameInvalid, "the topic name is too long"));
         }
-        let levels_max = usize::from(self.limits.topic_levels_max);
+        let levels_max = usize::from(self.limits_of(self.sessions[session].class).topic_levels_max);
         // A topic has fewer levels than bytes, but for one: a short one needs no counting.
         if topic.len() >= levels_max && level_count(topic) > levels_max {
             return Err((ReasonCode::TopicNameInvalid, "the topic name has too many levels"));

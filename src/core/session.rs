@@ -7,6 +7,7 @@ use super::access::Access;
 use super::message::Message;
 use crate::codec::{QoS, ReasonCode};
 use crate::engine::{Time, TransportEnd};
+use crate::guard::profile::Class;
 use crate::index::{FilterId, ScanCursor};
 use smallvec::SmallVec;
 use std::collections::{HashSet, VecDeque};
@@ -32,6 +33,8 @@ pub struct Session {
     pub unacked: u16,
     /// How many of them have not been sent again on the present connection.
     pub to_resend: u16,
+    /// Which limits its client has, or had when it was here last.
+    pub class: Class,
     /// The packet identifier given out last.
     pub last_packet_id: u16,
     /// Where this session stands in the list of receivers that is being put together.
@@ -335,6 +338,7 @@ impl Session {
             window: 0,
             unacked: 0,
             to_resend: 0,
+            class: Class::default(),
             last_packet_id: 0,
             mark: Mark::default(),
             expires: Time(0),

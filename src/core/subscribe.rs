@@ -14,6 +14,7 @@ use crate::codec::{
     topic::{level_count, parse_shared},
 };
 use crate::engine::ConnId;
+use crate::guard::policy;
 use crate::index::{GroupId, Subscriber};
 use crate::slab::Key;
 
@@ -57,8 +58,9 @@ impl Core {
     fn check_filter(&self, slot: u32, filter: &str) -> Result<(), ReasonCode> {
         let shared = parse_shared(filter);
         let plain = shared.map_or(filter, |(_, filter)| filter);
+        let own = self.limits_of(self.sessions[slot].class);
         if filter.len() > usize::from(self.limits.topic_bytes_max)
-            || level_count(plain) > usize::from(self.limits.topic_levels_max)
+            || level_count(plain) > usize::from(own.topic_levels_max)
         {
             return Err(ReasonCode::TopicFilterInvalid);
         }
@@ -68,11 +70,16 @@ impl Core {
         if is_wildcard(plain) && !self.mqtt.wildcard_subscriptions {
             return Err(ReasonCode::WildcardSubscriptionsNotSupported);
         }
+        if !policy::is_deep_enough(plain, own.wildcard_depth_min) {
+            self.counters.shallow_wildcards.add(1);
+            return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+        }
         let session = &self.sessions[slot];
         let held = session.filters.len() + session.groups.as_ref().map_or(0, |groups| groups.len());
-        if held >= self.limits.subscriptions_per_client_max as usize && !self.is_subscribed(slot, filter) {
+        if held >= own.subscriptions_max as usize && !self.is_subscribed(slot, filter) {
             return Err(ReasonCode::QuotaExceeded);
         }
+        self.guard_filter(slot, plain);
         Ok(())
     }
 

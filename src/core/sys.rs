@@ -11,6 +11,7 @@ use super::timers::Timer;
 use crate::codec::QoS;
 use crate::counter::Counter;
 use crate::engine::Time;
+use crate::guard::entry::Refused;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -118,6 +119,7 @@ impl Core {
         put("clients/inactive", away);
         put("clients/expired", total(|c| &c.sessions_expired).to_string());
         put("clients/maximum", self.shared.connected_peak.load(Relaxed).to_string());
+        put("clients/slow", total(|c| &c.slow_readers).to_string());
         put("messages/received", total(|c| &c.packets_received).to_string());
         put("messages/sent", total(|c| &c.packets_sent).to_string());
         put("messages/inflight", total(|c| &c.inflight).to_string());
@@ -170,6 +172,12 @@ impl Core {
             let count = sum(&|counters| counters.ended[reason as usize].load());
             if count > 0 {
                 put(&format!("clients/ended/{}", reason.label()), count.to_string());
+            }
+        }
+        for (index, refused) in Refused::ALL.iter().enumerate() {
+            let count = sum(&|counters| counters.refused_at_door[index].load());
+            if count > 0 {
+                put(&format!("clients/refused/{}", refused.label()), count.to_string());
             }
         }
         for code in 0x80..=0xFF_u8 {

@@ -9,6 +9,7 @@ use crate::codec::{
 };
 
 mod figures;
+mod guarded;
 mod holds;
 mod input;
 mod limits;

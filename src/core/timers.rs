@@ -33,6 +33,12 @@ enum Kind {
     KeepAlive,
     /// The client's authentication may be over.
     Authentication,
+    /// The connection may be read again as far as its rate goes.
+    Unread,
+    /// The connection may be written to again.
+    Muted,
+    /// There were clients that read slowly.
+    Slow,
     /// The session's will may be due, or the session itself may have expired.
     Session,
     /// Some retained messages may have expired.
@@ -52,6 +58,18 @@ impl Timer {
 
     pub(super) fn authentication(id: ConnId) -> Timer {
         Timer { kind: Kind::Authentication, slot: id.slot, generation: id.generation }
+    }
+
+    pub(super) fn unread(id: ConnId) -> Timer {
+        Timer { kind: Kind::Unread, slot: id.slot, generation: id.generation }
+    }
+
+    pub(super) fn muted(id: ConnId) -> Timer {
+        Timer { kind: Kind::Muted, slot: id.slot, generation: id.generation }
+    }
+
+    pub(super) fn slow() -> Timer {
+        Timer { kind: Kind::Slow, slot: 0, generation: 0 }
     }
 
     pub(super) fn session(key: Key) -> Timer {
@@ -80,6 +98,9 @@ impl Core {
             Kind::Connect => self.check_connect(ConnId { slot, generation }),
             Kind::KeepAlive => self.check_keep_alive(ConnId { slot, generation }),
             Kind::Authentication => self.check_lapse(ConnId { slot, generation }),
+            Kind::Unread => self.read_again(ConnId { slot, generation }),
+            Kind::Muted => self.write_again(ConnId { slot, generation }),
+            Kind::Slow => self.tell_slow(),
             Kind::Session => self.check_session(Key { slot, generation }),
             Kind::Retained => self.sweep_retained(),
             Kind::Sys => self.publish_sys(),

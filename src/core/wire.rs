@@ -11,7 +11,7 @@ use crate::codec::{
     encode_ping_resp, encode_publish_body, encode_publish_head, packet_len, publish_len,
 };
 use crate::config::Limits;
-use crate::engine::{Effect, Time};
+use crate::engine::{ConnId, Effect, Time};
 use crate::slab::Slab;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -22,6 +22,8 @@ pub struct Wire {
     pub conns: Slab<Conn>,
     pub outgoing: Outgoing,
     pub effects: VecDeque<Effect>,
+    /// Connections that got as much as their rates allow, and until when nothing more is written to them.
+    pub muted: Vec<(ConnId, Time)>,
     pub now: Time,
     counters: Arc<Counters>,
     limits: Arc<Limits>,
@@ -112,6 +114,7 @@ impl Wire {
             conns: Slab::new(),
             outgoing: Outgoing::default(),
             effects: VecDeque::new(),
+            muted: Vec::new(),
             now,
             counters,
             limits,
@@ -121,13 +124,27 @@ impl Wire {
 
     /// True while the connection takes more data: its unsent output is below the limit.
     pub fn has_room(&self, slot: u32) -> bool {
-        self.conns[slot].unsent < self.limits.output_bytes_max
+        let conn = &self.conns[slot];
+        conn.unsent < self.limits.output_bytes_max && !conn.muted
+    }
+
+    /// A message was written to a connection that has a rate.
+    #[cold]
+    fn charge(&mut self, slot: u32, unsent_before: usize) {
+        let conn = &mut self.conns[slot];
+        let written = conn.unsent - unsent_before;
+        let until = conn.metered.as_mut().and_then(|metered| metered.sent(self.now, written));
+        if let Some(until) = until.filter(|_| !conn.muted) {
+            conn.muted = true;
+            self.muted.push((ConnId { slot, generation: conn.generation }, until));
+        }
     }
 
     /// Writes a PUBLISH, or nothing if it is larger than the client takes [MQTT-3.1.2-24].
     pub fn publish(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
         let conn = &mut self.conns[slot];
         let payload_len = fan.publication.payload().len();
+        let unsent_before = conn.unsent;
         let alike =
             conn.aliases.is_none() && how.subscription_identifiers.is_empty() && payload_len < LARGE_PAYLOAD_MIN;
         if let Some((body, packet_id_at)) = fan.publication.packet_body(conn.is_v5(), how.qos).filter(|_| alike) {
@@ -155,6 +172,9 @@ impl Wire {
         self.counters.packets_sent.add(1);
         self.counters.publish_sent.add(1);
         self.counters.publish_bytes_sent.add(payload_len as u64);
+        if self.conns[slot].metered.is_some() {
+            self.charge(slot, unsent_before);
+        }
         Ok(())
     }
 

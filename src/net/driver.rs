@@ -233,6 +233,7 @@ impl<E: Engine> Driver<E> {
         self.flush();
         self.announce();
         self.stats.turns.add(1);
+        self.engine.worked(self.now, Time(0).after(self.origin.elapsed()).since(self.now));
         if self.stopping == Stopping::Drained && self.port.all_drained() {
             return Ok(Turn::Stopped);
         }

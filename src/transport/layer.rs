@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tracing::debug;
@@ -333,7 +334,9 @@ impl<E: Engine> Engine for Transports<E> {
 
     fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId> {
         let link = self.link_for(listener, address).ok()?;
-        let conn = self.inner.open(now, listener, address)?;
+        // A load balancer's address is nobody's who could be held to it; the client's own comes with the header.
+        let proxied = self.stacks.get(usize::from(listener)).is_some_and(|stack| stack.proxy.is_some());
+        let conn = self.inner.open(now, listener, address.filter(|_| !proxied))?;
         if let Some(link) = link {
             self.count_handshakes(isize::from(link.is_shaking_hands()));
             self.put(conn, link);
@@ -399,6 +402,10 @@ impl<E: Engine> Engine for Transports<E> {
         self.now = now;
         self.steps_that_waited(now);
         self.inner.attend(now);
+    }
+
+    fn worked(&mut self, now: Time, took: Duration) {
+        self.inner.worked(now, took);
     }
 
     fn tick(&mut self, now: Time) {

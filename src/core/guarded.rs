@@ -1,0 +1,487 @@
+//! Protection at work: where the core asks the guard, and carries out what it says.
+//!
+//! Before CONNECT: who may open a connection at all. At CONNECT: bans, flapping, allowed identifiers, connections of a
+//! user. Afterwards: rates, by not reading and not writing for a while; memory and slow readers, once a turn.
+
+use super::conn::Phase;
+use super::counters::{DropReason, EndReason};
+use super::session::{Leave, NO_SLOT};
+use super::timers::Timer;
+use super::{Core, Time};
+use crate::auth::Principal;
+use crate::codec::{Connect, ReasonCode};
+use crate::config::{Config, Limits, MemoryBudget};
+use crate::engine::{ConnId, Effect, HandOver, Peer};
+use crate::guard::bans::UnixTime;
+use crate::guard::budget::{Budget, Pressure};
+use crate::guard::entry::{Guard, Pass, Refused, UserPass};
+use crate::guard::flapping::{Flapping, FlappingRule};
+use crate::guard::lag::Lag;
+use crate::guard::meter::Meter;
+use crate::guard::policy;
+use crate::guard::profile::{Class, PerClient, Who};
+use crate::guard::slow::{SlowReader, SlowReaders};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{debug, info, warn};
+
+/// How often slow readers are looked at, while there are any.
+const SLOW_LOOK: Duration = Duration::from_secs(1);
+/// For how long a publisher is not read, each time, while memory is short.
+const SLOWED_FOR: Duration = Duration::from_millis(100);
+/// How often the whole use of memory is summed up at least, while there are turns.
+const MEMORY_LOOK: Duration = Duration::from_millis(50);
+/// Connections that are held against a new list of bans in one turn.
+const BANS_STEP: usize = 1024;
+
+/// Why a CONNECT is refused.
+type Refusal = (ReasonCode, &'static str);
+
+const FLAPS: Refusal = (ReasonCode::Banned, "connects too often");
+
+/// What a shard keeps for protection.
+pub struct Guarding {
+    guard: Arc<Guard>,
+    lag: Lag,
+    flapping: Option<Flapping>,
+    slow: SlowReaders,
+    slow_after: Duration,
+    /// Slow readers are looked at later.
+    slow_timer: bool,
+    budget: Option<Budget>,
+    /// The process's level, as this shard last saw it.
+    pub pressure: Pressure,
+    /// What this shard held when the whole was last summed up, and when that was.
+    summed: (u64, Time),
+    /// What connections are counted under, by slot, where addresses or users are counted.
+    passes: HashMap<u32, (Pass, UserPass)>,
+    /// Until when connections are not read, by slot.
+    unread: HashMap<u32, Time>,
+    bans_version: u64,
+    /// The next slot to be held against a new list of bans.
+    bans_at: Option<u32>,
+}
+
+/// A connection's rates and how far it has used them up.
+pub struct Metered {
+    limits: PerClient,
+    meter: Meter,
+}
+
+impl Metered {
+    /// A message and its bytes were written. `Some`: until when no other may be.
+    pub fn sent(&mut self, now: Time, bytes: usize) -> Option<Time> {
+        self.meter.sent(&self.limits, now, 1, bytes as u64)
+    }
+}
+
+impl Guarding {
+    /// What a shard begins with. Without a guard for the process it has one of its own, which keeps nobody out.
+    pub fn new(guard: Option<&Arc<Guard>>, limits: &Limits, now: Time) -> Guarding {
+        let own = || {
+            let config = Config { limits: limits.clone(), ..Config::default() };
+            Arc::new(Guard::new(&config, 0, UnixTime(0)))
+        };
+        let guard = guard.cloned().unwrap_or_else(own);
+        let options = guard.options();
+        let rule = FlappingRule {
+            connects: options.flapping_connects,
+            window: options.flapping_window,
+            ban: options.flapping_ban,
+        };
+        Guarding {
+            lag: Lag::new(options.turn_max),
+            flapping: (rule.connects > 0).then(|| Flapping::new(rule, now)),
+            slow: SlowReaders::default(),
+            slow_after: options.slow_after,
+            slow_timer: false,
+            budget: match limits.memory_budget {
+                // What the host has is found out before the shards start.
+                MemoryBudget::Auto => None,
+                MemoryBudget::Bytes(bytes) => Budget::new(bytes),
+            },
+            pressure: Pressure::None,
+            summed: (0, now),
+            passes: HashMap::new(),
+            unread: HashMap::new(),
+            bans_version: 0,
+            bans_at: None,
+            guard,
+        }
+    }
+
+    /// The fewest levels that some class allows.
+    pub fn topic_levels_max_least(&self) -> u16 {
+        self.guard.classes().iter().map(|limits| limits.topic_levels_max).min().unwrap_or(0)
+    }
+
+    /// The limits of a class.
+    pub fn limits_of(&self, class: Class) -> &PerClient {
+        &self.guard.classes()[class]
+    }
+}
+
+// Before CONNECT.
+impl Core {
+    /// Whether somebody may open a connection; counts why not.
+    pub(super) fn guard_door(&mut self, now: Time, listener: u16, address: Option<IpAddr>) -> Result<Pass, Refused> {
+        let lags = self.guarding.lag.sheds(now);
+        self.guarding.guard.enter(now, listener, address, lags).inspect_err(|refused| {
+            self.counters.refused_at_door[*refused as usize].add(1);
+            debug!(shard = self.shard, listener, ?address, why = refused.label(), "connection refused");
+        })
+    }
+
+    /// A connection of another shard, which asked whether it may come in, lives here from now on.
+    pub(super) fn guard_moved_in(&mut self, id: ConnId, hand_over: &HandOver) {
+        let address = hand_over.peer.address.map(|address| address.ip());
+        let pass = self.guarding.guard.count_in(hand_over.listener, address);
+        self.guard_keep_pass(id, pass);
+    }
+
+    /// The transport tells who a connection comes from, which the door may not have known. False if that ends it.
+    pub(super) fn guard_identified(&mut self, id: ConnId, peer: &Peer) -> bool {
+        let known = self.known_address(id);
+        let Some(address) = peer.address.filter(|address| known != Some(*address)) else { return true };
+        let listener = self.wire.conns[id.slot].listener;
+        let came = self.guarding.guard.comes_through(self.wire.now, Pass::of_listener(listener), address.ip());
+        match came {
+            Ok(pass) => self.guard_keep_pass(id, pass),
+            Err(refused) => {
+                self.counters.refused_at_door[refused as usize].add(1);
+                debug!(shard = self.shard, listener, ?address, why = refused.label(), "connection refused");
+                self.end(id.slot, EndReason::ConnectRefused, None, Leave::Clean);
+            }
+        }
+        came.is_ok()
+    }
+
+    /// Somebody who passed the door was not let in after all.
+    pub(super) fn guard_turned_back(&self, pass: Pass) {
+        self.guarding.guard.leave(pass);
+    }
+
+    pub(super) fn guard_keep_pass(&mut self, id: ConnId, pass: Pass) {
+        if pass.is_counted() {
+            self.guarding.passes.insert(id.slot, (pass, UserPass::default()));
+        }
+    }
+
+    /// A connection begins to end: its user may have another, and nobody waits for it to read.
+    pub(super) fn guard_ended(&mut self, slot: u32) {
+        self.guard_caught_up(slot, true);
+        self.guarding.unread.remove(&slot);
+        if let Some((_, user)) = self.guarding.passes.get_mut(&slot) {
+            self.guarding.guard.leave_user(std::mem::take(user));
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn guard_released(&mut self, slot: u32, listener: u16) {
+        let guarding = &mut self.guarding;
+        let (pass, user) = guarding.passes.remove(&slot).unwrap_or((Pass::of_listener(listener), UserPass::default()));
+        guarding.guard.leave(pass);
+        guarding.guard.leave_user(user);
+    }
+}
+
+// At CONNECT.
+impl Core {
+    /// What a client is turned away for before it is asked who it is.
+    pub(super) fn guard_identifier(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        client_id: &str,
+    ) -> Result<(), Refusal> {
+        let now = self.wire.now;
+        let guarding = &mut self.guarding;
+        if let Some(ban) = guarding.guard.ban_of(now, client_id, connect.user_name) {
+            debug!(shard = self.shard, client_id, ban = %ban.target, reason = ban.reason, "banned client refused");
+            self.counters.refused_at_door[Refused::Banned as usize].add(1);
+            return Err((ReasonCode::Banned, "banned"));
+        }
+        let who = Who { client_id, user: connect.user_name, roles: &[] };
+        let classes = guarding.guard.classes();
+        let class = classes.of(self.wire.conns[id.slot].listener, who);
+        // An identifier that the server gave is one that it allows.
+        if !connect.client_id.is_empty() && !classes[class].allows_client_id(client_id) {
+            return Err((ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here"));
+        }
+        let hash = guarding.guard.hash(client_id.as_bytes()).0;
+        match guarding.flapping.as_ref().is_some_and(|flapping| flapping.keeps_out(hash, now)) {
+            true => Err(FLAPS),
+            false => Ok(()),
+        }
+    }
+
+    /// A client that was let in connects once more. (Not counted before: whoever pleases could have others kept out.)
+    fn guard_flapping(&mut self, client_id: &str) -> Result<(), Refusal> {
+        let hash = self.guarding.guard.hash(client_id.as_bytes()).0;
+        let Some(flapping) = &mut self.guarding.flapping else { return Ok(()) };
+        if !flapping.connects(hash, self.wire.now) {
+            return Ok(());
+        }
+        self.counters.flapping.add(1);
+        info!(shard = self.shard, client_id, "connects too often: kept out for a while (guard.flapping_ban)");
+        Err(FLAPS)
+    }
+
+    /// Counts a connection of a user; `None` if he has as many as he may.
+    fn guard_user(&mut self, user: &str, client_id: &str) -> Option<UserPass> {
+        let guard = &self.guarding.guard;
+        if let Some(pass) = guard.enter_user(user) {
+            return Some(pass);
+        }
+        // The one that this client takes over makes room for it, if it is the same user's.
+        let session = self.find_client(client_id)?;
+        let (_, held) = self.guarding.passes.get_mut(&self.sessions[session].conn)?;
+        if !guard.is_of(*held, user) {
+            return None;
+        }
+        guard.leave_user(std::mem::take(held));
+        guard.enter_user(user)
+    }
+
+    /// What a client is turned away for when it is known who it is; else it gets the limits of its class.
+    pub(super) fn guard_client(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        client_id: &str,
+        principal: Option<&Principal>,
+    ) -> Result<(), Refusal> {
+        let user = principal.map_or(connect.user_name, |principal| principal.user.as_deref());
+        let guard = &self.guarding.guard;
+        if user != connect.user_name && guard.ban_of(self.wire.now, client_id, user).is_some() {
+            self.counters.refused_at_door[Refused::Banned as usize].add(1);
+            return Err((ReasonCode::Banned, "banned"));
+        }
+        // An identifier that the server gave is never used again.
+        if !connect.client_id.is_empty() {
+            self.guard_flapping(client_id)?;
+        }
+        if let Some(user) = user {
+            let Some(pass) = self.guard_user(user, client_id) else {
+                return Err((ReasonCode::QuotaExceeded, "the user has too many connections"));
+            };
+            if pass.is_counted() {
+                let listener = self.wire.conns[id.slot].listener;
+                self.guarding.passes.entry(id.slot).or_insert((Pass::of_listener(listener), pass)).1 = pass;
+            }
+        }
+        let roles = principal.map_or(&[][..], |principal| &principal.roles);
+        let conn = &mut self.wire.conns[id.slot];
+        conn.class = self.guarding.guard.classes().of(conn.listener, Who { client_id, user, roles });
+        Ok(())
+    }
+
+    /// The limits of a class.
+    pub(super) fn limits_of(&self, class: Class) -> &PerClient {
+        self.guarding.limits_of(class)
+    }
+
+    /// Gives a connection that belongs to a session now the rates it has to keep to.
+    pub(super) fn guard_meter(&mut self, id: ConnId, class: Class) {
+        let limits = self.limits_of(class);
+        let metered = limits.has_rates().then(|| Box::new(Metered { limits: limits.clone(), meter: Meter::default() }));
+        self.wire.conns[id.slot].metered = metered;
+    }
+
+    /// A filter that was accepted: the operator may want to hear of it.
+    pub(super) fn guard_filter(&self, slot: u32, filter: &str) {
+        let Some(odd) = policy::of_filter(filter) else { return };
+        self.counters.anti_patterns.add(1);
+        let client_id = &*self.sessions[slot].client_id;
+        info!(shard = self.shard, client_id, filter, "a client {}", odd.advice());
+    }
+}
+
+// Rates.
+impl Core {
+    /// Packets of a connection were handled: it is not read for a while if that was more than it may send, or if memory
+    /// is short and it published.
+    pub(super) fn guard_received(&mut self, id: ConnId, bytes: usize, messages: u64) {
+        let (now, pressure) = (self.wire.now, self.guarding.pressure);
+        let conn = &mut self.wire.conns[id.slot];
+        if conn.phase != Phase::Connected {
+            return;
+        }
+        let charge = |metered: &mut Box<Metered>| metered.meter.received(&metered.limits, now, messages, bytes as u64);
+        let rate = conn.metered.as_mut().and_then(charge);
+        let slowed = (messages > 0 && pressure >= Pressure::SlowPublishers).then(|| now.after(SLOWED_FOR));
+        let Some(until) = rate.max(slowed) else { return };
+        self.counters.throttled.add(1);
+        if !conn.stalled {
+            conn.stalled = true;
+            self.counters.pauses.add(1);
+            self.wire.effects.push_back(Effect::PauseReceive(id));
+        }
+        let before = self.guarding.unread.insert(id.slot, until);
+        if before.is_none() {
+            self.wheel.insert(until, Timer::unread(id));
+        }
+    }
+
+    /// True while a connection is not to be read for its rate's sake.
+    pub(super) fn guard_holds(&self, slot: u32) -> bool {
+        !self.guarding.unread.is_empty() && self.guarding.unread.contains_key(&slot)
+    }
+
+    /// Has the connections that were written enough looked at when they may be written to again.
+    pub(super) fn guard_muted(&mut self) {
+        while let Some((id, until)) = self.wire.muted.pop() {
+            self.counters.muted.add(1);
+            self.wheel.insert(until, Timer::muted(id));
+        }
+    }
+
+    /// A connection may be written to again.
+    pub(super) fn write_again(&mut self, id: ConnId) {
+        let Some(session) = self.live(id).map(|conn| conn.session) else { return };
+        self.wire.conns[id.slot].muted = false;
+        if session != NO_SLOT {
+            self.pump(session);
+        }
+    }
+
+    /// A connection may be read again, unless it was told to wait longer meanwhile.
+    pub(super) fn read_again(&mut self, id: ConnId) {
+        let Some(until) = self.live(id).and_then(|_| self.guarding.unread.get(&id.slot).copied()) else { return };
+        if until > self.wire.now {
+            return self.wheel.insert(until, Timer::unread(id));
+        }
+        self.guarding.unread.remove(&id.slot);
+        self.resume(id);
+    }
+
+    /// Why a QoS 0 message is not written to a connection; `None` if it is.
+    pub(super) fn guard_qos0(&mut self, slot: u32) -> Option<DropReason> {
+        if self.wire.has_room(slot) {
+            let unsent = self.wire.conns[slot].unsent;
+            let slow = self.guarding.pressure >= Pressure::DropQos0 && unsent >= self.limits.output_bytes_max / 16;
+            return slow.then_some(DropReason::Memory);
+        }
+        self.guard_slow(slot);
+        Some(if self.wire.conns[slot].muted { DropReason::OutRate } else { DropReason::SlowReader })
+    }
+}
+
+// Once a turn, and by the clock.
+impl Core {
+    /// A turn took so long.
+    pub(super) fn guard_turn(&mut self, now: Time, took: Duration) {
+        if self.guarding.lag.turn(now, took) {
+            self.counters.lags.add(1);
+            warn!(shard = self.shard, ?took, "behind: nobody new is let in for a moment (guard.turn_max)");
+        }
+    }
+
+    /// Looks at memory and at a new list of bans.
+    pub(super) fn guard_attend(&mut self, now: Time) {
+        self.counters.output_bytes.set(self.wire.outgoing.held());
+        self.watch_memory(now);
+        let version = self.guarding.guard.bans_version();
+        if version != self.guarding.bans_version {
+            self.guarding.bans_version = version;
+            self.guarding.bans_at = Some(0);
+        }
+        if let Some(from) = self.guarding.bans_at {
+            self.hold_against_bans(from);
+        }
+    }
+
+    /// True while there is work for the next turn.
+    pub(super) fn guard_is_busy(&self) -> bool {
+        self.guarding.bans_at.is_some()
+    }
+
+    fn watch_memory(&mut self, now: Time) {
+        let Some(budget) = self.guarding.budget else { return };
+        let own = self.counters.message_bytes();
+        let (summed, at) = self.guarding.summed;
+        if own.abs_diff(summed) < budget.step() && now.since(at) < MEMORY_LOOK {
+            return;
+        }
+        self.guarding.summed = (own, now);
+        let used = self.shared.counters.iter().map(|counters| counters.message_bytes()).sum();
+        let gauge = self.guarding.guard.gauge();
+        if let Some((before, after)) = gauge.update(budget, used) {
+            self.counters.pressure_changes.add(1);
+            let (used, budget) = (crate::config::size_text(used), crate::config::size_text(budget.bytes()));
+            match after > before {
+                true => warn!(used, budget, "memory runs short: from now on {}", after.label()),
+                false => info!(used, budget, "memory is less short: from now on {}", after.label()),
+            }
+        }
+        self.guarding.pressure = gauge.level();
+        self.counters.pressure.set(self.guarding.pressure as u64);
+    }
+
+    /// Ends the connections of those who were banned, some in each turn.
+    fn hold_against_bans(&mut self, from: u32) {
+        let slots: Vec<u32> =
+            self.wire.conns.iter().map(|(slot, _)| slot).filter(|slot| *slot >= from).take(BANS_STEP).collect();
+        self.guarding.bans_at = slots.last().filter(|_| slots.len() == BANS_STEP).map(|last| last + 1);
+        for slot in slots {
+            let conn = &self.wire.conns[slot];
+            if conn.phase != Phase::Connected {
+                continue;
+            }
+            let session = &self.sessions[conn.session];
+            let user = session.access.as_ref().and_then(|access| access.principal.user.as_deref());
+            let Some(ban) = self.guarding.guard.ban_of(self.wire.now, &session.client_id, user) else { continue };
+            info!(client_id = &*session.client_id, ban = %ban.target, reason = ban.reason, "banned client disconnected");
+            self.end(slot, EndReason::Banned, Some(ReasonCode::AdministrativeAction), Leave::WithWill);
+        }
+    }
+}
+
+// Slow readers.
+impl Core {
+    /// Something could not be written to a connection: too much waits for it.
+    pub(super) fn guard_slow(&mut self, slot: u32) {
+        // A rate of ours is no fault of the client's.
+        if self.wire.conns[slot].muted || !self.guarding.slow.enter(slot, self.wire.now) {
+            return;
+        }
+        self.counters.slow_readers.set(self.guarding.slow.len() as u64);
+        if !std::mem::replace(&mut self.guarding.slow_timer, true) {
+            self.wheel.insert(self.wire.now.after(SLOW_LOOK), Timer::slow());
+        }
+    }
+
+    /// A connection's output was taken, or it ended.
+    pub(super) fn guard_caught_up(&mut self, slot: u32, gone: bool) {
+        let guarding = &mut self.guarding;
+        if guarding.slow.is_empty() || !gone && self.wire.conns[slot].unsent >= self.limits.output_bytes_max / 2 {
+            return;
+        }
+        if let Some(waited) = guarding.slow.leave(slot, self.wire.now) {
+            info!(shard = self.shard, slot, ?waited, gone, "a slow reader has caught up, or is gone");
+        }
+        self.counters.slow_readers.set(self.guarding.slow.len() as u64);
+    }
+
+    /// Tells of those who have been slow for long.
+    pub(super) fn tell_slow(&mut self) {
+        let now = self.wire.now;
+        for slot in self.guarding.slow.tell(now, self.guarding.slow_after) {
+            let conn = &self.wire.conns[slot];
+            let client_id = self.sessions.get(conn.session).map_or("", |session| &session.client_id);
+            info!(shard = self.shard, slot, client_id, bytes = conn.unsent, "a client reads too slowly");
+        }
+        self.guarding.slow_timer = !self.guarding.slow.is_empty();
+        if self.guarding.slow_timer {
+            self.wheel.insert(now.after(SLOW_LOOK), Timer::slow());
+        }
+    }
+
+    /// The slowest readers of this shard, those for whom most waits first.
+    pub fn slow_readers(&self, most: usize) -> Vec<SlowReader> {
+        let bytes = |slot| self.wire.conns.get(slot).map_or(0, |conn| conn.unsent);
+        self.guarding.slow.worst(most, self.wire.now, bytes)
+    }
+}

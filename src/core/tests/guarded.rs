@@ -1,0 +1,397 @@
+//! Nobody can hurt the others: what the guard says is carried out, and given back.
+
+use super::*;
+use crate::config::{ClientLimits, Config, MemoryBudget, Profile, RateLimit};
+use crate::guard::bans::{Ban, Bans, Target, UnixTime};
+use crate::guard::entry::{Guard, Refused};
+use crate::guard::glob::Glob;
+use crate::guard::rate::Rate;
+
+const V5: ProtocolVersion = ProtocolVersion::V5;
+
+fn guarded(shards: u16, set: impl FnOnce(&mut Config)) -> (Broker, Arc<Guard>) {
+    let mut config = Config::default();
+    set(&mut config);
+    let guard = Arc::new(Guard::new(&config, 7, UnixTime(1000)));
+    let shared = Arc::new(Shared::new(shards, 7));
+    shared.set_guard(guard.clone());
+    let (limits, mqtt) = (Arc::new(config.limits), Arc::new(config.mqtt));
+    let core = |shard| {
+        Core::new(CoreConfig {
+            shard: ShardId(shard),
+            shared: shared.clone(),
+            limits: limits.clone(),
+            mqtt: mqtt.clone(),
+            sys_interval: None,
+            seed: u64::from(shard),
+            now: Time(0),
+        })
+    };
+    (Broker { cores: (0..shards).map(core).collect(), now: Time(0) }, guard)
+}
+
+fn rate(per_second: u64, burst: u64) -> RateLimit {
+    RateLimit(Rate::new(per_second, Duration::from_secs(1), burst))
+}
+
+fn effects(broker: &mut Broker) -> Vec<Effect> {
+    std::iter::from_fn(|| broker.cores[0].poll_effect()).collect()
+}
+
+fn is_pause(effect: &Effect) -> bool {
+    matches!(effect, Effect::PauseReceive(_))
+}
+
+/// A CONNECT to the first shard, of a client that is not handed over; what it is told.
+fn connect_told(broker: &mut Broker, packet: Connect<'_>) -> Vec<String> {
+    let Some(conn) = broker.cores[0].open(broker.now, 0, None) else { return vec!["refused".to_owned()] };
+    let client = Client { shard: 0, conn, version: packet.version };
+    broker.send(client, &Packet::Connect(Box::new(packet)));
+    let told = broker.read(client);
+    effects(broker);
+    told
+}
+
+#[test]
+fn a_client_above_its_rate_is_read_no_further_and_loses_nothing() {
+    let (mut broker, _) = guarded(1, |config| config.limits.messages_in_rate = rate(10, 10));
+    let client = broker.connect("c", V5);
+    let bytes = |ids: std::ops::Range<u16>| -> Vec<u8> {
+        ids.flat_map(|packet_id| {
+            let head = PublishHead { topic: "t", qos: QoS::AtLeastOnce, packet_id, ..PublishHead::default() };
+            publish_bytes(V5, head, b"x")
+        })
+        .collect()
+    };
+    broker.cores[0].receive(broker.now, client.conn, &bytes(1..31));
+    assert!(effects(&mut broker).iter().any(is_pause));
+    broker.cores[0].receive(broker.now, client.conn, &bytes(31..36));
+    let received = |broker: &Broker| broker.cores[0].counters().publish_received.load();
+    assert_eq!(received(&broker), 30, "what comes meanwhile waits");
+    broker.pass(Duration::from_millis(2000));
+    assert_eq!(received(&broker), 30, "21 messages are 2.1 s at 10 a second");
+    broker.pass(Duration::from_millis(200));
+    assert_eq!(received(&broker), 35);
+    assert_eq!(broker.read(client).len(), 1 + 35, "every one of them is acknowledged");
+    broker.pass(Duration::from_secs(2));
+    assert!(effects(&mut broker).iter().any(|effect| matches!(effect, Effect::ResumeReceive(_))));
+}
+
+#[test]
+fn a_client_gets_messages_no_faster_than_its_rate() {
+    let (mut broker, _) = guarded(1, |config| {
+        let limits = ClientLimits { messages_out_rate: Some(rate(10, 2)), ..ClientLimits::default() };
+        config.guard.profiles =
+            vec![Profile { client_id: Some(Glob::new("s*").unwrap()), limits, ..Profile::default() }];
+    });
+    let subscriber = broker.connect("s", V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    broker.read(subscriber);
+    let publisher = broker.connect("p", V5);
+    for packet_id in 1..=5 {
+        broker.publish(publisher, "t", QoS::AtLeastOnce, packet_id, b"x");
+    }
+    let mut got = vec![broker.read(subscriber).len()];
+    for _ in 0..4 {
+        effects(&mut broker);
+        broker.pass(Duration::from_millis(151));
+        got.push(broker.read(subscriber).len());
+    }
+    assert_eq!(got[0], 2, "the burst");
+    assert_eq!(got.iter().sum::<usize>(), 5, "nothing of QoS 1 is dropped: {got:?}");
+    assert!(got[1..].iter().all(|got| *got <= 2), "{got:?}");
+    broker.publish(publisher, "t", QoS::AtMostOnce, 0, b"x");
+    broker.publish(publisher, "t", QoS::AtMostOnce, 0, b"x");
+    broker.publish(publisher, "t", QoS::AtMostOnce, 0, b"x");
+    let dropped = broker.cores[0].counters().dropped[counters::DropReason::OutRate as usize].load();
+    assert!(dropped >= 1, "QoS 0 above the rate is dropped, by its own reason");
+    broker.check();
+}
+
+#[test]
+fn a_flapping_client_is_kept_out_and_may_come_back() {
+    let (mut broker, _) = guarded(1, |config| config.guard.flapping_connects = 2);
+    let told: Vec<_> = (0..4).map(|_| connect_told(&mut broker, connect_packet("c", V5)).pop()).collect();
+    let told: Vec<&str> = told.iter().flatten().map(String::as_str).collect();
+    assert_eq!(told, ["CONNACK 0 false", "CONNACK 0 true", "CONNACK 138 false", "CONNACK 138 false"]);
+    assert_eq!(broker.cores[0].counters().flapping.load(), 1);
+    assert_eq!(connect_told(&mut broker, connect_packet("d", V5)), ["CONNACK 0 false"]);
+    broker.now = broker.now.after(Duration::from_secs(301));
+    assert_eq!(connect_told(&mut broker, connect_packet("c", V5)), ["CONNACK 0 true"]);
+}
+
+#[test]
+fn a_ban_refuses_at_connect_and_ends_connections_that_are_there() {
+    let (mut broker, guard) = guarded(1, |_| {});
+    let there = broker.connect("bad-1", V5);
+    let other = broker.connect("good", V5);
+    broker.read(there);
+    let ban = |target| Ban::new(target, None, "because".to_owned()).unwrap();
+    let list = vec![ban(Target::Pattern(Glob::new("bad-*").unwrap())), ban(Target::User("eve".into()))];
+    guard.set_bans(Bans::new(list).unwrap(), UnixTime(1000));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(broker.read(there), ["DISCONNECT 0x98"]);
+    assert!(broker.cores[0].live(other.conn).is_some());
+    assert_eq!(connect_told(&mut broker, connect_packet("bad-2", V5)), ["CONNACK 138 false"]);
+    assert_eq!(
+        connect_told(&mut broker, Connect { user_name: Some("eve"), ..connect_packet("x", V5) }),
+        ["CONNACK 138 false"]
+    );
+    assert_eq!(broker.cores[0].counters().ended[counters::EndReason::Banned as usize].load(), 1);
+    assert_eq!(broker.cores[0].counters().refused_at_door[Refused::Banned as usize].load(), 2);
+}
+
+#[test]
+fn an_address_gets_its_connections_back_when_they_end_also_on_another_shard() {
+    let (mut broker, _) = guarded(2, |config| config.guard.connections_per_address_max = 2);
+    let address = Some("192.0.2.1:5".parse().unwrap());
+    let open = |broker: &mut Broker| broker.cores[0].open(broker.now, 0, address);
+    let (first, second) = (open(&mut broker).unwrap(), open(&mut broker).unwrap());
+    assert!(open(&mut broker).is_none());
+    assert_eq!(broker.cores[0].counters().refused_at_door[Refused::AddressConnections as usize].load(), 1);
+    // The first one moves to its home.
+    let id = client_on(&broker, 1, "c");
+    let mut bytes = Vec::new();
+    encode(&Packet::Connect(Box::new(connect_packet(&id, V5))), V5, &mut bytes);
+    broker.cores[0].receive(broker.now, first, &bytes);
+    let Some(Effect::HandOver { conn, hand_over, .. }) = broker.cores[0].poll_effect() else { panic!("handed over") };
+    assert_eq!(hand_over.peer.address, address);
+    let moved = broker.cores[1].adopt(broker.now, hand_over).unwrap();
+    broker.cores[0].release(conn);
+    assert!(open(&mut broker).is_none(), "it counts where it is");
+    broker.hang_up(Client { shard: 1, conn: moved, version: V5 });
+    let third = open(&mut broker).unwrap();
+    assert!(open(&mut broker).is_none());
+    for conn in [second, third] {
+        broker.cores[0].disconnected(broker.now, conn, TransportEnd::EndOfStream);
+        broker.cores[0].release(conn);
+    }
+    assert!(open(&mut broker).is_some() && open(&mut broker).is_some() && open(&mut broker).is_none());
+}
+
+#[test]
+fn an_address_that_a_proxy_tells_is_held_to_its_limits_too() {
+    let (mut broker, _) = guarded(1, |config| config.guard.connections_per_address_max = 1);
+    let peer = || Peer { address: Some("192.0.2.1:5".parse().unwrap()), ..Peer::default() };
+    let open = |broker: &mut Broker| {
+        let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+        broker.cores[0].identify(conn, peer());
+        (conn, broker.cores[0].live(conn).is_some())
+    };
+    let (first, second) = (open(&mut broker), open(&mut broker));
+    assert!(first.1 && !second.1);
+    broker.cores[0].release(second.0);
+    broker.cores[0].disconnected(broker.now, first.0, TransportEnd::EndOfStream);
+    broker.cores[0].release(first.0);
+    assert!(open(&mut broker).1);
+}
+
+#[test]
+fn a_user_has_no_more_connections_than_he_may_and_gets_them_back() {
+    let (mut broker, _) = guarded(1, |config| config.guard.connections_per_user_max = 1);
+    let packet = |id| Connect { user_name: Some("u"), ..connect_packet(id, V5) };
+    let first = broker.connect_as(packet("a"));
+    assert_eq!(connect_told(&mut broker, packet("b")), ["CONNACK 151 false"]);
+    assert_eq!(connect_told(&mut broker, packet("a")), ["CONNACK 0 true"], "a client may take its own place");
+    assert_eq!(connect_told(&mut broker, packet("b")), ["CONNACK 151 false"]);
+    broker.cores[0].release(first.conn);
+    let second = broker.connect_as(packet("a"));
+    broker.hang_up(second);
+    assert_eq!(connect_told(&mut broker, packet("b")), ["CONNACK 0 false"]);
+}
+
+#[test]
+fn identifiers_and_filters_that_are_not_allowed_are_refused_with_the_codes_of_the_specification() {
+    let (mut broker, _) = guarded(1, |config| {
+        config.guard.client_ids = vec![Glob::new("ok-*").unwrap()];
+        config.limits.wildcard_depth_min = 1;
+    });
+    assert_eq!(connect_told(&mut broker, connect_packet("no", V5)), ["CONNACK 133 false"]);
+    assert_eq!(connect_told(&mut broker, connect_packet("", V5)), ["CONNACK 0 false"], "one that the server gives");
+    for (version, refused) in [(V5, 0xA2), (ProtocolVersion::V311, 0x80)] {
+        let client = broker.connect("ok-1", version);
+        broker.read(client);
+        for (filter, code) in [("#", refused), ("+/#", refused), ("$share/g/#", refused), ("a/#", 0), ("a", 0)] {
+            broker.subscribe(client, filter, QoS::AtMostOnce);
+            assert_eq!(broker.read(client), [format!("SUBACK [{code}]")], "{filter}");
+        }
+    }
+    assert_eq!(broker.cores[0].counters().shallow_wildcards.load(), 6);
+}
+
+#[test]
+fn subscriptions_to_everything_are_counted_for_the_operator() {
+    let (mut broker, _) = guarded(1, |_| {});
+    let client = broker.connect("c", V5);
+    broker.subscribe(client, "#", QoS::AtMostOnce);
+    broker.subscribe(client, &"/".repeat(20), QoS::AtMostOnce);
+    broker.subscribe(client, "a/b", QoS::AtMostOnce);
+    assert_eq!(broker.cores[0].counters().anti_patterns.load(), 2);
+}
+
+#[test]
+fn a_profile_gives_some_clients_other_limits() {
+    let (mut broker, _) = guarded(1, |config| {
+        let limits = ClientLimits { queue_messages_max: Some(2), keep_alive_min: Some(10), ..ClientLimits::default() };
+        config.guard.profiles =
+            vec![Profile { client_id: Some(Glob::new("small*").unwrap()), limits, ..Profile::default() }];
+    });
+    for (id, keep_alive) in [("small", 10), ("large", 3)] {
+        let client = broker.connect_as(Connect { keep_alive: 3, ..connect_packet(id, V5) });
+        assert_eq!(broker.cores[0].wire.conns[client.conn.slot].keep_alive, keep_alive);
+        broker.subscribe(client, id, QoS::AtLeastOnce);
+        broker.hang_up(client);
+    }
+    let publisher = broker.connect("p", V5);
+    broker.read(publisher);
+    for packet_id in 1..=3 {
+        broker.publish(publisher, "small", QoS::AtLeastOnce, packet_id, b"");
+        broker.publish(publisher, "large", QoS::AtLeastOnce, packet_id + 10, b"");
+    }
+    let told = broker.read(publisher);
+    assert_eq!(told[..4], ["PUBACK 1 0", "PUBACK 11 0", "PUBACK 2 0", "PUBACK 12 0"]);
+    assert_eq!(told[4..], ["PUBACK 3 151", "PUBACK 13 0"]);
+}
+
+#[test]
+fn short_memory_refuses_connections_then_slows_then_refuses_and_lets_go_again() {
+    let (mut broker, guard) = guarded(1, |config| config.limits.memory_budget = MemoryBudget::Bytes(100_000));
+    let subscriber = broker.connect("s", V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    broker.hang_up(subscriber);
+    let publisher = broker.connect("p", V5);
+    broker.read(publisher);
+    let (mut refused_from, mut slowed_from, mut denied_from) = (0, 0, 0);
+    for packet_id in 1..=120 {
+        broker.publish(publisher, "t", QoS::AtLeastOnce, packet_id, &[b'x'; 1000]);
+        slowed_from =
+            if slowed_from == 0 && effects(&mut broker).iter().any(is_pause) { packet_id } else { slowed_from };
+        let code = broker.read(publisher).pop().unwrap();
+        denied_from = if denied_from == 0 && code.ends_with("151") { packet_id } else { denied_from };
+        broker.pass(Duration::from_millis(200));
+        broker.cores[0].attend(broker.now);
+        let entered = guard.enter(broker.now, 0, None, false);
+        refused_from = if refused_from == 0 && entered == Err(Refused::Memory) { packet_id } else { refused_from };
+        entered.into_iter().for_each(|pass| guard.leave(pass));
+    }
+    assert!(
+        0 < refused_from && refused_from < slowed_from && slowed_from < denied_from,
+        "{refused_from} {slowed_from} {denied_from}"
+    );
+    assert!(broker.cores[0].counters().queued_bytes.load() <= 100_000, "the budget is kept");
+    assert_eq!(broker.cores[0].counters().pressure.load(), 4);
+    assert!(broker.cores[0].open(broker.now, 0, None).is_none());
+    // The session ends, and everything in it.
+    broker.pass(Duration::from_secs(101));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(broker.cores[0].counters().pressure.load(), 0);
+    assert!(broker.cores[0].open(broker.now, 0, None).is_some());
+    broker.check();
+}
+
+#[test]
+fn one_reader_that_stops_costs_the_others_nothing() {
+    let (mut broker, _) = guarded(1, |config| config.guard.slow_after = Duration::from_secs(10));
+    let [reads, stops] = ["reads", "stops"].map(|id| {
+        let client = broker.connect(id, V5);
+        broker.subscribe(client, "t", QoS::AtMostOnce);
+        broker.read(client);
+        client
+    });
+    let publisher = broker.connect("p", V5);
+    let mut got = 0;
+    for _ in 0..3000 {
+        broker.publish(publisher, "t", QoS::AtMostOnce, 0, &[b'x'; 1000]);
+        got += broker.read(reads).len();
+    }
+    let counters = broker.cores[0].shared.counters[0].clone();
+    assert_eq!(got, 3000, "the other reader gets everything");
+    assert_eq!(counters.pauses.load(), 0, "and the publisher never waits");
+    let dropped = counters.dropped[counters::DropReason::SlowReader as usize].load();
+    assert!((1900..2000).contains(&dropped), "what the slow one cannot hold is its own loss: {dropped}");
+    assert_eq!(counters.slow_readers.load(), 1);
+    broker.pass(Duration::from_secs(12));
+    let listed = broker.cores[0].slow_readers(10);
+    assert_eq!(listed.iter().map(|slow| slow.slot).collect::<Vec<_>>(), [stops.conn.slot]);
+    assert!(listed[0].bytes >= 1 << 20 && listed[0].waiting >= Duration::from_secs(10), "{listed:?}");
+    broker.read(stops);
+    assert_eq!(counters.slow_readers.load(), 0);
+    broker.check();
+}
+
+#[test]
+fn a_huge_remaining_length_before_connect_gets_no_memory_however_it_is_cut() {
+    let announced = [0x10, 0xFF, 0xFF, 0xFF, 0x7F];
+    for cut in 1..announced.len() {
+        let (mut broker, _) = guarded(1, |config| config.limits.connect_bytes_max = 1000);
+        let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+        broker.cores[0].receive(broker.now, conn, &announced[..cut]);
+        broker.cores[0].receive(broker.now, conn, &announced[cut..]);
+        assert!(broker.cores[0].live(conn).is_none(), "closed, cut after {cut}");
+        assert_eq!(broker.cores[0].reassembly_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_connect_that_comes_drop_by_drop_holds_little_and_not_for_long() {
+    let (mut broker, _) = guarded(1, |config| config.limits.connect_bytes_max = 1000);
+    let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+    // 900 bytes are announced, which may come.
+    broker.cores[0].receive(broker.now, conn, &[0x10, 0x84, 0x07, 0, 4, b'M', b'Q', b'T', b'T', 5]);
+    for _ in 0..49 {
+        broker.pass(Duration::from_millis(100));
+        broker.cores[0].receive(broker.now, conn, &[0]);
+        assert!(broker.cores[0].reassembly_bytes() < 1000);
+    }
+    assert!(broker.cores[0].live(conn).is_some());
+    broker.pass(Duration::from_millis(200));
+    assert!(broker.cores[0].live(conn).is_none(), "each drop does not begin the time anew");
+    assert_eq!(broker.cores[0].counters().reassembly_bytes.load(), 0);
+}
+
+#[test]
+fn thousands_of_user_properties_are_refused() {
+    let (mut broker, _) = guarded(1, |_| {});
+    let pair = [0x26, 0, 1, b'k', 0, 1, b'v'];
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0];
+    let properties = pair.repeat(5000);
+    put_varint(&mut body, properties.len());
+    body.extend_from_slice(&properties);
+    body.extend_from_slice(&[0, 1, b'c']);
+    let mut packet = vec![0x10];
+    put_varint(&mut packet, body.len());
+    packet.extend_from_slice(&body);
+    let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+    for piece in packet.chunks(4096) {
+        broker.cores[0].receive(broker.now, conn, piece);
+    }
+    let client = Client { shard: 0, conn, version: V5 };
+    assert_eq!(broker.read(client), ["CONNACK 151 false"]);
+    assert!(broker.cores[0].live(conn).is_none());
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: usize) {
+    loop {
+        let more = value > 127;
+        out.push((value % 128) as u8 | u8::from(more) << 7);
+        value /= 128;
+        if !more {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_is_behind_sheds_new_connections_and_serves_those_it_has() {
+    let (mut broker, _) = guarded(1, |config| config.guard.turn_max = Some(Duration::from_millis(100)));
+    let client = broker.connect("c", V5);
+    broker.subscribe(client, "t", QoS::AtMostOnce);
+    broker.read(client);
+    broker.cores[0].worked(broker.now, Duration::from_millis(101));
+    assert!(broker.cores[0].open(broker.now, 0, None).is_none());
+    broker.publish(client, "t", QoS::AtMostOnce, 0, b"x");
+    assert_eq!(broker.read(client).len(), 1);
+    broker.now = broker.now.after(Duration::from_secs(1));
+    assert!(broker.cores[0].open(broker.now, 0, None).is_some());
+    assert_eq!(broker.cores[0].counters().lags.load(), 1);
+}
