@@ -12,7 +12,10 @@ use super::ban::unix_now;
 use super::logging::LoggingError;
 use super::signals::{self, Asked};
 use super::{accounts, logging, reload, rlimits, summary};
-use crate::config::{Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text};
+use crate::acl::{Policy, PolicyError};
+use crate::config::{
+    Acl, Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text,
+};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::doctor;
 use crate::engine::{ShardId, Time};
@@ -46,6 +49,9 @@ pub enum ServeError {
     /// A file of a listener cannot be used.
     #[error(transparent)]
     Tls(#[from] LoadError),
+    /// The rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] PolicyError),
     /// The shards did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -72,6 +78,10 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     let server = server_config(config, placement)?;
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
+    // Where nothing is said of what clients may do, nothing is asked: it costs nothing.
+    if config.acl != Acl::default() {
+        shared.set_policy(Some(Arc::new(Policy::load(&config.acl)?)));
+    }
     let counters = transports.counters.clone();
     let mut reloads = transports.reloads();
     reloads.push(bans.clone().reload());
