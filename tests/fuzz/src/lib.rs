@@ -1,6 +1,7 @@
 //! Codecs, rules and readers of secrets, from the broker's own source, so that fuzzing does not build the rest of the
 //! broker.
 
+pub mod acl;
 pub mod auth;
 #[path = "../../../src/codec/mod.rs"]
 pub mod codec;
@@ -8,35 +9,6 @@ pub mod codec;
 pub mod proxy;
 #[path = "../../../src/transport/ws/mod.rs"]
 pub mod ws;
-
-/// Rules of who may do what; all of that room but what opens files.
-pub mod acl {
-    #[path = "../../../../src/acl/explain.rs"]
-    mod explain;
-    #[path = "../../../../src/acl/filter.rs"]
-    mod filter;
-    #[path = "../../../../src/acl/grants.rs"]
-    mod grants;
-    #[path = "../../../../src/acl/name.rs"]
-    mod name;
-    #[path = "../../../../src/acl/policy.rs"]
-    mod policy;
-    #[path = "../../../../src/acl/read/mod.rs"]
-    mod read;
-    #[path = "../../../../src/acl/rule.rs"]
-    mod rule;
-    #[path = "../../../../src/acl/template.rs"]
-    mod template;
-    #[path = "../../../../src/acl/who.rs"]
-    mod who;
-
-    pub use explain::Explanation;
-    pub use grants::{Grants, Subscribing};
-    pub use policy::Policy;
-    pub use read::{Format, Mistake};
-    pub use rule::{Access, Action, Network, NetworkError, Rule, RuleError, Rules};
-    pub use who::Who;
-}
 
 use codec::{Frame, Framed, ProtocolVersion};
 
