@@ -104,6 +104,8 @@ mod tests {
         let many: Vec<String> = (0..=RULES_MAX).map(|n| n.to_string()).collect();
         let cases = [
             json!([]),
+            json!([["a"]]),
+            json!({"deny": [["a"]]}),
             json!("a"),
             json!({"publsh": ["a"]}),
             json!({"publish": "a"}),
