@@ -55,8 +55,10 @@ pub(super) fn rules(value: &Value) -> Result<Option<Arc<Rules>>, &'static str> {
     if value.is_null() {
         return Ok(None);
     }
-    let acl =
-        Acl::deserialize(value).map_err(|_| "acl is not {\"publish\": […], \"subscribe\": […], \"deny\": {…}}")?;
+    // The library would read a list as well, by the order of the keys.
+    let is_object = value.is_object() && value.get("deny").is_none_or(Value::is_object);
+    let read = Some(value).filter(|_| is_object).and_then(|value| Acl::deserialize(value).ok());
+    let acl = read.ok_or("acl is not {\"publish\": […], \"subscribe\": […], \"deny\": {…}}")?;
     let lists = [
         (Access::Deny, Action::Publish, acl.deny.publish),
         (Access::Deny, Action::Subscribe, acl.deny.subscribe),
