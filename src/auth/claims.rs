@@ -55,8 +55,10 @@ pub(super) fn rules(value: &Value) -> Result<Option<Arc<Rules>>, &'static str> {
     if value.is_null() {
         return Ok(None);
     }
-    let acl =
-        Acl::deserialize(value).map_err(|_| "acl is not {\"publish\": […], \"subscribe\": […], \"deny\": {…}}")?;
+    // The library would read a list as well, by the order of the keys.
+    let is_object = value.is_object() && value.get("deny").is_none_or(Value::is_object);
+    let read = Some(value).filter(|_| is_object).and_then(|value| Acl::deserialize(value).ok());
+    let acl = read.ok_or("acl is not {\"publish\": […], \"subscribe\": […], \"deny\": {…}}")?;
     let lists = [
         (Access::Deny, Action::Publish, acl.deny.publish),
         (Access::Deny, Action::Subscribe, acl.deny.subscribe),
@@ -104,6 +106,8 @@ mod tests {
         let many: Vec<String> = (0..=RULES_MAX).map(|n| n.to_string()).collect();
         let cases = [
             json!([]),
+            json!([["a"]]),
+            json!({"deny": [["a"]]}),
             json!("a"),
             json!({"publsh": ["a"]}),
             json!({"publish": "a"}),

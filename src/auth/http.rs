@@ -95,9 +95,10 @@ impl Http {
         if response.status() != 200 {
             return Err(format!("it answers with status {}", response.status().as_u16()));
         }
-        let answer = web::body(response)?;
-        serde_json::from_slice(&answer)
-            .map_err(|_| "its answer is not {\"result\": \"allow\" | \"deny\" | \"ignore\"}".to_owned())
+        let answer: Value = serde_json::from_slice(&web::body(response)?).unwrap_or_default();
+        // The library would read a list as well, by the order of the keys.
+        let answer = Some(answer).filter(Value::is_object).and_then(|answer| Answer::deserialize(answer).ok());
+        answer.ok_or_else(|| "its answer is not {\"result\": \"allow\" | \"deny\" | \"ignore\"}".to_owned())
     }
 
     /// Asks, unless nobody is answered at the moment.
@@ -285,6 +286,7 @@ mod tests {
             (200, ""),
             (200, "allow"),
             (200, "{}"),
+            (200, "[\"allow\", null, false, null, null, null]"),
             (200, "{\"result\": \"yes\"}"),
             (200, "{\"result\": \"allow\", \"roles\": 1}"),
             (200, "{\"result\": \"allow\", \"acl\": {\"publish\": [\"#/a\"]}}"),

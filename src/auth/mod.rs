@@ -50,7 +50,6 @@ pub trait Authenticator: Send {
 }
 
 /// What is asked.
-#[derive(Debug)]
 pub enum Question {
     /// May it come in?
     Connect(Box<Credentials>),
@@ -63,8 +62,17 @@ pub enum Question {
     Renew(Box<Credentials>),
 }
 
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Question::Connect(client) => f.debug_tuple("Connect").field(client).finish(),
+            Question::Continue { .. } => f.write_str("Continue"),
+            Question::Renew(client) => f.debug_tuple("Renew").field(client).finish(),
+        }
+    }
+}
+
 /// What a client says of itself, and what its transport knows.
-#[derive(Debug)]
 pub struct Credentials {
     /// Client identifier; the one that was assigned if it sent none.
     pub client_id: String,
@@ -80,6 +88,16 @@ pub struct Credentials {
     pub listener: u16,
     /// Who is at the other end.
     pub peer: Peer,
+}
+
+/// Without what may be a secret; a user name may be a token.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Credentials { client_id, method, listener, peer, .. } = self;
+        let mut shown = f.debug_struct("Credentials");
+        shown.field("client_id", client_id).field("method", method).field("listener", listener).field("peer", peer);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// Too many questions are open.

@@ -44,7 +44,7 @@ fn authorities(key: &'static str, file: &Path) -> Result<Vec<Certificate<'static
 
 /// Whether an address can be asked at all.
 pub(super) fn check_url(key: &'static str, url: &str) -> Result<(), AuthError> {
-    match http::Uri::try_from(url).is_ok_and(|uri| uri.host().is_some()) {
+    match http::Uri::try_from(url).is_ok_and(|uri| uri.host().is_some() && uri.scheme().is_some()) {
         true => Ok(()),
         false => {
             let what = "not an address: http://host:port/path".to_owned();

@@ -260,12 +260,16 @@ mod scram {
 /// Whatever of a question or an answer is printed, the secrets in it are not.
 #[test]
 fn no_secret_is_ever_shown() {
-    let mut credentials = client("c", Some("ann"), Some("swordfish"));
+    let mut credentials = client("c", Some("a.swordfish.token"), Some("swordfish"));
     credentials.data = b"n,,n=ann,r=swordfish".to_vec();
-    let shown = format!("{:?} {:?}", credentials, credentials.password);
-    assert!(!shown.contains("swordfish"), "{shown}");
+    let secret = credentials.password.clone();
+    let data = credentials.data.clone();
+    for question in [Question::Connect(Box::new(credentials)), Question::Continue { data: data.clone() }] {
+        let shown = format!("{question:?} {secret:?}");
+        assert!(!shown.contains("swordfish") && !shown.contains(&format!("{data:?}")), "{shown}");
+    }
     let hash = Hash::of(b"swordfish", Cost::CHEAP).unwrap().to_string();
-    let (_file, password) = users(&format!("ann:{hash}\nbob:{hash}swordfish\n"));
+    let (_file, password) = users(&format!("ann:{hash}\nbob:swordfish\n"));
     let Err(errors) = check(&Auth { methods: vec![AuthMethod::Password], password, ..Auth::default() }) else {
         panic!("accepted")
     };

@@ -489,7 +489,8 @@ fn the_seeds_of_the_fuzzer_still_mean_what_they_meant() {
             Some(("v31", _)) => V31,
             Some(("v311", _)) => V311,
             Some(("v5", _)) => V5,
-            _ => panic!("{name} is named for no version"),
+            // Seeds of other readers than the decoder.
+            _ => continue,
         };
         let bytes = std::fs::read(&path).unwrap();
         let packet = decode_one(&bytes, version).unwrap_or_else(|error| panic!("{name}: {error}"));
