@@ -158,7 +158,10 @@ fn remedy(error: &io::Error) -> &'static str {
              source addresses)"
         }
         Some(libc::ECONNREFUSED) => " (is the broker running and listening there?)",
-        Some(libc::ECONNRESET) => " (the broker's listen backlog or connection limit may be full)",
+        Some(libc::ECONNRESET) => {
+            " (the broker's listen backlog or connection limit may be full, or its listener speaks something else than \
+             --transport says)"
+        }
         Some(libc::ETIMEDOUT) => " (nobody answers there: is the address right, does a firewall drop it?)",
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => " (there is no route to it)",
         _ => "",

@@ -138,6 +138,9 @@ pub fn remedy(error: &Error) -> &'static str {
         Error::AlertReceived(Alert::CertificateRequired | Alert::HandshakeFailure) => {
             ": does the broker want a client certificate? (--cert and --key)"
         }
+        Error::AlertReceived(Alert::NoApplicationProtocol) => {
+            ": something else is spoken inside TLS there (--transport tls or wss?)"
+        }
         Error::AlertReceived(
             Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::DecryptError,
         ) => ": the broker does not take the certificate of --cert",
