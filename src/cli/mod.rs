@@ -142,6 +142,10 @@ fn run_serve(options: &Options) -> ExitCode {
 fn run_check_config(file: &Path) -> ExitCode {
     match Draft::from_file(file).and_then(checked) {
         Ok((config, placement)) => {
+            if let Err(error) = serve::try_files(&config) {
+                eprintln!("{}: {error}", file.display());
+                return ExitCode::from(REFUSED);
+            }
             println!("{}: OK", file.display());
             for (name, text) in summary::summary(&config, &placement) {
                 println!("  {name:<9} {text}");
