@@ -294,7 +294,7 @@ fn a_transport_and_its_sections_belong_together() {
     refused("[[listener]]\ntransport = \"wss\"", 2, "listener[0].transport", "needs a certificate", "[listener.tls]");
     refused(&format!("[[listener]]\n{tls}"), 2, "listener[0].tls", "has no TLS", "\"wss\"");
     refused("[[listener]]\n[listener.websocket]", 2, "listener[0].websocket", "has no WebSocket", "\"ws\"");
-    refused("[[listener]]\n[listener.proxy]", 2, "listener[0].proxy", "nobody is trusted", "10.0.0.0/8");
+    refused("[[listener]]\n[listener.proxy]", 2, "listener[0].proxy.trusted", "nobody is trusted", "10.0.0.0/8");
     let secured = format!("[[listener]]\ntransport = \"tls\"\n{tls}");
     read(&secured).unwrap();
     let text = format!("{secured}client_ca = \"ca.pem\"\n");
