@@ -389,3 +389,31 @@ fn what_the_guard_cannot_do_is_refused() {
         refused(text, 2, key, what, remedy);
     }
 }
+
+#[test]
+fn a_transport_and_its_sections_belong_together() {
+    let tls = "[listener.tls]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n";
+    refused("[[listener]]\ntransport = \"wss\"", 2, "listener[0].transport", "needs a certificate", "[listener.tls]");
+    refused(&format!("[[listener]]\n{tls}"), 2, "listener[0].tls", "has no TLS", "\"wss\"");
+    refused("[[listener]]\n[listener.websocket]", 2, "listener[0].websocket", "has no WebSocket", "\"ws\"");
+    refused("[[listener]]\n[listener.proxy]", 2, "listener[0].proxy.trusted", "nobody is trusted", "10.0.0.0/8");
+    let secured = format!("[[listener]]\ntransport = \"tls\"\n{tls}");
+    read(&secured).unwrap();
+    let text = format!("{secured}client_ca = \"ca.pem\"\n");
+    refused(&text, 6, "listener[0].tls.client_ca", "not asked for a certificate", "\"required\"");
+    let text = format!("{secured}client_certificate = \"required\"\n");
+    refused(&text, 6, "listener[0].tls.client_certificate", "no authority", "client_ca");
+    refused(&format!("{secured}certifcate = \"b\"\n"), 6, "listener[0].tls.certifcate", "no such key", "`certificate`");
+}
+
+#[test]
+fn a_socket_file_has_an_absolute_path_and_a_mode_in_octal() {
+    let (config, _) = read("[[listener]]\naddress = \"unix:/run/a.sock\"\nmode = \"0660\"\ngroup = \"mqtt\"").unwrap();
+    assert_eq!(config.listeners[0].mode, Some(0o660));
+    let text = toml::to_string(&config).unwrap();
+    assert_eq!(read(&text).unwrap().0, config, "{text}");
+    refused("[[listener]]\naddress = \"unix:a.sock\"", 2, "listener[0].address", "unix:a.sock", "unix:/run/mqtt.sock");
+    refused("[[listener]]\nmode = \"0660\"", 2, "listener[0].mode", "is no file", "\"unix:\"");
+    let numbered = "[[listener]]\naddress = \"unix:/a\"\nmode = 660";
+    refused(numbered, 3, "listener[0].mode", "660", "in octal and in quotes");
+}

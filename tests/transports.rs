@@ -273,7 +273,8 @@ fn a_new_certificate_is_read_on_sighup_and_a_broken_one_is_told_and_left() {
     let shown = || {
         let arguments: Vec<&str> = connection.iter().map(String::as_str).collect();
         let (_, said) = run("openssl", &arguments);
-        said.split("-----BEGIN CERTIFICATE-----").nth(1).expect("a certificate").to_owned()
+        let (_, from_there) = said.split_once("-----BEGIN CERTIFICATE-----").expect("a certificate");
+        from_there.split_once("-----END").expect("all of it").0.to_owned()
     };
     let first = shown();
     fs::write(files.path("server.key"), "nonsense").unwrap();

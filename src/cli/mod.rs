@@ -156,6 +156,10 @@ fn run_serve(options: &Options) -> ExitCode {
 fn run_check_config(file: &Path) -> ExitCode {
     match Draft::from_file(file).and_then(checked) {
         Ok((config, placement)) => {
+            if let Err(error) = serve::try_files(&config) {
+                eprintln!("{}: {error}", file.display());
+                return ExitCode::from(REFUSED);
+            }
             if let Err(error) = Policy::load(&config.acl) {
                 eprintln!("{error}");
                 return ExitCode::from(REFUSED);

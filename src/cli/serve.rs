@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::ban::unix_now;
 use super::logging::LoggingError;
@@ -28,7 +28,7 @@ use crate::net::listen_unix::Permissions;
 use crate::net::ring::QueueSizes;
 use crate::server::{self, Listen, PeerAddress, ServerConfig, StartError};
 use crate::shard::Wait;
-use crate::transport::tls::{LoadError, Settings};
+use crate::transport::tls::{self, LoadError, Settings};
 use crate::transport::{Stack, TransportCounters, Transports, ws};
 
 /// Why the broker did not start, or did not end in order.
@@ -70,6 +70,14 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
     run(&config, &placement, &asked)
 }
 
+/// Whether every file that the listeners name can be used.
+pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
+    config.listeners.iter().try_for_each(|listener| {
+        stack(listener)?;
+        listen(listener).map(drop)
+    })
+}
+
 /// Starts the shards and waits until a signal has stopped them.
 fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), ServeError> {
     let cores = Cores::new(config, placement.shards);
@@ -91,6 +99,7 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     let stats = running.stats().to_vec();
     shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));
     info!("ring features: {}", running.features());
+    debug!("TLS in the kernel: {}, not used", if tls::is_in_kernel() { "there" } else { "not there" });
     let held = running.connections_per_shard();
     if held < wanted {
         // Not a warning: the default configuration asks for a million connections, and `ringmq doctor` tells beforehand.

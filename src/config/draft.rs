@@ -95,7 +95,7 @@ impl Draft {
 
     /// Where a key was set; for one that a section leaves to its default, where the section begins.
     fn origin_of(&self, key: &str) -> Option<Origin> {
-        let section = || key.split_once('.').filter(|(section, _)| section.starts_with("listener["));
+        let section = || key.rsplit_once('.').filter(|(section, _)| section.starts_with("listener["));
         self.origins.get(key).or_else(|| self.origins.get(section()?.0)).cloned()
     }
 }

@@ -86,8 +86,7 @@ pub(super) mod address {
     use crate::net::address::Address;
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Address, D::Error> {
-        let expecting =
-            "an IP address and port, like \"127.0.0.1:1883\" or \"[::1]:1883\", or a path like \"unix:/run/mqtt.sock\"";
+        let expecting = "an IP address and port, like \"127.0.0.1:1883\" or \"[::1]:1883\", or \"unix:/run/mqtt.sock\"";
         d.deserialize_any(NumberOr::new(expecting, |written| match written {
             Written::Number(_) => None,
             Written::Text(text) => text.parse().ok(),

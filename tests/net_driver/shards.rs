@@ -139,7 +139,7 @@ fn a_message_wakes_a_parked_shard_at_once() {
 fn a_taken_port_is_named_and_nothing_is_left_running() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let config = ServerConfig { listeners: vec![config().listeners.remove(0), address.into()], ..config() };
+    let config = ServerConfig { listeners: vec![config().listeners[0].clone(), address.into()], ..config() };
     let error = start(config, |me| RelayEngine::new(me, 1, Arc::default())).err().expect("the port is taken");
     assert!(matches!(&error, StartError::Listen { .. }));
     assert!(error.to_string().contains(&address.to_string()), "{error}");

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::known::Known;
 use crate::config::{Limits, MqttOptions};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::engine::{ConnId, Effect, Engine, ShardId, Time, TransportEnd};
 use crate::transport::{Stack, TransportCounters, Transports};
 
 pub struct Host {
-    pub shards: Vec<Transports<Core>>,
+    pub shards: Vec<Transports<Known>>,
     pub counters: Vec<Arc<TransportCounters>>,
     pub wires: Vec<Wire>,
     pub shared: Arc<Shared>,
@@ -55,7 +56,7 @@ impl Host {
         };
         let shards = (0..shards).map(|shard| {
             let counters = counters[usize::from(shard)].clone();
-            Transports::new(core(shard), vec![stack.clone()], handshakes_max, counters)
+            Transports::new(Known::new(core(shard)), vec![stack.clone()], handshakes_max, counters)
         });
         let shards = shards.collect();
         Host { shards, counters, wires: Vec::new(), shared, now: Time(0) }

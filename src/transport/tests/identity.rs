@@ -46,6 +46,8 @@ fn a_client_without_the_certificate_that_is_required_is_refused() {
     let tls = Tls { client_ca, client_certificate: ClientCertificate::Required, ..authority.tls("server") };
     let (mut host, _) = host(&tls);
     assert_eq!(try_in(&mut host, &authority, Some("lamp"), "server"), Ok(()));
+    let known = host.shards[0].inner().peers.pop().and_then(|peer| peer.certificate).expect("the core knows who it is");
+    assert_eq!((known.common_name.as_deref(), &known.dns[..]), (Some("lamp"), &["lamp".to_owned()][..]));
     let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
     assert_eq!(try_in(&mut host, &authority, None, "server"), Err(alert));
     fs::copy(strangers.file("lamp.pem"), authority.file("stranger.pem")).unwrap();

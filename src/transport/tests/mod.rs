@@ -3,5 +3,6 @@
 mod client;
 mod host;
 mod identity;
+mod known;
 mod tls;
 mod wrapped;

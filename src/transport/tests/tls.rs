@@ -178,7 +178,7 @@ fn the_end_of_tls_is_the_end_of_the_connection() {
     client.tls.send_close_notify();
     client.talk(&mut host);
     assert!(host.wires[client.wire].is_closed);
-    let ended = host.shards[0].inner().counters().ended[EndReason::EndOfStream as usize].load();
+    let ended = host.shards[0].inner().core.counters().ended[EndReason::EndOfStream as usize].load();
     assert_eq!(ended, 1);
 }
 

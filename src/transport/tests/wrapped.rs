@@ -112,6 +112,8 @@ fn a_proxy_header_may_come_in_any_pieces_and_leaves_nothing_behind() {
         host.receive(wire, &[&header[split..], &connect("c")].concat());
         host.settle();
         assert_eq!(host.wires[wire].to_client, CONNACK, "split at {split}");
+        let known = host.shards[0].inner().peers.pop().expect("the core knows where it comes from");
+        assert_eq!(known.address, Some("192.0.2.1:5555".parse().unwrap()));
     }
 }
 

@@ -10,3 +10,10 @@ pub use self::load::LoadError;
 pub use self::names::{NameError, names};
 pub use self::session::{Failure, RECORD_BYTES_MAX, Session};
 pub use self::settings::Settings;
+
+/// Whether the kernel could encrypt by itself (`CONFIG_TLS`, its module loaded). It is only asked: sessions here encrypt on
+/// their own.
+pub fn is_in_kernel() -> bool {
+    let protocols = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap_or_default();
+    protocols.split_whitespace().any(|name| name == "tls")
+}
