@@ -3,6 +3,7 @@
 //! 0 is done, 1 is no (a mistake in the configuration, a host that cannot run it, a start that failed), 2 is a command
 //! line or a file that cannot be read.
 
+mod access;
 mod accounts;
 mod acl;
 mod ban;

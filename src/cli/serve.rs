@@ -11,8 +11,9 @@ use tracing::{debug, error, info};
 use super::ban::unix_now;
 use super::logging::LoggingError;
 use super::signals::{self, Asked};
-use super::{accounts, logging, reload, rlimits, summary};
+use super::{access, accounts, logging, reload, rlimits, summary};
 use crate::acl::{Policy, PolicyError};
+use crate::auth::{AuthErrors, Office};
 use crate::config::{
     Acl, Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text,
 };
@@ -49,6 +50,9 @@ pub enum ServeError {
     /// A file of a listener cannot be used.
     #[error(transparent)]
     Tls(#[from] LoadError),
+    /// Clients cannot be authenticated as configured.
+    #[error(transparent)]
+    Auth(#[from] AuthErrors),
     /// The rules cannot be used.
     #[error(transparent)]
     Rules(#[from] PolicyError),
@@ -74,7 +78,7 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
 pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
     config.listeners.iter().try_for_each(|listener| {
         stack(listener)?;
-        listen(listener).map(drop)
+        listen(listener, false).map(drop)
     })
 }
 
@@ -82,19 +86,31 @@ pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
 fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), ServeError> {
     let cores = Cores::new(config, placement.shards);
     let bans = BanList::load(config, cores.guard.clone())?;
+    let office = Office::start(&config.auth, config.server.allow_anonymous)?;
     let transports = Stacks::load(config, placement.shards)?;
     let server = server_config(config, placement)?;
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
-    // Where nothing is said of what clients may do, nothing is asked: it costs nothing.
-    if config.acl != Acl::default() {
+    // Where clients are not told apart and nothing is said of what they may do, nothing is asked: it costs nothing.
+    if config.acl != Acl::default() || office.is_some() {
         shared.set_policy(Some(Arc::new(Policy::load(&config.acl)?)));
     }
     let counters = transports.counters.clone();
     let mut reloads = transports.reloads();
     reloads.push(bans.clone().reload());
+    reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.remote.clone()));
+    reloads.extend(office.clone().map(access::users));
     reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
-    let running = server::start(server, move |shard| transports.before(shard, cores.make(shard)))?;
+    let desks = office.clone();
+    let core = move |shard| match &desks {
+        Some(office) => cores.make(shard).with_authenticator(office.desk(shard)),
+        None => cores.make(shard),
+    };
+    let running = server::start(server, move |shard| transports.before(shard, core(shard)))?;
+    if let Some(office) = &office {
+        let remote = running.remote();
+        office.wake_by(placement.shards, move |shard| remote.wake(shard));
+    }
     let _ = bans.remote.set((running.remote(), placement.shards));
     let stats = running.stats().to_vec();
     shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));

@@ -1,0 +1,47 @@
+//! Users and rules of the running broker, and how both are read again on SIGHUP.
+
+use std::sync::{Arc, OnceLock};
+
+use tracing::{error, info};
+
+use super::reload::Reload;
+use crate::acl::Policy;
+use crate::auth::Office;
+use crate::config::Acl;
+use crate::core::Shared;
+use crate::engine::ShardId;
+use crate::mesh::Remote;
+
+/// How the shards are woken, once they run, and how many there are.
+pub(super) type Wake = Arc<OnceLock<(Remote, u16)>>;
+
+/// Reads the files of users again. One that cannot be used leaves its users as they were.
+pub(super) fn users(office: Office) -> Reload {
+    Box::new(move |insist| {
+        if insist {
+            match office.reload() {
+                Ok(()) => info!("clients are authenticated by what is in the files now"),
+                Err(errors) => error!("{errors}\nits users stay as they were"),
+            }
+        }
+    })
+}
+
+/// Reads the rules again, and has the shards hold their clients against them. A file that cannot be used changes nothing.
+pub(super) fn rules(acl: Acl, shared: Arc<Shared>, wake: Wake) -> Reload {
+    Box::new(move |insist| {
+        if !insist || acl.file.is_none() {
+            return;
+        }
+        match Policy::load(&acl) {
+            Ok(policy) => {
+                shared.set_policy(Some(Arc::new(policy)));
+                if let Some((remote, shards)) = wake.get() {
+                    (0..*shards).for_each(|shard| remote.wake(ShardId(shard)));
+                }
+                info!("clients may do what the rules say now");
+            }
+            Err(error) => error!("{error}\nthe rules stay as they were"),
+        }
+    })
+}
