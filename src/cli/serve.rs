@@ -10,7 +10,8 @@ use tracing::info;
 
 use super::signals::{self, StopSignal};
 use super::{logging, rlimits, summary};
-use crate::config::{Config, Limits, Listener, MqttOptions, Placement, WaitIn, duration_text};
+use crate::acl::{Policy, PolicyError};
+use crate::config::{Acl, Config, Limits, Listener, MqttOptions, Placement, WaitIn, duration_text};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::doctor;
 use crate::engine::{ShardId, Time};
@@ -28,6 +29,9 @@ pub enum ServeError {
     /// The system refused a handler or a thread for signals.
     #[error("signals cannot be handled: {0}")]
     Signals(#[source] io::Error),
+    /// The rules cannot be used.
+    #[error(transparent)]
+    Rules(#[from] PolicyError),
     /// The shards did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -51,6 +55,10 @@ fn run(config: &Config, placement: &Placement, stop: &Receiver<StopSignal>) -> R
     let server = server_config(config, placement);
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
+    // Where nothing is said of what clients may do, nothing is asked: it costs nothing.
+    if config.acl != Acl::default() {
+        shared.set_policy(Some(Arc::new(Policy::load(&config.acl)?)));
+    }
     let running = server::start(server, move |shard| cores.make(shard))?;
     let stats = running.stats().to_vec();
     shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().collect()));
