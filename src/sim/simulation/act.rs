@@ -151,7 +151,12 @@ impl<E: Audit> Simulation<E> {
         if let Some(link) = actor.client.link {
             self.world.set_stalled(link, false);
         }
+        let will = self.model.parties[index].will.filter(|_| self.actors[index].lapses.is_some());
         self.model.parted(index, reason == 0, expiry, delay, self.world.now());
+        if let Some(pending) = will {
+            // The authentication may be over before DISCONNECT arrives.
+            self.model.known(pending.number).will = Some(Fate::Open);
+        }
         self.flush(index);
     }
 

@@ -46,6 +46,9 @@ impl<E: Audit> Simulation<E> {
             };
             let name = credentials.client_id.clone();
             let index = self.actors.iter().position(|actor| actor.client.name == name);
+            if let Some(index) = index {
+                self.actors[index].asked = Some((asked.shard, asked.conn));
+            }
             let Some(verdict) = self.verdict(index, &name) else { continue };
             let delay = Duration::from_micros(*self.rng.pick(&[1, 1_000, 50_000, 700_000]));
             self.guard.given += 1;
@@ -71,6 +74,7 @@ impl<E: Audit> Simulation<E> {
         let Some((asked, verdict)) = self.guard.answers.remove(&token) else { return };
         if let (Question::Connect(credentials), Verdict::Allow { principal, .. }) = (&asked.question, &verdict)
             && let Some(actor) = self.actors.iter_mut().find(|actor| actor.client.name == credentials.client_id)
+            && actor.asked == Some((asked.shard, asked.conn))
         {
             // Counted from when the shard takes the answer, which is soon.
             actor.lapses = principal.lasts.map(|lasts| self.world.now().after(lasts));

@@ -14,7 +14,7 @@ use super::rng::Rng;
 use super::subject::Audit;
 use super::wire::{Packet, ProtocolVersion, Publish};
 use super::world::{LinkId, Notice, World};
-use crate::engine::{Engine, Time};
+use crate::engine::{ConnId, Engine, Time};
 
 pub use self::guard::Guard;
 
@@ -54,6 +54,8 @@ struct Actor {
     lost: Option<LinkId>,
     /// The connection that the present one takes over from.
     overtaken: Option<LinkId>,
+    /// The connection that was asked about last, and its shard.
+    asked: Option<(usize, ConnId)>,
     /// When the authentication of its connection is over.
     lapses: Option<Time>,
 }
@@ -362,7 +364,7 @@ impl<E: Audit> Simulation<E> {
             }
             Seen::Dismissed(0x8B) if self.stopping => {}
             // The close follows.
-            Seen::Dismissed(0x87) if self.lapsed(index, now).is_some() => {}
+            Seen::Dismissed(0x87) if self.actors[index].lapses.is_some_and(|lapses| lapses <= now) => {}
             Seen::Refused(code) => self.refused(index, code),
             Seen::Dismissed(reason) => panic!("the broker dismissed client {index} with {reason:#04x}"),
         }
@@ -397,6 +399,7 @@ impl Actor {
             unsubscribing,
             lost: None,
             overtaken: None,
+            asked: None,
             lapses: None,
         }
     }
