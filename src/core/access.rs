@@ -5,16 +5,20 @@
 //! are made anew where they are asked. Subscriptions that are not granted any more are taken away a piece in each turn;
 //! until a session's turn has come, each of its deliveries is held against the rules. What waits in a queue, or is
 //! retained, is held against them when it is sent.
+//!
+//! What rules took away does not come back with other rules: the client has to subscribe again. Without an
+//! authenticator nobody has a user name for the rules, whatever CONNECT says.
 
 use super::Core;
 use super::Time;
 use super::counters::DropReason;
 use super::gate::Admission;
+use super::note::Interested;
 use crate::acl::{Decisions, Grants, Policy, Subscribing, Who};
 use crate::auth::{Credentials, Principal};
 use crate::codec::{Connect, QoS};
 use crate::engine::{ConnId, Peer};
-use crate::index::{GroupId, Subscriber};
+use crate::index::{FilterId, GroupId, Subscriber};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -225,43 +229,48 @@ impl Core {
         let mut changes = Vec::new();
         let mut checked = false;
         for filter in self.sessions[slot].filters.clone() {
-            let Some(held) = self.index.subscriber(filter, slot) else { continue };
-            let text: Box<str> = self.index.filter_text(filter).into();
-            match grants.subscribe(&text, qos_of(held)) {
-                Subscribing::Denied => {
-                    self.counters.subscriptions_revoked.add(1);
-                    self.unsubscribe_one(slot, &text, &mut changes);
-                }
-                Subscribing::Granted { qos, checked: in_part } => {
-                    checked |= in_part;
-                    if qos < qos_of(held) {
-                        self.index.subscribe(&text, held.with_qos(qos as u8));
-                    }
-                }
-            }
+            checked |= self.hold_filter(slot, filter, &grants, &mut changes);
         }
-        for group in self.sessions[slot].groups.as_deref().cloned().unwrap_or_default().into_iter().map(GroupId) {
-            let Some(held) = self.groups.member(group, slot) else { continue };
-            let Some((name, text)) = self.groups.texts(group) else { continue };
-            match grants.subscribe(text, qos_of(held)) {
-                Subscribing::Denied => {
-                    self.counters.subscriptions_revoked.add(1);
-                    self.leave_group(slot, group, &mut changes);
-                }
-                Subscribing::Granted { qos, checked: in_part } => {
-                    checked |= in_part;
-                    if qos < qos_of(held) {
-                        let (name, text): (Box<str>, Box<str>) = (name.into(), text.into());
-                        let online = self.sessions[slot].is_connected();
-                        self.groups.join(&name, &text, held.with_qos(qos as u8), online);
-                    }
-                }
-            }
+        for group in self.sessions[slot].groups.as_deref().cloned().unwrap_or_default() {
+            checked |= self.hold_group(slot, GroupId(group), &grants, &mut changes);
         }
         if let Some(access) = &mut self.sessions[slot].access {
             access.checked = checked;
         }
         self.announce(changes, None);
+    }
+
+    /// Holds a subscription against the rules; true if its deliveries have to be, each.
+    fn hold_filter(&mut self, slot: u32, id: FilterId, grants: &Grants, changes: &mut Vec<Interested>) -> bool {
+        let Some(held) = self.index.subscriber(id, slot) else { return false };
+        let filter: Box<str> = self.index.filter_text(id).into();
+        let Subscribing::Granted { qos, checked } = grants.subscribe(&filter, qos_of(held)) else {
+            self.counters.subscriptions_revoked.add(1);
+            self.unsubscribe_one(slot, &filter, changes);
+            return false;
+        };
+        if qos < qos_of(held) {
+            self.index.subscribe(&filter, held.with_qos(qos as u8));
+        }
+        checked
+    }
+
+    /// The same for a shared subscription.
+    fn hold_group(&mut self, slot: u32, id: GroupId, grants: &Grants, changes: &mut Vec<Interested>) -> bool {
+        let (Some(held), Some((name, filter))) = (self.groups.member(id, slot), self.groups.texts(id)) else {
+            return false;
+        };
+        let (name, filter): (Box<str>, Box<str>) = (name.into(), filter.into());
+        let Subscribing::Granted { qos, checked } = grants.subscribe(&filter, qos_of(held)) else {
+            self.counters.subscriptions_revoked.add(1);
+            self.leave_group(slot, id, changes);
+            return false;
+        };
+        if qos < qos_of(held) {
+            let online = self.sessions[slot].is_connected();
+            self.groups.join(&name, &filter, held.with_qos(qos as u8), online);
+        }
+        checked
     }
 
     /// Makes a session's grants by the rules of now. Until its subscriptions have been held against them, each of

@@ -5,6 +5,9 @@
 //! the client sent behind it is handled when it was let in, and forgotten when it was not. Nothing of a session is
 //! touched before: whoever is turned away has taken over from nobody. A client that is connected may authenticate
 //! again; its traffic goes on meanwhile.
+//!
+//! A session belongs to the user that made it. Another user with the same client identifier is refused (0x85): to give
+//! it a session of its own would let anybody who has a password end the sessions of all others.
 
 use super::access::{Access, Renewal};
 use super::conn::Phase;
