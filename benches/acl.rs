@@ -28,7 +28,7 @@ fn client(client_id: &str) -> Who<'_> {
 
 /// Rules about other parts of the plant, then the client's own.
 fn policy(rules: usize) -> Policy {
-    let others = (1..rules).map(|number| format!("topic read plant/line{number}/+/state\n"));
+    let others = (1..rules).map(|number| format!("topic readwrite plant/line{number}/+/state\n"));
     let text: String = others.chain(["pattern readwrite plant/devices/%c/#\n".to_owned()]).collect();
     Policy::from_text("rules", &text, Format::Mosquitto, Access::Deny, &[]).expect("rules")
 }

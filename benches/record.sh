@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the benches and writes what they measured to benches/records/DATE-benches.txt, with machine, kernel and compiler.
 #
-#   benches/record.sh [BENCH...]                    all of codec, core, index, mesh and wheel, or these
+#   benches/record.sh [BENCH...]                    all of acl, codec, core, index, mesh and wheel, or these
 #   RINGMQ_BENCH_LARGE=1 benches/record.sh index    up to 10,000,000 subscriptions: takes 4 GiB
 #
 # The machine has to be idle: these are times. Of several benches run on one day, each is kept.
@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 names=("$@")
-[ $# != 0 ] || names=(codec core index mesh wheel)
+[ $# != 0 ] || names=(acl codec core index mesh wheel)
 record=benches/records/$(date +%F)-benches.txt
 targets=()
 for name in "${names[@]}"; do targets+=(--bench "$name"); done

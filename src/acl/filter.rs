@@ -56,7 +56,7 @@ impl Filter {
         if self.is_everything() {
             return true;
         }
-        if is_apart(&self.text, filter) {
+        if self.begins_differently(filter) || is_apart(&self.text, filter) {
             return false;
         }
         let mut other = levels(spelled_out(filter));
@@ -73,12 +73,20 @@ impl Filter {
         other.next().is_none()
     }
 
+    /// Whether the two differ before the first wildcard of either: no topic matches both. Most of many rules are told
+    /// apart by this alone.
+    fn begins_differently(&self, filter: &str) -> bool {
+        let mut pairs = self.text.as_bytes()[..self.literal].iter().zip(filter.as_bytes());
+        let difference = pairs.find(|(ours, theirs)| ours != theirs);
+        difference.is_some_and(|(_, theirs)| !matches!(theirs, b'+' | b'#'))
+    }
+
     /// Whether some topic matches both the given filter and this one.
     pub fn overlaps(&self, filter: &str) -> bool {
         if self.is_everything() {
             return true;
         }
-        if is_apart(&self.text, filter) {
+        if self.begins_differently(filter) || is_apart(&self.text, filter) {
             return false;
         }
         let (mut ours, mut theirs) = (levels(spelled_out(&self.text)), levels(spelled_out(filter)));

@@ -26,8 +26,14 @@ struct Inner {
 }
 
 /// Rules in the order they are asked in.
-#[derive(Debug, Default)]
-pub(super) struct Table(pub Vec<Line>);
+#[derive(Debug)]
+pub(super) struct Table {
+    lines: Box<[Line]>,
+    /// Whether the first rule that opens all or withholds something opens all; `None` if there is none.
+    opens: Option<bool>,
+    /// Some rule withholds something.
+    withholds: bool,
+}
 
 /// A rule whose conditions on the client hold.
 #[derive(Clone, Debug)]
@@ -106,17 +112,25 @@ impl Line {
     }
 }
 
+impl Table {
+    pub fn new(lines: Vec<Line>) -> Table {
+        let opens = lines.iter().find(|line| line.opens_all() || line.may_withhold()).map(Line::opens_all);
+        let withholds = lines.iter().any(Line::may_withhold);
+        Table { lines: lines.into(), opens, withholds }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
 impl Grants {
     pub(super) fn new(tables: Vec<Arc<Table>>, default: Access, is_admin: bool) -> Grants {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
-        let mut lines = tables.iter().flat_map(|table| &table.0);
         // What stands behind a rule that opens all is never asked, but for topics that begin with `$`.
-        let is_open = match lines.find(|line| line.opens_all() || line.may_withhold()) {
-            Some(line) => line.opens_all(),
-            None => default == Access::Allow,
-        };
-        let withholds = tables.iter().flat_map(|table| &table.0).any(Line::may_withhold);
+        let is_open = tables.iter().find_map(|table| table.opens).unwrap_or(default == Access::Allow);
+        let withholds = tables.iter().any(|table| table.withholds);
         let is_everything = is_admin && is_open && !withholds;
         Grants(Arc::new(Inner { id, tables: tables.into(), default, is_admin, is_open, is_everything }))
     }
@@ -210,7 +224,7 @@ impl Grants {
     }
 
     fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.0.tables.iter().flat_map(|table| &table.0)
+        self.0.tables.iter().flat_map(|table| &table.lines)
     }
 
     fn fallback(&self, topic: &str) -> Decided<'_> {
@@ -282,7 +296,7 @@ mod tests {
             thread_local!(static TOPICS: Vec<String> = topics());
             let default = if is_open { Access::Allow } else { Access::Deny };
             let (first, second) = lines.split_at(split.min(lines.len()));
-            let tables = [first, second].map(|part| Arc::new(Table(part.to_vec()))).to_vec();
+            let tables = [first, second].map(|part| Arc::new(Table::new(part.to_vec()))).to_vec();
             let grants = Grants::new(tables, default, admin);
             TOPICS.with(|topics| {
                 let mut of_asked = Vec::new();

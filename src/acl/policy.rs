@@ -136,7 +136,7 @@ impl Policy {
         let mut tables = Vec::new();
         tables.extend(who.rules.map(|rules| Arc::new(own_table(rules, who))));
         tables.extend(self.sections_about(who, &roles).into_iter().map(|index| self.sections[index].table(who)));
-        tables.retain(|table| !table.0.is_empty());
+        tables.retain(|table| !table.is_empty());
         Grants::new(tables, self.default, self.is_admin(who, &roles))
     }
 
@@ -195,7 +195,7 @@ impl Section {
 
     fn fill(&self, who: &Who<'_>) -> Table {
         let numbered = (self.first..).zip(&self.statements);
-        Table(numbered.filter_map(|(number, statement)| statement.fill(who, Source::Policy(number))).collect())
+        Table::new(numbered.filter_map(|(number, statement)| statement.fill(who, Source::Policy(number))).collect())
     }
 }
 
@@ -248,7 +248,7 @@ impl Bindings {
 }
 
 fn own_table(rules: &Rules, who: &Who<'_>) -> Table {
-    Table((0..).zip(&rules.0).filter_map(|(number, rule)| own_line(rule, who, Source::Own(number))).collect())
+    Table::new((0..).zip(&rules.0).filter_map(|(number, rule)| own_line(rule, who, Source::Own(number))).collect())
 }
 
 /// A rule that its authentication gave a client. One that cannot be read allows nothing and denies everything.
