@@ -23,6 +23,9 @@ use crate::codec::ReasonCode;
 use crate::config::{Auth, AuthMethod};
 use crate::engine::{ConnId, ShardId};
 
+/// To whom what is said.
+type Answer = (ConnId, Verdict);
+
 /// Wakes a shard.
 type Wake = Box<dyn Fn(ShardId) + Send + Sync>;
 
@@ -45,7 +48,7 @@ struct Job {
     conn: ConnId,
     client: Box<Credentials>,
     forgotten: Arc<AtomicBool>,
-    answers: Sender<(ConnId, Verdict)>,
+    answers: Sender<Answer>,
 }
 
 impl Office {
@@ -164,9 +167,9 @@ impl Shared {
 struct Desk {
     shard: ShardId,
     office: Office,
-    answers: (Sender<(ConnId, Verdict)>, Receiver<(ConnId, Verdict)>),
+    answers: (Sender<Answer>, Receiver<Answer>),
     /// What the desk answered itself.
-    ready: VecDeque<(ConnId, Verdict)>,
+    ready: VecDeque<Answer>,
     /// By connection: the question that is not answered yet.
     open: HashMap<ConnId, Open>,
 }
@@ -194,7 +197,7 @@ impl Authenticator for Desk {
         Ok(())
     }
 
-    fn poll(&mut self) -> Option<(ConnId, Verdict)> {
+    fn poll(&mut self) -> Option<Answer> {
         if let Some(answer) = self.ready.pop_front() {
             return Some(answer);
         }
