@@ -71,7 +71,7 @@ fn worker_process() {
         coordinator,
         name: std::env::var("NAME").ok(),
         cpus: vec![None],
-        transport: Default::default(),
+        transport: Box::new(|_, _| Ok(Default::default())),
         source_addresses: Vec::new(),
         hosts: Vec::new(),
     };

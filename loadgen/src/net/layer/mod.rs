@@ -100,15 +100,12 @@ impl Layers {
 
     /// Takes bytes of the socket; appends what they hold of MQTT to `plain`.
     fn receive(&mut self, bytes: &[u8], between: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<(), LayerError> {
-        let Some(websocket) = &mut self.websocket else {
-            let Some(tls) = &mut self.tls else { return Ok(plain.extend_from_slice(bytes)) };
-            tls.receive(bytes, plain, &mut self.wire)?;
-            return Ok(());
-        };
         let mut reply = Vec::new();
-        match &mut self.tls {
-            None => websocket.receive(bytes, plain, &mut reply)?,
-            Some(tls) => {
+        match (&mut self.websocket, &mut self.tls) {
+            (None, None) => plain.extend_from_slice(bytes),
+            (None, Some(tls)) => tls.receive(bytes, plain, &mut self.wire)?,
+            (Some(websocket), None) => websocket.receive(bytes, plain, &mut reply)?,
+            (Some(websocket), Some(tls)) => {
                 between.clear();
                 tls.receive(bytes, between, &mut self.wire)?;
                 websocket.receive(between, plain, &mut reply)?;
