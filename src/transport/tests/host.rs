@@ -26,6 +26,8 @@ pub struct Wire {
     pub to_client: Vec<u8>,
     /// Output that the kernel has not taken.
     in_flight: usize,
+    /// Something was sent: it is asked for more after that, as the driver does.
+    asks_again: bool,
     /// The kernel takes nothing.
     pub is_stuck: bool,
     pub is_paused: bool,
@@ -74,6 +76,7 @@ impl Host {
             conn,
             to_client: Vec::new(),
             in_flight: 0,
+            asks_again: false,
             is_stuck: false,
             is_paused: false,
             is_closed: false,
@@ -184,7 +187,10 @@ impl Host {
                 dirty.insert((conn.slot, conn.generation));
             }
             for wire in 0..self.wires.len() {
-                self.flush_one(shard, wire);
+                let Wire { conn, asks_again, in_flight, .. } = self.wires[wire];
+                if asks_again || in_flight > 0 || dirty.contains(&(conn.slot, conn.generation)) {
+                    self.flush_one(shard, wire);
+                }
             }
         }
     }
@@ -196,6 +202,7 @@ impl Host {
             return;
         }
         if in_flight == 0 {
+            self.wires[wire].asks_again = false;
             let output = self.shards[shard].take_output(conn);
             let len = output.len();
             let to = &mut self.wires[wire];
@@ -214,6 +221,7 @@ impl Host {
         if in_flight > 0 && !is_stuck {
             // In two parts, as a short send would have it.
             self.wires[wire].in_flight = 0;
+            self.wires[wire].asks_again = true;
             let half = in_flight / 2;
             if half > 0 {
                 self.shards[shard].sent(self.now, conn, half);
