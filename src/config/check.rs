@@ -275,12 +275,14 @@ fn guard(config: &Config, findings: &mut Findings) {
 fn keep_alive_bounds(config: &Config, findings: &mut Findings) {
     let (least, most) = (config.limits.keep_alive_min, config.limits.keep_alive_max);
     let own = |key: String, limits: &ClientLimits| {
-        (key, limits.keep_alive_min.unwrap_or(least), limits.keep_alive_max.unwrap_or(most))
+        // One that says nothing of it is not to blame.
+        let says = limits.keep_alive_min.is_some() || limits.keep_alive_max.is_some();
+        says.then(|| (key, limits.keep_alive_min.unwrap_or(least), limits.keep_alive_max.unwrap_or(most)))
     };
     let mut all = vec![("limits.keep_alive_min".to_owned(), least, most)];
     let listeners = config.listeners.iter().enumerate();
-    all.extend(listeners.map(|(index, listener)| own(format!("listener[{index}].limits"), &listener.limits)));
-    all.extend(config.guard.profiles.iter().map(|profile| own("guard.profile".to_owned(), &profile.limits)));
+    all.extend(listeners.filter_map(|(index, listener)| own(format!("listener[{index}].limits"), &listener.limits)));
+    all.extend(config.guard.profiles.iter().filter_map(|profile| own("guard.profile".to_owned(), &profile.limits)));
     for (key, least, most) in all {
         if most > 0 && least > most {
             let [least, most] = [least, most].map(|seconds| duration_text(Duration::from_secs(u64::from(seconds))));
