@@ -282,7 +282,8 @@ fn everything_arrives_at_a_reader_that_is_slow_and_from_more_senders_than_there_
         stream.write_all(&all).unwrap();
     };
     let address = server(slow_echo);
-    let mut net = Net::new(Options { connections: LINKS, buffers: 2, buffer_bytes: 512, ..Options::default() }).unwrap();
+    let mut net =
+        Net::new(Options { connections: LINKS, buffers: 2, buffer_bytes: 512, ..Options::default() }).unwrap();
     let mut log = Log::default();
     let payload = |tag: u32| (0..BYTES).map(move |n| (n as u32 * 31 + tag) as u8);
     for tag in 0..LINKS {

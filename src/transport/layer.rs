@@ -256,7 +256,7 @@ impl<E: Engine> Transports<E> {
     fn disconnect(&mut self, now: Time, conn: ConnId, end: TransportEnd) {
         match self.link(conn).and_then(|link| link.leaving.take()) {
             // The engine is done with it: the driver finds out that there is nobody to hand over.
-            Some(leaving) if matches!(end, TransportEnd::Error(_)) => self.hand_over(conn, leaving),
+            Some(leaving) if matches!(end, TransportEnd::Error(_)) => self.hand_over(conn, *leaving),
             Some(leaving) => {
                 if let Some(link) = self.link(conn) {
                     link.leaving = Some(leaving);
@@ -266,8 +266,7 @@ impl<E: Engine> Transports<E> {
         }
     }
 
-    fn hand_over(&mut self, conn: ConnId, leaving: Box<(ShardId, HandOver)>) {
-        let (to, mut hand_over) = *leaving;
+    fn hand_over(&mut self, conn: ConnId, (to, mut hand_over): (ShardId, HandOver)) {
         let link = self.links.get_mut(conn.slot as usize).and_then(Option::take);
         hand_over.transport = link.map(|link| link as Box<_>);
         self.effects.push_back(Effect::HandOver { conn, to, hand_over });
@@ -285,12 +284,11 @@ impl<E: Engine> Transports<E> {
             }
             Effect::HandOver { conn, to, hand_over } => {
                 let Some(link) = self.link(conn) else { return Some(Effect::HandOver { conn, to, hand_over }) };
-                let leaving = Box::new((to, hand_over));
                 if link.is_sending() {
-                    link.leaving = Some(leaving);
+                    link.leaving = Some(Box::new((to, hand_over)));
                     return Some(Effect::PauseReceive(conn));
                 }
-                self.hand_over(conn, leaving);
+                self.hand_over(conn, (to, hand_over));
                 self.effects.pop_back()
             }
             effect => Some(effect),
@@ -372,7 +370,7 @@ impl<E: Engine> Engine for Transports<E> {
         }
         let leaving = self.link(conn).filter(|link| !link.is_sending()).and_then(|link| link.leaving.take());
         if let Some(leaving) = leaving {
-            self.hand_over(conn, leaving);
+            self.hand_over(conn, *leaving);
         }
     }
 

@@ -102,7 +102,14 @@ mod tests {
         groups.push(Group { subscribe: vec![Subscription::new("wills/#", 1)], ..Group::new("watchers", 2) });
         let zero = Duration::ZERO;
         let timing = Timing { connect_rate: None, connecting: 1, warm_up: zero, window: zero, patience: zero };
-        let plan = Plan { name: String::new(), about: String::new(), groups, timing, verify: true };
+        let plan = Plan {
+            name: String::new(),
+            about: String::new(),
+            groups,
+            timing,
+            verify: true,
+            transport: Default::default(),
+        };
         wills(&Script::compile(Arc::new(plan), Slice::WHOLE, 1).unwrap(), 0).into_values().collect()
     }
 
