@@ -1,6 +1,6 @@
 //! A core that remembers who its transports said is at the other end.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use crate::core::Core;
@@ -10,13 +10,13 @@ use crate::engine::{ConnId, Effect, Engine, HandOver, Output, Peer, ShardId, Tim
 pub struct Known {
     pub core: Core,
     pub peers: Vec<Peer>,
-    /// Bytes came before their peer was known.
-    received: bool,
+    /// Connections that bytes have come from.
+    received: HashSet<ConnId>,
 }
 
 impl Known {
     pub fn new(core: Core) -> Known {
-        Known { core, peers: Vec::new(), received: false }
+        Known { core, peers: Vec::new(), received: HashSet::new() }
     }
 }
 
@@ -24,12 +24,11 @@ impl Engine for Known {
     type Message = Note;
 
     fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId> {
-        self.received = false;
         self.core.open(now, listener, address)
     }
 
     fn identify(&mut self, conn: ConnId, peer: Peer) {
-        assert!(!self.received, "it is told before the first byte");
+        assert!(!self.received.contains(&conn), "it is told before the first byte");
         self.peers.push(peer.clone());
         self.core.identify(conn, peer);
     }
@@ -39,7 +38,7 @@ impl Engine for Known {
     }
 
     fn receive(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
-        self.received = true;
+        self.received.insert(conn);
         self.core.receive(now, conn, bytes);
     }
 
@@ -52,6 +51,7 @@ impl Engine for Known {
     }
 
     fn release(&mut self, conn: ConnId) {
+        self.received.remove(&conn);
         self.core.release(conn);
     }
 
