@@ -38,9 +38,16 @@ fn the_command_line_is_consistent_and_explains_the_wall_of_ports() {
     for part in ["28,000 ports", "64,512", "IP_BIND_ADDRESS_NO_PORT", "RINGMQ_LOADGEN_PASSWORD"] {
         assert!(help.contains(part), "{part}: {help}");
     }
-    for absent in ["--tls", "--ws"] {
-        assert!(!help.contains(absent), "{absent} does not exist yet");
-    }
+}
+
+#[test]
+fn what_carries_mqtt_comes_from_the_option_or_else_from_the_document() {
+    let prepared = |words: &[&str]| run(words).prepare().map(|prepared| prepared.plan.transport);
+    assert_eq!(prepared(&["p2p"]).unwrap(), Transport::Tcp);
+    assert_eq!(prepared(&["p2p", "--transport", "wss", "--insecure"]).unwrap(), Transport::Wss);
+    assert_eq!(prepared(&["p2p", "--set", "transport=ws"]).unwrap(), Transport::Ws);
+    assert!(prepared(&["p2p", "--transport", "tls"]).unwrap_err().to_string().contains("add --ca FILE, or --insecure"));
+    assert!(prepared(&["p2p", "--set", "transport=quic"]).unwrap_err().to_string().contains("\"ws\" or \"wss\""));
 }
 
 #[test]

@@ -63,6 +63,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All of them.
+    pub const ALL: [Transport; 4] = [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
+
     /// Its name in documents and options.
     pub fn name(self) -> &'static str {
         match self {

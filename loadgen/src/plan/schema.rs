@@ -6,10 +6,9 @@ use std::time::Duration;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::units::{Seconds, Time, Version};
+use super::units::{Carrier, Seconds, Time, Version};
 use super::{
-    ConnectProperties, Group, MessageProperties, Pace, Payload, Plan, Presence, Publication, Subscription, Timing,
-    Transport, Will,
+    ConnectProperties, Group, MessageProperties, Pace, Payload, Plan, Presence, Publication, Subscription, Timing, Will,
 };
 
 /// A whole document, without what is gone by the time it is decoded: `base`, `parameters` and `defaults`.
@@ -20,7 +19,7 @@ pub struct Document {
     #[serde(default = "yes")]
     verify: bool,
     #[serde(default)]
-    transport: Transport,
+    transport: Carrier,
     #[serde(default)]
     timing: TimingKeys,
     groups: Named<GroupKeys>,
@@ -241,7 +240,7 @@ impl Document {
             groups,
             timing,
             verify: self.verify,
-            transport: self.transport,
+            transport: self.transport.0,
         })
     }
 }

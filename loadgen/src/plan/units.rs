@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::Transport;
+
 /// The longest time that makes sense anywhere: a session that never expires aside, a year.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
@@ -20,6 +22,10 @@ pub struct Seconds(pub u32);
 /// A protocol level, written as people name the version.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Version(pub u8);
+
+/// What MQTT is carried by, as options and documents name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Carrier(pub Transport);
 
 /// Reads a time.
 ///
@@ -106,6 +112,14 @@ impl<'de> Deserialize<'de> for Version {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expecting = "\"3.1\", \"3.1.1\" or \"5\"";
         deserializer.deserialize_any(Written { expecting, read: |text| parse_version(text).ok().map(Version) })
+    }
+}
+
+impl<'de> Deserialize<'de> for Carrier {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expecting = "\"tcp\", \"tls\", \"ws\" or \"wss\"";
+        let read = |text: &str| Transport::ALL.into_iter().find(|transport| transport.name() == text).map(Carrier);
+        deserializer.deserialize_any(Written { expecting, read })
     }
 }
 
