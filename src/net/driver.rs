@@ -447,6 +447,6 @@ impl<E: Engine> Drop for Driver<E> {
         // Sends that are still in flight read their memory until the kernel has torn the ring down, which is
         // after the drop: leave it to them. Only a stop that ran out of time gets here with any.
         self.records.take_sends().into_iter().for_each(std::mem::forget);
-        std::mem::forget(std::mem::replace(&mut self.asking, Slab::new()));
+        std::mem::forget(std::mem::take(&mut self.asking));
     }
 }

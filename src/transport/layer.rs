@@ -255,7 +255,7 @@ impl<E: Engine> Transports<E> {
     fn disconnect(&mut self, now: Time, conn: ConnId, end: TransportEnd) {
         match self.link(conn).and_then(|link| link.leaving.take()) {
             // The engine is done with it: the driver finds out that there is nobody to hand over.
-            Some(leaving) if matches!(end, TransportEnd::Error(_)) => self.hand_over(conn, leaving),
+            Some(leaving) if matches!(end, TransportEnd::Error(_)) => self.hand_over(conn, *leaving),
             Some(leaving) => {
                 if let Some(link) = self.link(conn) {
                     link.leaving = Some(leaving);
@@ -265,8 +265,8 @@ impl<E: Engine> Transports<E> {
         }
     }
 
-    fn hand_over(&mut self, conn: ConnId, leaving: Box<(ShardId, HandOver)>) {
-        let (to, mut hand_over) = *leaving;
+    fn hand_over(&mut self, conn: ConnId, leaving: (ShardId, HandOver)) {
+        let (to, mut hand_over) = leaving;
         let link = self.links.get_mut(conn.slot as usize).and_then(Option::take);
         hand_over.transport = link.map(|link| link as Box<_>);
         self.effects.push_back(Effect::HandOver { conn, to, hand_over });
@@ -289,7 +289,7 @@ impl<E: Engine> Transports<E> {
                     link.leaving = Some(leaving);
                     return Some(Effect::PauseReceive(conn));
                 }
-                self.hand_over(conn, leaving);
+                self.hand_over(conn, *leaving);
                 self.effects.pop_back()
             }
             effect => Some(effect),
@@ -369,7 +369,7 @@ impl<E: Engine> Engine for Transports<E> {
         }
         let leaving = self.link(conn).filter(|link| !link.is_sending()).and_then(|link| link.leaving.take());
         if let Some(leaving) = leaving {
-            self.hand_over(conn, leaving);
+            self.hand_over(conn, *leaving);
         }
     }
 
