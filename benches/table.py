@@ -96,7 +96,7 @@ def measure(options):
         brokers.append("rumqttd")
     with tempfile.TemporaryDirectory() as directory:
         results = pathlib.Path(directory) / "results.json"
-        command = [str(LOADGEN), "compare", "--rounds", options.rounds, "--seconds", options.seconds, "--json", str(results)]
+        command = [f"./{LOADGEN.relative_to(ROOT)}", "compare", "--rounds", options.rounds, "--seconds", options.seconds, "--json", str(results)]
         command += [word for name in SCENARIOS for word in ("--scenario", name)]
         command += [word for name in brokers for word in ("--broker", name)]
         # A failed run is in the results, and told; the figures of the others still count.
