@@ -75,7 +75,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks at what needs the configuration or a trial. `ring` is what [`ring`] found, or what a test pretends it did.
+/// Looks at what needs the configuration or a trial. `ring` is what [`ring()`] found, or what a test pretends it did.
 pub fn examine(root: &Path, ring: Result<String, String>, config: &Config, placement: &Placement) -> Vec<Finding> {
     vec![
         system::kernel(root),

@@ -398,17 +398,41 @@ fn check_config_looks_into_the_files_of_users() {
 
 /// Says CONNECT as MQTT 5.0; returns the reason code of CONNACK.
 fn connect(address: &str, client_id: &str) -> u8 {
+    connect_as(address, client_id, None).1
+}
+
+/// The same with user name and password; returns the connection too.
+fn connect_as(address: &str, client_id: &str, user: Option<(&str, &str)>) -> (TcpStream, u8) {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-    let mut packet = vec![0x10, 13 + client_id.len() as u8, 0, 4];
-    packet.extend_from_slice(b"MQTT\x05\x02\0\x3C\0\0");
-    packet.push(client_id.len() as u8);
-    packet.extend_from_slice(client_id.as_bytes());
-    socket.write_all(&packet).unwrap();
-    let mut answer = [0; 4];
-    socket.read_exact(&mut answer).unwrap();
+    let flags = if user.is_some() { 0xC2 } else { 0x02 };
+    let mut body = [&b"\0\x04MQTT\x05"[..], &[flags], b"\0\x3C\0"].concat();
+    let fields = [Some(client_id), user.map(|(name, _)| name), user.map(|(_, password)| password)];
+    for field in fields.into_iter().flatten() {
+        body.extend_from_slice(&(field.len() as u16).to_be_bytes());
+        body.extend_from_slice(field.as_bytes());
+    }
+    socket.write_all(&[&[0x10, body.len() as u8], &body[..]].concat()).unwrap();
+    let answer = packet(&mut socket);
     assert_eq!(answer[0], 0x20, "CONNACK");
-    answer[3]
+    (socket, answer[3])
+}
+
+/// The next packet, of at most 127 bytes.
+fn packet(socket: &mut TcpStream) -> Vec<u8> {
+    let mut packet = vec![0; 2];
+    socket.read_exact(&mut packet).unwrap();
+    packet.resize(2 + usize::from(packet[1]), 0);
+    socket.read_exact(&mut packet[2..]).unwrap();
+    packet
+}
+
+/// Publishes to `t` at QoS 1; returns the reason code of PUBACK.
+fn publish(socket: &mut TcpStream) -> u8 {
+    socket.write_all(b"\x32\x06\0\x01t\0\x01\0").unwrap();
+    let answer = packet(socket);
+    assert_eq!(answer[0], 0x40, "PUBACK");
+    answer.get(4).copied().unwrap_or(0)
 }
 
 impl Served {
@@ -478,4 +502,33 @@ fn an_attacker_cannot_fill_the_log() {
     let said = served.stop();
     assert_eq!(said.matches("connection closed before CONNECT").count(), 5, "{said}");
     assert!(said.contains("lines=45") && said.contains("inbound.rs"), "{said}");
+}
+
+#[test]
+fn users_and_rules_are_read_again_at_sighup_and_hold_for_who_is_connected() {
+    const NOBODY_LISTENS: u8 = 0x10;
+    let users = file("users-6", "");
+    assert_eq!(passwd(&[&[users.as_str(), "ann", "--stdin"], &CHEAP[..]].concat(), "one\n").0, Some(0));
+    let rules = file("rules-6.toml", "[[rules]]\naccess = \"allow\"\ntopic = \"t\"\n");
+    let config =
+        format!("[auth]\nmethods = [\"password\"]\n[auth.password]\nfile = {users:?}\n[acl]\nfile = {rules:?}\n");
+    let config = file("access.toml", &config);
+    let mut served = Served::after("true", &format!("--shards 2 --config {config}"));
+    let address = served.address.clone();
+    let (mut ann, code) = connect_as(&address, "a", Some(("ann", "one")));
+    assert_eq!((code, publish(&mut ann)), (0, NOBODY_LISTENS));
+    assert_eq!(connect_as(&address, "b", Some(("ann", "two"))).1, 0x86);
+    assert_eq!(connect_as(&address, "b", Some(("bob", "two"))).1, 0x86);
+    assert_ne!(connect(&address, "b"), 0, "nobody comes in without a name");
+    assert_eq!(passwd(&[&[users.as_str(), "bob", "--stdin"], &CHEAP[..]].concat(), "two\n").0, Some(0));
+    fs::write(&rules, "[[rules]]\naccess = \"allow\"\ntopic = \"u\"\n").unwrap();
+    let said = served.reload("authenticated by what is in the files now");
+    assert!(said.contains("what the rules say now"), "{said}");
+    assert_eq!(connect_as(&address, "b", Some(("bob", "two"))).1, 0);
+    assert_eq!(publish(&mut ann), 0x87, "the new rules hold at once");
+    fs::write(&rules, "[[rules]]\nacces = 1\n").unwrap();
+    fs::write(&users, "bob\n").unwrap();
+    let said = served.reload("its users stay as they were");
+    assert!(said.contains("the rules stay as they were") && said.contains("rules-6.toml:2"), "{said}");
+    assert_eq!((connect_as(&address, "b", Some(("bob", "two"))).1, publish(&mut ann)), (0, 0x87));
 }
