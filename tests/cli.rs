@@ -526,6 +526,15 @@ fn users_and_rules_are_read_again_at_sighup_and_hold_for_who_is_connected() {
     assert!(said.contains("what the rules say now"), "{said}");
     assert_eq!(connect_as(&address, "b", Some(("bob", "two"))).1, 0);
     assert_eq!(publish(&mut ann), 0x87, "the new rules hold at once");
+    let by_address = |network: &str| {
+        format!("default = \"allow\"\n[[rules]]\naccess = \"deny\"\ntopic = \"t\"\naddress = [{network:?}]\n")
+    };
+    fs::write(&rules, by_address("192.0.2.0/24")).unwrap();
+    served.reload("authenticated by what is in the files now");
+    assert_eq!(publish(&mut ann), NOBODY_LISTENS, "the rule is about others");
+    fs::write(&rules, by_address("127.0.0.0/8")).unwrap();
+    served.reload("authenticated by what is in the files now");
+    assert_eq!(publish(&mut ann), 0x87, "it is known where a client connects from");
     fs::write(&rules, "[[rules]]\nacces = 1\n").unwrap();
     fs::write(&users, "bob\n").unwrap();
     let said = served.reload("its users stay as they were");

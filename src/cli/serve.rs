@@ -197,7 +197,7 @@ impl BanList {
 fn server_config(config: &Config, placement: &Placement) -> Result<ServerConfig, ServeError> {
     let Config { server, listeners, ring, .. } = config;
     Ok(ServerConfig {
-        listeners: listeners.iter().map(|one| listen(one, Guard::wants_addresses(config))).collect::<Result<_, _>>()?,
+        listeners: listeners.iter().map(|one| listen(one, addresses_matter(config))).collect::<Result<_, _>>()?,
         shards: placement.shards,
         cpus: placement.cpus.as_slice().to_vec(),
         pin: placement.pin,
@@ -223,11 +223,16 @@ fn connections_per_shard(config: &Config, placement: &Placement) -> u32 {
     u32::try_from(share).unwrap_or(u32::MAX)
 }
 
-fn listen(listener: &Listener, guard_asks: bool) -> Result<Listen, ServeError> {
+/// Whether something asks where clients connect from: a rule about addresses must not be passed over.
+fn addresses_matter(config: &Config) -> bool {
+    Guard::wants_addresses(config) || config.acl.file.is_some() || !config.auth.methods.is_empty()
+}
+
+fn listen(listener: &Listener, is_asked_for: bool) -> Result<Listen, ServeError> {
     let peer_address = match (listener.peer_address, &listener.proxy) {
         (_, Some(_)) => PeerAddress::Required,
         (Some(true), None) => PeerAddress::IfPossible,
-        (None, None) if guard_asks => PeerAddress::IfPossible,
+        (None, None) if is_asked_for => PeerAddress::IfPossible,
         (Some(false) | None, None) => PeerAddress::Unasked,
     };
     Ok(Listen {
