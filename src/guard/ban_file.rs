@@ -1,6 +1,8 @@
 //! The bans on disk: one JSON file, replaced as a whole, so that a power cut leaves the old list or the new one.
 //!
-//!     {"bans": [{"client_id": "x", "until": 1798761600, "reason": "…"}, {"address": "192.0.2.0/24"}]}
+//! ```text
+//! {"bans": [{"client_id": "x", "until": 1798761600, "reason": "…"}, {"address": "192.0.2.0/24"}]}
+//! ```
 //!
 //! Each entry names exactly one of `client_id`, `user`, `address`, `pattern`; `until` is in seconds since 1970 and is left
 //! out by bans without end. A file that cannot be read is an error and never an empty list.
