@@ -306,7 +306,8 @@ impl Core {
     pub(super) fn guard_received(&mut self, id: ConnId, bytes: usize, messages: u64) {
         let (now, pressure) = (self.wire.now, self.guarding.pressure);
         let conn = &mut self.wire.conns[id.slot];
-        if conn.phase != Phase::Connected {
+        // The everyday case first: no rate, and memory enough.
+        if conn.metered.is_none() && pressure < Pressure::SlowPublishers || conn.phase != Phase::Connected {
             return;
         }
         let charge = |metered: &mut Box<Metered>| metered.meter.received(&metered.limits, now, messages, bytes as u64);
