@@ -12,8 +12,8 @@ cd "$(dirname "$0")/.." || exit 2
 
 logs=$PWD/target/test-logs
 tools=$PWD/target/tools
-fuzz_seconds=30
-simulator_seconds=60
+fuzz_seconds=12
+simulator_seconds=30
 
 # name | minutes it may take | what it does
 steps() {
@@ -26,7 +26,7 @@ unit         | 20 | unit, property, simulator, network and command line tests
 build        | 15 | the release binaries build
 instructions | 10 | a shard's work costs at most 5 % more instructions than the record says
 simulator    |  5 | whole brokers in virtual time: a fixed set of seeds, then random ones
-fuzz         | 12 | the decoder under libFuzzer, over the committed corpus
+fuzz         | 12 | what reads input of strangers, under libFuzzer, over the committed corpus
 million      |  5 | 20,000 connections held and woken by the load generator, within their memory
 e2e-1        |  8 | real clients on the release binary with 1 shard
 e2e-4        |  8 | real clients on the release binary with 4 shards
