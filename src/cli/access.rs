@@ -15,6 +15,13 @@ use crate::mesh::Remote;
 /// How the shards are woken, once they run, and how many there are.
 pub(super) type Wake = Arc<OnceLock<(Remote, u16)>>;
 
+/// Has idle shards take a turn too.
+pub(super) fn wake_all(wake: &Wake) {
+    if let Some((remote, shards)) = wake.get() {
+        (0..*shards).for_each(|shard| remote.wake(ShardId(shard)));
+    }
+}
+
 /// Reads the files of users again. One that cannot be used leaves its users as they were.
 pub(super) fn users(office: Office) -> Reload {
     Box::new(move |insist| {
@@ -36,9 +43,7 @@ pub(super) fn rules(acl: Acl, shared: Arc<Shared>, wake: Wake) -> Reload {
         match Policy::load(&acl) {
             Ok(policy) => {
                 shared.set_policy(Some(Arc::new(policy)));
-                if let Some((remote, shards)) = wake.get() {
-                    (0..*shards).for_each(|shard| remote.wake(ShardId(shard)));
-                }
+                wake_all(&wake);
                 info!("clients may do what the rules say now");
             }
             Err(error) => error!("{error}\nthe rules stay as they were"),

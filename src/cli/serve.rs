@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info};
@@ -23,7 +23,6 @@ use crate::engine::{ShardId, Time};
 use crate::guard::ban_file::{self, BanFileError};
 use crate::guard::bans::UnixTime;
 use crate::guard::entry::Guard;
-use crate::mesh::Remote;
 use crate::net::driver::DriverConfig;
 use crate::net::listen_unix::Permissions;
 use crate::net::ring::QueueSizes;
@@ -98,7 +97,7 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     let counters = transports.counters.clone();
     let mut reloads = transports.reloads();
     reloads.push(bans.clone().reload());
-    reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.remote.clone()));
+    reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.wake.clone()));
     reloads.extend(office.clone().map(access::users));
     reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
     let desks = office.clone();
@@ -111,7 +110,7 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
         let remote = running.remote();
         office.wake_by(placement.shards, move |shard| remote.wake(shard));
     }
-    let _ = bans.remote.set((running.remote(), placement.shards));
+    let _ = bans.wake.set((running.remote(), placement.shards));
     let stats = running.stats().to_vec();
     shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));
     info!("ring features: {}", running.features());
@@ -155,12 +154,12 @@ struct BanList {
     /// When the shards' clocks were 0, as nearly as bans need it.
     started: Instant,
     /// Wakes the shards, once they run.
-    remote: Arc<OnceLock<(Remote, u16)>>,
+    wake: access::Wake,
 }
 
 impl BanList {
     fn load(config: &Config, guard: Arc<Guard>) -> Result<BanList, BanFileError> {
-        let list = BanList { file: config.guard.bans.clone(), guard, started: Instant::now(), remote: Arc::default() };
+        let list = BanList { file: config.guard.bans.clone(), guard, started: Instant::now(), wake: Arc::default() };
         list.read()?;
         Ok(list)
     }
@@ -180,9 +179,7 @@ impl BanList {
             error!("{error}; the bans stay as they were");
         }
         // Idle shards look at those who are connected in a turn of theirs.
-        if let Some((remote, shards)) = self.remote.get() {
-            (0..*shards).for_each(|shard| remote.wake(ShardId(shard)));
-        }
+        access::wake_all(&self.wake);
     }
 
     fn reload(self) -> reload::Reload {

@@ -77,14 +77,7 @@ impl Target {
     ///
     /// It is none.
     pub fn address(text: &str) -> Result<Target, BanError> {
-        let parsed = || {
-            let (address, prefix) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-            let address: IpAddr = address.parse().ok()?;
-            let longest = if address.is_ipv4() { 32 } else { 128 };
-            let prefix = prefix.map_or(Some(longest), |bits| bits.parse().ok())?;
-            (prefix <= longest).then_some(Network { address, prefix })
-        };
-        parsed().map(Target::Address).ok_or_else(|| BanError::Address(text.to_owned()))
+        text.parse().map(Target::Address).map_err(|_| BanError::Address(text.to_owned()))
     }
 }
 
