@@ -25,6 +25,8 @@ counters! {
         tls_refused_not_tls,
         /// Handshakes that failed because the two sides have no version, cipher suite, key exchange or protocol name in common.
         tls_refused_incompatible,
+        /// Handshakes that were refused because the client wants a pre-shared key (TLS-PSK).
+        tls_refused_psk,
         /// Handshakes that failed because the client showed no certificate.
         tls_refused_no_certificate,
         /// Handshakes that failed because the client's certificate is not valid: unknown issuer, expired, revoked.
@@ -70,6 +72,7 @@ impl TransportCounters {
                 Error::AlertReceived(_) => &self.tls_refused_by_client,
                 _ => &self.tls_refused_other,
             },
+            tls::Failure::PreSharedKey => &self.tls_refused_psk,
             tls::Failure::TooLong | tls::Failure::CannotSend => &self.tls_refused_other,
         };
         counter.add(1);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::Stack;
 use super::counters::TransportCounters;
@@ -104,7 +104,10 @@ impl<E: Engine> Transports<E> {
         }
         if stack.proxy.as_ref().is_some_and(|trusted| !is_trusted(trusted, address)) {
             self.counters.proxy_untrusted.add(1);
-            debug!(?address, "a connection is refused: no trusted proxy has this address");
+            info!(
+                from = address.map(tracing::field::display),
+                "a connection is refused: no trusted proxy has this address"
+            );
             return Err(());
         }
         match Link::new(stack, address) {
@@ -238,7 +241,11 @@ impl<E: Engine> Transports<E> {
         let Some(link) = self.link(conn) else { return };
         let handshaking = link.is_shaking_hands();
         link.failed = true;
-        debug!(slot = conn.slot, handshaking, "a connection is closed: {failure}");
+        // Who sets up a client or a broker looks here first. What comes later in a connection's life is no misconfiguration.
+        match handshaking {
+            true => info!(from = link.address().map(tracing::field::display), "a handshake failed: {failure}"),
+            false => debug!(slot = conn.slot, "a connection is closed: {failure}"),
+        }
         self.counters.failed(failure, handshaking);
         if handshaking {
             self.count_handshakes(-1);

@@ -126,6 +126,11 @@ impl Link {
         Ok(Cow::Owned(rest))
     }
 
+    /// Where it comes from, as far as that was asked or told.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.peer.address
+    }
+
     /// True while the TLS handshake lasts.
     pub fn is_shaking_hands(&self) -> bool {
         self.tls.as_ref().is_some_and(Session::is_handshaking)

@@ -1,5 +1,6 @@
 //! TLS 1.2 and 1.3 by rustls: sessions from bytes to bytes, and what they are set up with.
 
+mod hello;
 mod load;
 mod names;
 mod resolver;
