@@ -20,6 +20,9 @@ need mosquitto_sub mosquitto-clients
 need python3 python3 python3-venv
 need node nodejs
 need npm npm
+need openssl openssl
+need chromium chromium
+need certutil libnss3-tools
 
 if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
     echo "installing paho-mqtt into tests/.venv (pip)"
@@ -31,7 +34,7 @@ if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
 fi
 
 if ! cmp -s "$here/package-lock.json" "$here/node_modules/.installed-lock.json"; then
-    echo "installing MQTT.js into tests/clients/node_modules (npm)"
+    echo "installing MQTT.js and playwright-core into tests/clients/node_modules (npm)"
     (cd "$here" && npm ci --silent --no-audit --no-fund)
     cp "$here/package-lock.json" "$here/node_modules/.installed-lock.json"
 fi
