@@ -135,3 +135,27 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
     let error = Settings::load(&swapped, &[]).err().unwrap().to_string();
     assert!(error.contains("server.key: there is no certificate in it"), "{error}");
 }
+
+#[test]
+fn an_authority_that_is_no_longer_in_its_file_is_no_longer_trusted() {
+    let mut authority = Authority::new("former");
+    authority.issue("server");
+    authority.issue("lamp");
+    let ca = authority.file("clients.pem");
+    fs::copy(authority.file("ca.pem"), &ca).unwrap();
+    let tls =
+        Tls { client_ca: Some(ca.clone()), client_certificate: ClientCertificate::Required, ..authority.tls("server") };
+    let (mut host, settings) = host(&tls);
+    let config = Arc::new(authority.client(Some("lamp")));
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    client.send(&mut host, &connect("c"));
+    assert_eq!(client.got, CONNACK);
+    fs::copy(Authority::new("latter").file("ca.pem"), &ca).unwrap();
+    assert!(settings.reload(true).unwrap());
+    // The same client, with the ticket of its first connection.
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    assert_eq!(client.error, Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)));
+    assert_eq!(host.counters[0].tls_refused_certificate.load(), 1);
+}
