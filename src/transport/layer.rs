@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::Stack;
 use super::counters::TransportCounters;
@@ -104,7 +104,7 @@ impl<E: Engine> Transports<E> {
         }
         if stack.proxy.as_ref().is_some_and(|trusted| !is_trusted(trusted, address)) {
             self.counters.proxy_untrusted.add(1);
-            info!(
+            tracing::info!(
                 from = address.map(tracing::field::display),
                 "a connection is refused: no trusted proxy has this address"
             );
@@ -243,7 +243,7 @@ impl<E: Engine> Transports<E> {
         link.failed = true;
         // Who sets up a client or a broker looks here first. What comes later in a connection's life is no misconfiguration.
         match handshaking {
-            true => info!(from = link.address().map(tracing::field::display), "a handshake failed: {failure}"),
+            true => tracing::info!(from = link.address().map(tracing::field::display), "a handshake failed: {failure}"),
             false => debug!(slot = conn.slot, "a connection is closed: {failure}"),
         }
         self.counters.failed(failure, handshaking);
