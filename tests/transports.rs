@@ -66,8 +66,8 @@ impl Files {
     /// A file of users with ann in it.
     fn users(&self, name: &str) {
         self.write("batch", 0o600, "ann:tea\n");
-        let cheap = ["--memory", "64", "--passes", "1"];
-        let arguments = [&["passwd", &self.path(name), "--batch", &self.path("batch")], &cheap[..]].concat();
+        let (users, batch) = (self.path(name), self.path("batch"));
+        let arguments = ["passwd", &users, "--batch", &batch, "--memory", "64", "--passes", "1"];
         let (done, said) = run(env!("CARGO_BIN_EXE_ringmq"), &arguments);
         assert!(done, "{said}");
     }
