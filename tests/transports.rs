@@ -17,6 +17,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 const CONNECT: &[u8] = b"\x10\x0D\0\x04MQTT\x04\x02\0\x3C\0\x01c";
 const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
 
+/// A hash that costs little.
+const CHEAP: [&str; 4] = ["--memory", "64", "--passes", "1"];
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Certificates in a directory of their own.
@@ -63,12 +66,12 @@ impl Files {
         fs::set_permissions(self.directory.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A file of users with ann in it.
-    fn users(&self, name: &str) {
+    /// A file of users with ann in it, made with these options.
+    fn users(&self, name: &str, options: &[&str]) {
         self.write("batch", 0o600, "ann:tea\n");
         let (users, batch) = (self.path(name), self.path("batch"));
-        let arguments = ["passwd", &users, "--batch", &batch, "--memory", "64", "--passes", "1"];
-        let (done, said) = run(env!("CARGO_BIN_EXE_ringmq"), &arguments);
+        let arguments = ["passwd", &users, "--batch", &batch];
+        let (done, said) = run(env!("CARGO_BIN_EXE_ringmq"), &[&arguments[..], options].concat());
         assert!(done, "{said}");
     }
 }
@@ -320,7 +323,7 @@ fn a_reload_that_can_open_no_file_leaves_everything_as_it_was() {
     let files = Files::new("exhausted");
     files.issue("server");
     files.issue("lamp");
-    files.users("users");
+    files.users("users", &CHEAP);
     files.write("acl.toml", 0o600, "[[rules]]\naccess = \"allow\"\naction = \"publish\"\ntopic = \"open\"\n");
     let mutual = format!("{TLS}\nclient_certificate = \"required\"\nclient_ca = \"DIR/ca.pem\"");
     let more =
@@ -360,8 +363,8 @@ fn secrets_that_others_may_read_are_warned_of() {
     let files = Files::new("modes");
     files.issue("server");
     files.issue("other");
-    files.users("users");
-    files.write("scram", 0o600, "");
+    files.users("users", &CHEAP);
+    files.users("scram", &["--scram"]);
     files.write("jwt.key", 0o600, "a secret of more than thirty-two bytes");
     let listener = format!("{TLS}\nsni = [{{ certificate = \"DIR/other.pem\", key = \"DIR/other.key\" }}]");
     let more = "[auth]\nmethods = [\"password\", \"jwt\", \"scram\"]\n[auth.password]\nfile = \"DIR/users\"\n\
