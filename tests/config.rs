@@ -397,6 +397,14 @@ fn a_transport_and_its_sections_belong_together() {
     refused(&format!("[[listener]]\n{tls}"), 2, "listener[0].tls", "has no TLS", "\"wss\"");
     refused("[[listener]]\n[listener.websocket]", 2, "listener[0].websocket", "has no WebSocket", "\"ws\"");
     refused("[[listener]]\n[listener.proxy]", 2, "listener[0].proxy.trusted", "nobody is trusted", "10.0.0.0/8");
+    let proxied = |trusted: &str| format!("[[listener]]\n[listener.proxy]\ntrusted = [\"{trusted}\"]");
+    let networks = [("10.0.0.0/8", "10.0.0.0/8"), ("::/0", "::/0"), ("192.0.2.7", "192.0.2.7/32")];
+    for (written, meant) in networks {
+        let (config, _) = read(&proxied(written)).unwrap();
+        assert_eq!(config.listeners[0].proxy.as_ref().unwrap().trusted[0].to_string(), meant);
+        assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap().0, config);
+    }
+    refused(&proxied("10.0.0.0/33"), 3, "listener[0].proxy.trusted", "10.0.0.0/33", "");
     let secured = format!("[[listener]]\ntransport = \"tls\"\n{tls}");
     read(&secured).unwrap();
     let text = format!("{secured}client_ca = \"ca.pem\"\n");
