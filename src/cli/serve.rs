@@ -13,7 +13,7 @@ use super::logging::LoggingError;
 use super::signals::{self, Asked};
 use super::{access, accounts, logging, reload, rlimits, summary};
 use crate::acl::{Policy, PolicyError};
-use crate::auth::{AuthErrors, Office};
+use crate::auth::{AuthErrors, Office, OfficeCounters};
 use crate::config::{
     Acl, Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text,
 };
@@ -100,9 +100,10 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.wake.clone()));
     reloads.extend(office.clone().map(access::users));
     reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
-    let desks = office.clone();
-    let core = move |shard| match &desks {
-        Some(office) => cores.make(shard).with_authenticator(office.desk(shard)),
+    let asked_of: Vec<Arc<OfficeCounters>> = (0..placement.shards).map(|_| Arc::default()).collect();
+    let (desks, counted) = (office.clone(), asked_of.clone());
+    let core = move |shard: ShardId| match &desks {
+        Some(office) => cores.make(shard).with_authenticator(office.desk(shard, counted[usize::from(shard.0)].clone())),
         None => cores.make(shard),
     };
     let running = server::start(server, move |shard| transports.before(shard, core(shard)))?;
@@ -112,7 +113,9 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     }
     let _ = bans.wake.set((running.remote(), placement.shards));
     let stats = running.stats().to_vec();
-    shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));
+    shared.tell_driver_figures(Box::new(move |shard| {
+        stats[shard].named().chain(counters[shard].named()).chain(asked_of[shard].named()).collect()
+    }));
     info!("ring features: {}", running.features());
     debug!("TLS in the kernel: {}, not used", if tls::is_in_kernel() { "there" } else { "not there" });
     let held = running.connections_per_shard();

@@ -10,7 +10,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::json;
 
-use super::super::chain::tests::client;
+use super::super::chain::tests::{client, opinion};
 use super::super::web::tests::Server;
 use super::*;
 use crate::acl::Action;
@@ -55,10 +55,10 @@ fn jwt(config: JwtAuth) -> Jwt {
 }
 
 fn judge(jwt: &Jwt, token: &str) -> Result<Box<Principal>, Option<ReasonCode>> {
-    match jwt.judge(&client("c1", Some("whoever"), Some(token)), &mut Scratch::default()) {
+    match opinion(jwt, &client("c1", Some("whoever"), Some(token))) {
         Opinion::Allow(principal) => Ok(principal),
         Opinion::Deny(reason) => Err(Some(reason)),
-        Opinion::Pass => Err(None),
+        Opinion::Pass | Opinion::Wait => Err(None),
     }
 }
 
@@ -236,7 +236,7 @@ fn a_token_may_be_the_user_name_and_last_for_ever_where_that_is_said() {
     let config = JwtAuth { field: TokenField::UserName, require_expiry: false, ..hs256_config() };
     let jwt = jwt(config);
     let token = signed(json!({"alg": "HS256"}), &json!({"sub": "ann"}), hs256);
-    let opinion = jwt.judge(&client("c", Some(&token), None), &mut Scratch::default());
+    let opinion = opinion(&jwt, &client("c", Some(&token), None));
     let Opinion::Allow(principal) = opinion else { panic!("{opinion:?}") };
     assert_eq!((principal.user.as_deref(), principal.lasts), (Some("ann"), None));
 }
