@@ -268,9 +268,23 @@ fn what_an_authentication_method_lacks_is_named_by_its_key() {
         (chosen("[]", "[auth.jwt]\nalgorithm = \"none\""), 4, "auth.jwt.algorithm", "unknown variant"),
         (chosen("[]", "[auth.jwt]\nkeyfile = \"a\""), 4, "auth.jwt.keyfile", "no such key"),
         (chosen("[]", "workers = 0"), 3, "auth.workers", "too little"),
+        (chosen("[]", "expired_reason = \"banned\""), 3, "auth.expired_reason", "banned"),
+        (chosen("[]", "expired_reason = 0x8A"), 3, "auth.expired_reason", "138"),
+        (chosen("[]", "[auth.http]\nrequests_max = 257"), 4, "auth.http.requests_max", "too much"),
+        (chosen("[]", "[auth.http]\nwaiting_max = 0"), 4, "auth.http.waiting_max", "too little"),
+        (chosen("[]", "[auth.jwt]\nwaiting_max = 0"), 4, "auth.jwt.waiting_max", "too little"),
     ];
     for (text, line, key, what) in cases {
         refused(&text, line, key, what, "");
+    }
+}
+
+#[test]
+fn the_reason_for_an_expired_authentication_is_a_name_or_its_number() {
+    for written in ["\"administrative_action\"", "0x98", "152"] {
+        let (config, _) = read(&format!("[auth]\nexpired_reason = {written}")).unwrap();
+        assert_eq!(config.auth.expired_reason as u8, 0x98, "{written}");
+        assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap().0, config);
     }
 }
 

@@ -90,6 +90,7 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     let server = server_config(config, placement)?;
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
+    shared.set_expired_reason(config.auth.expired_reason);
     // Where clients are not told apart and nothing is said of what they may do, nothing is asked: it costs nothing.
     if config.acl != Acl::default() || office.is_some() {
         shared.set_policy(Some(Arc::new(Policy::load(&config.acl)?)));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{units, words};
+use crate::codec::ReasonCode;
 
 /// `[auth]`: the methods, and what they share.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -21,6 +22,9 @@ pub struct Auth {
     /// Clients that may wait for a worker.
     #[serde(deserialize_with = "units::count")]
     pub queue_max: u32,
+    /// What 5.0 clients are told when their authentication is over, as a token's time.
+    #[serde(with = "words::expired_reason")]
+    pub expired_reason: ReasonCode,
     /// `[auth.password]`: a file of users and hashes.
     pub password: PasswordAuth,
     /// `[auth.jwt]`: signed tokens.
@@ -39,6 +43,7 @@ impl Default for Auth {
             methods: Vec::new(),
             workers: 4,
             queue_max: 4096,
+            expired_reason: ReasonCode::NotAuthorized,
             password: PasswordAuth::default(),
             jwt: JwtAuth::default(),
             certificate: CertificateAuth::default(),
