@@ -225,10 +225,7 @@ impl<E: Engine> Transports<E> {
     fn identify(&mut self, conn: ConnId) {
         let Some(link) = self.link(conn).filter(|link| !link.identified) else { return };
         link.identified = true;
-        let (peer, error) = link.peer();
-        if let Some(error) = error {
-            debug!(slot = conn.slot, "the names in a client's certificate are not used: {error}");
-        }
+        let peer = link.peer();
         if peer != Peer::default() {
             self.inner.identify(conn, peer);
         }

@@ -58,6 +58,28 @@ fn a_client_without_the_certificate_that_is_required_is_refused() {
 }
 
 #[test]
+fn non_utf8_common_name_is_refused_in_the_handshake_and_counted() {
+    for client_certificate in [ClientCertificate::Required, ClientCertificate::Optional] {
+        let mut authority = Authority::new("utf8");
+        authority.issue("server");
+        authority.issue_to("latin1", b"caf\xE9-01");
+        authority.issue_to("nul", b"admin\0.x");
+        authority.issue_to("plain", "café-01".as_bytes());
+        let tls = Tls { client_ca: Some(authority.file("ca.pem")), client_certificate, ..authority.tls("server") };
+        let (mut host, _) = host(&tls);
+        assert_eq!(try_in(&mut host, &authority, Some("plain"), "server"), Ok(()), "made as the others are");
+        let alert = rustls::Error::AlertReceived(AlertDescription::AccessDenied);
+        for name in ["latin1", "nul"] {
+            assert_eq!(try_in(&mut host, &authority, Some(name), "server"), Err(alert.clone()), "{name}");
+        }
+        assert_eq!(host.counters[0].tls_refused_names.load(), 2);
+        let known = std::mem::take(&mut host.shards[0].inner().peers);
+        let names: Vec<_> = known.iter().map(|peer| peer.certificate.as_ref().unwrap().common_name.as_deref()).collect();
+        assert_eq!(names, [Some("café-01")], "the core has not heard of the others");
+    }
+}
+
+#[test]
 fn a_certificate_that_was_revoked_is_refused_from_the_next_reload_on_and_no_ticket_helps() {
     let mut authority = Authority::new("revoked");
     authority.issue("server");

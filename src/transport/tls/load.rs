@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::names::names;
 use super::resolver::Resolver;
+use super::verifier::Verifier;
 use crate::config::{ClientCertificate, KeyPair, Tls, TlsVersion};
 
 /// What is wrong with a file.
@@ -131,7 +132,8 @@ fn verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCe
         // A certificate whose issuer has no list is refused: the list may just have been forgotten.
         builder = builder.with_crls(revocation_lists(file)?).only_check_end_entity_revocation();
     }
-    builder.build().map_err(|error| wrong(tls.client_crl.as_deref().unwrap_or(ca), error))
+    let verifier = builder.build().map_err(|error| wrong(tls.client_crl.as_deref().unwrap_or(ca), error))?;
+    Ok(Arc::new(Verifier(verifier)))
 }
 
 fn revocation_lists(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, LoadError> {

@@ -5,9 +5,10 @@ mod names;
 mod resolver;
 mod session;
 mod settings;
+mod verifier;
 
 pub use self::load::LoadError;
-pub use self::names::{NameError, names};
+pub use self::names::names;
 pub use self::session::{Failure, RECORD_BYTES_MAX, Session};
 pub use self::settings::Settings;
 
