@@ -425,6 +425,8 @@ fn a_transport_and_its_sections_belong_together() {
     refused(&text, 6, "listener[0].tls.client_ca", "not asked for a certificate", "\"required\"");
     let text = format!("{secured}client_certificate = \"required\"\n");
     refused(&text, 6, "listener[0].tls.client_certificate", "no authority", "client_ca");
+    let text = format!("{secured}client_crl_expired = \"ignore\"\n");
+    refused(&text, 6, "listener[0].tls.client_crl_expired", "ignore", "`refuse` or `accept`");
     refused(&format!("{secured}certifcate = \"b\"\n"), 6, "listener[0].tls.certifcate", "no such key", "`certificate`");
 }
 

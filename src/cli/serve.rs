@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::ban::unix_now;
 use super::logging::LoggingError;
@@ -95,6 +95,7 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     if config.acl != Acl::default() || office.is_some() {
         shared.set_policy(Some(Arc::new(Policy::load(&config.acl)?)));
     }
+    transports.stacks.iter().filter_map(|stack| stack.tls.as_deref()).for_each(warn_of_old_lists);
     let counters = transports.counters.clone();
     let mut reloads = transports.reloads();
     reloads.push(bans.clone().reload());
@@ -285,6 +286,14 @@ fn again(settings: &Settings, insist: bool) {
         Ok(true) => info!("{}: new connections get what is in the files now", settings.name()),
         Ok(false) => {}
         Err(error) => error!("{error}: the listener goes on with the certificates and keys it has"),
+    }
+    warn_of_old_lists(settings);
+}
+
+fn warn_of_old_lists(settings: &Settings) {
+    let now = i64::try_from(unix_now().0).unwrap_or(i64::MAX);
+    if let Some(warning) = settings.revocation_warning(now) {
+        warn!("{warning}");
     }
 }
 

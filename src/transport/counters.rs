@@ -29,6 +29,8 @@ counters! {
         tls_refused_no_certificate,
         /// Handshakes that failed because the client's certificate is not valid: unknown issuer, expired, revoked.
         tls_refused_certificate,
+        /// Handshakes that failed because the revocation list for the client's certificate is out of date.
+        tls_refused_list_expired,
         /// Handshakes that failed because the names in the client's certificate, which is valid, are of no use: not UTF-8, or
         /// more than one common name.
         tls_refused_names,
@@ -69,6 +71,9 @@ impl TransportCounters {
                 Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => &self.tls_refused_not_tls,
                 Error::PeerIncompatible(_) | Error::NoApplicationProtocol => &self.tls_refused_incompatible,
                 Error::NoCertificatesPresented => &self.tls_refused_no_certificate,
+                Error::InvalidCertificate(
+                    CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. },
+                ) => &self.tls_refused_list_expired,
                 Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => &self.tls_refused_names,
                 Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => &self.tls_refused_certificate,
                 Error::AlertReceived(_) => &self.tls_refused_by_client,

@@ -79,6 +79,11 @@ impl Authority {
 
     /// Writes `crl.pem` with these serial numbers.
     pub fn revoke(&self, serials: &[u64]) {
+        self.revoke_until(serials, 2099);
+    }
+
+    /// The same, good from 2024 to that year.
+    pub fn revoke_until(&self, serials: &[u64], year: i32) {
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2024, 1, 1),
@@ -87,7 +92,7 @@ impl Authority {
         });
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(2099, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1u64),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),

@@ -3,6 +3,7 @@
 mod load;
 mod names;
 mod resolver;
+mod revocation;
 mod session;
 mod settings;
 mod verifier;
