@@ -244,7 +244,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::chain::tests::{client, opinion};
-    use super::super::web::tests::Server;
+    use super::super::web::tests::{Server, Vouched, told};
     use super::*;
 
     fn http(server: &Server, remember: Option<Duration>) -> Http {
@@ -292,6 +292,53 @@ mod tests {
         client.peer.address = Some("[::1]:5".parse().unwrap());
         let Opinion::Allow(principal) = opinion(&http(&server, None), &client) else { panic!("refused") };
         assert_eq!(principal.user.as_deref(), Some("anna"), "the answer may name the user");
+    }
+
+    /// Asks a server whose certificate is of one authority, trusting another; returns what comes of it, and the log.
+    fn over_tls(name: &str, trusts_its_authority: bool) -> (Opinion, usize, String) {
+        let (vouched, stranger) = (Vouched::to(name), Vouched::to(name));
+        let answered = Arc::new(AtomicUsize::new(0));
+        let count = answered.clone();
+        let server = Server::with_tls(&vouched, move |body| {
+            count.fetch_add(1, Ordering::SeqCst);
+            decide(body)
+        });
+        let ca = if trusts_its_authority { &vouched.ca } else { &stranger.ca };
+        let ca_file = Some(ca.path().to_owned());
+        let config =
+            HttpAuth { url: Some(server.url()), ca_file, timeout: Duration::from_secs(20), ..HttpAuth::default() };
+        let http = Http::open(&config).unwrap();
+        let mut opinion = Opinion::Pass;
+        let log = told(|| opinion = judge(&http, "ann", "right"));
+        (opinion, answered.load(Ordering::SeqCst), log)
+    }
+
+    #[test]
+    fn over_https_only_a_server_that_the_authority_vouches_for_is_asked() {
+        let (opinion, answered, log) = over_tls("127.0.0.1", true);
+        assert!(matches!(opinion, Opinion::Allow(_)), "{opinion:?}: {log}");
+        assert_eq!((answered, log.as_str()), (1, ""));
+        for (name, is_trusted, why) in
+            [("127.0.0.1", false, "invalid peer certificate"), ("other.example", true, "not valid for name")]
+        {
+            let (opinion, answered, log) = over_tls(name, is_trusted);
+            assert!(matches!(opinion, Opinion::Deny(ReasonCode::ServerUnavailable)), "{opinion:?}: {log}");
+            assert_eq!(answered, 0, "no password went there");
+            assert!(log.contains("auth.http.url: https://") && log.contains(why), "{log}");
+            assert!(!log.contains("right"), "{log}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_authority_is_refused_at_start() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for text in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAA\n"] {
+            std::fs::write(file.path(), text).unwrap();
+            let ca_file = Some(file.path().to_owned());
+            let config = HttpAuth { url: Some("https://127.0.0.1:1/".to_owned()), ca_file, ..HttpAuth::default() };
+            let error = Http::open(&config).err().unwrap().to_string();
+            assert!(error.contains("auth.http.ca_file") && error.contains("no certificate"), "{error}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyP
 use serde_json::json;
 
 use super::super::chain::tests::{client, opinion};
-use super::super::web::tests::Server;
+use super::super::web::tests::{Server, Vouched, told};
 use super::*;
 use crate::acl::Action;
 
@@ -284,4 +284,23 @@ fn a_key_set_is_fetched_and_survives_an_outage_and_an_unknown_key_asks_once_more
     }
     // One more where the thread in the background asks for the first time only now.
     assert!((before + 1..=before + 2).contains(&server.asked()), "an unknown key asks once, not each time");
+}
+
+#[test]
+fn a_key_set_comes_over_https_from_a_server_that_the_authority_vouches_for_and_from_no_other() {
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]});
+    let (vouched, stranger) = (Vouched::to("127.0.0.1"), Vouched::to("127.0.0.1"));
+    let server = Server::with_tls(&vouched, move |_| (200, set.to_string()));
+    let header = decode_header(&signed(json!({"alg": "EdDSA"}), &json!({}), |_| Vec::new())).unwrap();
+    for (ca, is_trusted) in [(&vouched.ca, true), (&stranger.ca, false)] {
+        let config = JwtAuth { ca_file: Some(ca.path().to_owned()), ..JwtAuth::default() };
+        let jwks = Jwks::new(&server.url(), &config).unwrap();
+        let log = told(|| jwks.refresh());
+        assert_eq!(jwks.keys().candidates(&header).count(), usize::from(is_trusted), "{log}");
+        assert_eq!(
+            log.contains("auth.jwt.jwks_url: https://") && log.contains("invalid peer certificate"),
+            !is_trusted,
+            "{log}"
+        );
+    }
 }
