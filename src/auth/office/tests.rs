@@ -123,6 +123,17 @@ fn a_question_is_answered_and_the_shard_is_woken_for_it() {
 }
 
 #[test]
+fn an_unknown_user_is_told_what_a_wrong_password_is_told() {
+    let (_file, config) = ann();
+    let mut bench = bench(&config);
+    for (user, password) in [("ann", "wrong"), ("nobody", "wrong"), ("nobody", "right")] {
+        bench.desk.ask(conn(1), connect(user, password)).unwrap();
+        let verdict = bench.answer().1;
+        assert!(matches!(verdict, Verdict::Deny(ReasonCode::BadUserNameOrPassword)), "{user}: {verdict:?}");
+    }
+}
+
+#[test]
 fn when_too_many_wait_for_a_worker_the_next_is_told_that_the_server_is_busy() {
     let (began, begun) = mpsc::channel();
     let (go, goes_on) = mpsc::channel();
