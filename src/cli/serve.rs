@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::ban::unix_now;
 use super::logging::LoggingError;
@@ -28,7 +28,7 @@ use crate::net::listen_unix::Permissions;
 use crate::net::ring::QueueSizes;
 use crate::server::{self, Listen, PeerAddress, ServerConfig, StartError};
 use crate::shard::Wait;
-use crate::transport::tls::{self, LoadError, Settings};
+use crate::transport::tls::{KernelTls, LoadError, Settings};
 use crate::transport::{Stack, TransportCounters, Transports, ws};
 
 /// Why the broker did not start, or did not end in order.
@@ -119,7 +119,9 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
         stats[shard].named().chain(counters[shard].named()).chain(asked_of[shard].named()).collect()
     }));
     info!("ring features: {}", running.features());
-    debug!("TLS in the kernel: {}, not used", if tls::is_in_kernel() { "there" } else { "not there" });
+    if config.listeners.iter().any(|listener| listener.transport.has_tls()) {
+        info!("TLS: {}", KernelTls::of_this_host());
+    }
     let held = running.connections_per_shard();
     if held < wanted {
         // Not a warning: the default configuration asks for a million connections, and `ringmq doctor` tells beforehand.
