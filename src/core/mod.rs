@@ -95,6 +95,8 @@ pub struct Shared {
     guard: OnceLock<Arc<Guard>>,
     /// What each shard's driver counts, if it says.
     driver_figures: OnceLock<DriverFigures>,
+    /// What a client is told whose authentication is over.
+    expired_reason: OnceLock<ReasonCode>,
 }
 
 /// Tells what the driver of a shard, given by its number, has counted.
@@ -117,12 +119,18 @@ impl Shared {
             connected_peak: AtomicU64::new(0),
             guard: OnceLock::new(),
             driver_figures: OnceLock::new(),
+            expired_reason: OnceLock::new(),
         }
     }
 
     /// Has the drivers' figures published with the core's own; only the first call counts.
     pub fn tell_driver_figures(&self, figures: DriverFigures) {
         let _ = self.driver_figures.set(figures);
+    }
+
+    /// What clients of 5.0 are told when their authentication is over, instead of 0x87; only the first call counts.
+    pub fn set_expired_reason(&self, reason: ReasonCode) {
+        let _ = self.expired_reason.set(reason);
     }
 
     /// Has the shards that are made from now on ask this guard; only the first call counts.

@@ -1,6 +1,6 @@
 //! What a shard counts of its transports: written by its thread alone, read by anyone.
 
-use rustls::{Error, HandshakeKind};
+use rustls::{CertificateError, Error, HandshakeKind};
 
 use super::link::Failure;
 use super::{tls, ws};
@@ -31,6 +31,11 @@ counters! {
         tls_refused_no_certificate,
         /// Handshakes that failed because the client's certificate is not valid: unknown issuer, expired, revoked.
         tls_refused_certificate,
+        /// Handshakes that failed because the revocation list for the client's certificate is out of date.
+        tls_refused_list_expired,
+        /// Handshakes that failed because the names in the client's certificate, which is valid, are of no use: not UTF-8, or
+        /// more than one common name.
+        tls_refused_names,
         /// Handshakes that the client refused, by an alert: above all, it does not trust our certificate.
         tls_refused_by_client,
         /// Handshakes that failed for another reason.
@@ -71,6 +76,10 @@ impl TransportCounters {
                 Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => &self.tls_refused_not_tls,
                 Error::PeerIncompatible(_) | Error::NoApplicationProtocol => &self.tls_refused_incompatible,
                 Error::NoCertificatesPresented => &self.tls_refused_no_certificate,
+                Error::InvalidCertificate(
+                    CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. },
+                ) => &self.tls_refused_list_expired,
+                Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => &self.tls_refused_names,
                 Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => &self.tls_refused_certificate,
                 Error::AlertReceived(_) => &self.tls_refused_by_client,
                 _ => &self.tls_refused_other,

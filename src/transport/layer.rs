@@ -13,12 +13,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tracing::debug;
 
 use super::Stack;
 use super::counters::TransportCounters;
 use super::link::{Failure, Link, Scratch};
+use crate::acl::Network;
 use crate::engine::{ConnId, Effect, Engine, HandOver, Output, Peer, ShardId, Time, TransportEnd};
 
 /// What the handshakes of one turn may cost, in signatures by an elliptic curve key: well under a millisecond.
@@ -228,10 +228,7 @@ impl<E: Engine> Transports<E> {
     fn identify(&mut self, conn: ConnId) {
         let Some(link) = self.link(conn).filter(|link| !link.identified) else { return };
         link.identified = true;
-        let (peer, error) = link.peer();
-        if let Some(error) = error {
-            debug!(slot = conn.slot, "the names in a client's certificate are not used: {error}");
-        }
+        let peer = link.peer();
         if peer != Peer::default() {
             self.inner.identify(conn, peer);
         }
@@ -327,9 +324,9 @@ impl<E: Engine> Transports<E> {
 }
 
 /// Whoever comes by a Unix domain socket has no address, and is as trusted as the socket's mode says.
-fn is_trusted(networks: &[IpNet], address: Option<SocketAddr>) -> bool {
+fn is_trusted(networks: &[Network], address: Option<SocketAddr>) -> bool {
     match address {
-        Some(address) => networks.iter().any(|network| network.contains(&address.ip().to_canonical())),
+        Some(address) => networks.iter().any(|network| network.contains(address.ip())),
         None => networks.is_empty(),
     }
 }

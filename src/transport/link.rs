@@ -159,17 +159,13 @@ impl Link {
     }
 
     /// Who is at the other end.
-    ///
-    /// # Errors
-    /// The names in the certificate are of no use. Then none is there.
-    pub fn peer(&self) -> (Peer, Option<tls::NameError>) {
+    pub fn peer(&self) -> Peer {
         let mut peer = self.peer.clone();
-        match self.tls.as_ref().and_then(Session::peer_certificate).map(tls::names) {
-            Some(Ok(names)) => peer.certificate = Some(Box::new(names)),
-            Some(Err(error)) => return (peer, Some(error)),
-            None => {}
+        if let Some(certificate) = self.tls.as_ref().and_then(Session::peer_certificate) {
+            // One whose names cannot be read was refused in the handshake. The proxy's word does not stand in for it.
+            peer.certificate = tls::names(certificate).ok().map(Box::new);
         }
-        (peer, None)
+        peer
     }
 
     /// Takes bytes of the wire; what they hold for the engine is left in `scratch.content`, also when this fails.
