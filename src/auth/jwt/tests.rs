@@ -291,7 +291,7 @@ fn a_key_set_comes_over_https_from_a_server_that_the_authority_vouches_for_and_f
     let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]});
     let (vouched, stranger) = (Vouched::to("127.0.0.1"), Vouched::to("127.0.0.1"));
     let server = Server::with_tls(&vouched, move |_| (200, set.to_string()));
-    let header = decode_header(&signed(json!({"alg": "EdDSA"}), &json!({}), |_| Vec::new())).unwrap();
+    let header = decode_header(signed(json!({"alg": "EdDSA"}), &json!({}), |_| Vec::new())).unwrap();
     for (ca, is_trusted) in [(&vouched.ca, true), (&stranger.ca, false)] {
         let config = JwtAuth { ca_file: Some(ca.path().to_owned()), ..JwtAuth::default() };
         let jwks = Jwks::new(&server.url(), &config).unwrap();
