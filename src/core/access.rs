@@ -14,6 +14,7 @@ use super::Time;
 use super::counters::DropReason;
 use super::gate::Admission;
 use super::note::Interested;
+use super::source::Source;
 use crate::acl::{Decisions, Grants, Policy, Subscribing, Who};
 use crate::auth::{Credentials, Principal};
 use crate::codec::{Connect, QoS};
@@ -51,11 +52,11 @@ impl SharedRules {
 /// The rules as one shard knows them.
 #[derive(Default)]
 pub struct Rules {
-    policy: Option<Arc<Policy>>,
-    generation: u64,
+    pub policy: Option<Arc<Policy>>,
+    pub generation: u64,
     /// The slot of the session that is held against them next, until all were.
     pub renewing: Option<u32>,
-    decisions: Decisions,
+    pub decisions: Decisions,
 }
 
 impl Rules {
@@ -81,6 +82,8 @@ pub struct Access {
     pub lapses: Option<Time>,
     /// When the timer that counts for that fires; `u64::MAX` when there is none.
     pub looked_at: Time,
+    /// Who is behind what it has published to be retained.
+    pub source: Option<Arc<Source>>,
     /// What it may, where rules are set.
     grants: Option<Grants>,
     /// The rules that these were made by.
@@ -116,6 +119,7 @@ impl Access {
             renewal: Renewal::None,
             lapses: None,
             looked_at: Time(u64::MAX),
+            source: None,
             grants: None,
             generation: 0,
             checked: true,
@@ -181,6 +185,7 @@ impl Core {
         let Some(access) = self.sessions[slot].access.as_deref_mut() else { return };
         access.lapses = principal.lasts.map(|lasts| now.after(lasts));
         access.principal = principal;
+        access.source = None;
         self.renew_session(slot);
     }
 

@@ -159,6 +159,8 @@ reasons! {
         RefusedByReceiver = "refused_by_receiver",
         /// The rules do not allow the receiver to have it.
         NotAuthorized = "not_authorized",
+        /// A retained message whose publisher may not publish it any more.
+        PublisherNotAuthorized = "publisher_not_authorized",
         /// QoS 0 for a connection that got as much as its rate allows.
         OutRate = "out_rate",
         /// QoS 0 for a connection that reads slowly, while memory is short.

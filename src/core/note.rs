@@ -2,6 +2,7 @@
 
 use super::message::Message;
 use super::parcel::Parcel;
+use super::source::{Kept, Source};
 use crate::engine::Load;
 use crate::index::{Change, Interest, ScanCursor, ShareGroup};
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub enum Note {
     Retain {
         /// The message.
         message: Message,
+        /// Who published it, where rules are in force.
+        source: Option<Arc<Source>>,
         /// Whom to answer.
         ticket: Option<Ticket>,
     },
@@ -65,7 +68,7 @@ pub enum Note {
         /// The replay that asked.
         replay: ReplayId,
         /// The messages, by topic.
-        messages: Vec<Message>,
+        messages: Vec<Kept>,
         /// Where to go on; `None` when nothing is left on this shard.
         more: Option<ScanCursor>,
     },

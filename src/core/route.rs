@@ -28,7 +28,7 @@ impl Core {
         let mut fan = Fan::new(publication, self.next_round());
         let mut routed = Routed { outcome: Outcome::default(), waits: 0 };
         if publication.head().retain {
-            self.route_retained(&mut fan, ticket, &mut routed);
+            self.route_retained(&mut fan, publisher, ticket, &mut routed);
         }
         let away = self.look_up_others(publication).then(|| std::mem::take(&mut self.scratch.route));
         // What leaves in parcels is copied: nobody else needs the message then.

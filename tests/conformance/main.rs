@@ -20,6 +20,7 @@ mod qos_redelivery;
 mod retained;
 mod retained_replay;
 mod rules;
+mod rules_retained;
 mod session;
 mod session_will;
 mod shared;

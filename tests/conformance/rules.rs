@@ -10,13 +10,13 @@ use crate::auth::{auth, with_method};
 use crate::broker::*;
 
 /// Rules in TOML; what they do not speak of is allowed.
-fn policy(rules: &[&str]) -> Policy {
+pub fn policy(rules: &[&str]) -> Policy {
     let rules: String = rules.iter().map(|rule| format!("[[rules]]\n{rule}\n")).collect();
     let text = format!("default = \"allow\"\n{rules}");
     Policy::from_text("rules.toml", &text, Format::Toml, Access::Deny, &[]).expect("rules")
 }
 
-fn deny(action: &str, topic: &str) -> Policy {
+pub fn deny(action: &str, topic: &str) -> Policy {
     policy(&[&format!("access = \"deny\"\naction = \"{action}\"\ntopic = \"{topic}\"")])
 }
 
@@ -29,7 +29,7 @@ fn will(topic: &str) -> Connect {
     Connect { will: Some(will), ..Connect::new(V5, "c") }
 }
 
-fn at_least_once(packet_id: u16, topic: &str, payload: &str) -> Packet {
+pub fn at_least_once(packet_id: u16, topic: &str, payload: &str) -> Packet {
     Packet::Publish(Publish { qos: AtLeastOnce, packet_id, ..message(topic, payload) })
 }
 
