@@ -34,6 +34,8 @@ counters! {
         subscribe_denied,
         /// Subscriptions taken away because the rules changed.
         subscriptions_revoked,
+        /// Subscriptions given back because the rules changed again.
+        subscriptions_restored,
         /// Deliveries that became due: one per message and session.
         matched,
         /// Deliveries complete: written at QoS 0, acknowledged at QoS 1 and 2.

@@ -4,7 +4,7 @@
 //! of other shards, and drains bytes, effects and messages. The rooms:
 //!
 //! - `inbound`: bytes to packets, and which handler gets them;
-//! - `gate`: who may come in; `access`: what a client may do;
+//! - `gate`: who may come in; `access`: what a client may do; `renew`: what becomes of its subscriptions;
 //! - `connect`, `leave`: how a connection gets a session and how it parts from it, takeover, expiry, wills;
 //! - `publish`: a PUBLISH that came in, its acknowledgement;
 //! - `route`: which sessions and shards a message goes to; `shared`: the same for shared subscriptions;
@@ -28,6 +28,7 @@ mod inbound;
 mod leave;
 mod parcel;
 mod publish;
+mod renew;
 mod retain;
 mod route;
 mod session;

@@ -179,6 +179,7 @@ impl Core {
         }
     }
 
+    /// Makes a session a member; true if it was one.
     pub(super) fn join_group(
         &mut self,
         slot: u32,
@@ -186,15 +187,17 @@ impl Core {
         filter: &str,
         subscriber: Subscriber,
         changes: &mut Vec<Interested>,
-    ) {
-        let joined = self.groups.join(name, filter, subscriber, true);
+    ) -> bool {
+        let online = self.sessions[slot].is_connected();
+        let joined = self.groups.join(name, filter, subscriber, online);
         if joined.replaced {
-            return;
+            return true;
         }
         self.sessions[slot].groups.get_or_insert_default().push(joined.group.0);
         self.counters.subscriptions.add(1);
         self.counters.shared_subscriptions.add(1);
         changes.push(self.group_change(joined.group, name, filter));
+        false
     }
 
     /// Ends a session's membership; false if it was no member.
