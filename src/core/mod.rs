@@ -391,9 +391,7 @@ impl Core {
         match note {
             Note::Parcel(parcel) => self.unpack(from, parcel),
             Note::Publish { message, ticket } => self.receive_publish(from, message, ticket),
-            Note::PublishShared { message, group, pick, ticket, hops } => {
-                self.receive_shared(from, shared::SharedNote { message, group, pick, ticket, hops });
-            }
+            Note::PublishShared { message, group, pick, search } => self.receive_shared(&message, &group, pick, search),
             Note::Retain { message, source, ticket } => {
                 let outcome = self.retain(message, source);
                 self.answer(from, ticket, outcome);

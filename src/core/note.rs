@@ -2,6 +2,7 @@
 
 use super::message::Message;
 use super::parcel::Parcel;
+use super::shared::Search;
 use super::source::{Kept, Source};
 use crate::engine::Load;
 use crate::index::{Change, Interest, ScanCursor, ShareGroup};
@@ -28,10 +29,8 @@ pub enum Note {
         group: Arc<ShareGroup>,
         /// Chooses the member, for the strategies that hash.
         pick: u64,
-        /// Whom to answer.
-        ticket: Option<Ticket>,
-        /// How often the message was passed on because the chosen shard had no member any more.
-        hops: u8,
+        /// Whom to answer, and who was asked before.
+        search: Search,
     },
     /// Keep this as the retained message of its topic, or clear it if the payload is empty.
     Retain {

@@ -8,6 +8,7 @@ use super::message::{Message, Publication};
 use super::note::{Note, Ticket};
 use super::parcel::{self, Parcel};
 use super::session::{NO_SLOT, Outcome};
+use super::shared::{Found, Search};
 use super::wire::Fan;
 use crate::codec::QoS;
 use crate::index::{Recalled, Route, Subscriber};
@@ -64,9 +65,11 @@ impl Core {
     ) {
         self.send_to_shards(fan, route.shards, ticket, routed);
         for group in &route.groups {
-            if let Some((outcome, waits)) = self.route_group(fan, group, publisher, ticket, 0) {
-                routed.outcome = routed.outcome.and(outcome);
-                routed.waits += waits;
+            match self.route_group(fan, group, publisher, Search::new(ticket, self.shard)) {
+                Found::Here(outcome) => routed.outcome = routed.outcome.and(outcome),
+                Found::Elsewhere => routed.waits += u32::from(ticket.is_some()),
+                Found::Denied => self.withhold(),
+                Found::Nobody => {}
             }
         }
         // Groups are reference-counted: the table they came from shall not live on here.

@@ -21,6 +21,7 @@ mod retained;
 mod retained_replay;
 mod rules;
 mod rules_retained;
+mod rules_shared;
 mod rules_withheld;
 mod session;
 mod session_will;
