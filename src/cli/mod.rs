@@ -6,6 +6,7 @@
 mod access;
 mod accounts;
 mod acl;
+mod addresses;
 mod ban;
 mod logging;
 mod passwd;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::addresses::{AddressUnknown, BansError, Sight};
 use super::ban::unix_now;
 use super::logging::LoggingError;
 use super::signals::{self, Asked};
@@ -20,11 +21,12 @@ use crate::config::{
 use crate::core::{Core, CoreConfig, Shared};
 use crate::doctor;
 use crate::engine::{ShardId, Time};
-use crate::guard::ban_file::{self, BanFileError};
+use crate::guard::ban_file;
 use crate::guard::bans::UnixTime;
 use crate::guard::entry::Guard;
 use crate::net::driver::DriverConfig;
 use crate::net::listen_unix::Permissions;
+use crate::net::probe::probe;
 use crate::net::ring::QueueSizes;
 use crate::server::{self, Listen, PeerAddress, ServerConfig, StartError};
 use crate::shard::Wait;
@@ -42,7 +44,10 @@ pub enum ServeError {
     Signals(#[source] io::Error),
     /// The bans cannot be read.
     #[error(transparent)]
-    Bans(#[from] BanFileError),
+    Bans(#[from] BansError),
+    /// Something asks for addresses that are not known.
+    #[error(transparent)]
+    Address(#[from] AddressUnknown),
     /// Nobody has this name.
     #[error(transparent)]
     Account(#[from] accounts::NoSuchName),
@@ -84,7 +89,10 @@ pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
 /// Starts the shards and waits until a signal has stopped them.
 fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), ServeError> {
     let cores = Cores::new(config, placement.shards);
-    let bans = BanList::load(config, cores.guard.clone())?;
+    let features = probe().map_err(StartError::from)?;
+    let sight = Sight::new(config, features.peer_names);
+    sight.of_limits(config)?;
+    let bans = BanList::load(config, cores.guard.clone(), sight.clone())?;
     let office = Office::start(&config.auth, config.server.allow_anonymous)?;
     let transports = Stacks::load(config, placement.shards)?;
     let server = server_config(config, placement)?;
@@ -93,13 +101,15 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     shared.set_expired_reason(config.auth.expired_reason);
     // Where clients are not told apart and nothing is said of what they may do, nothing is asked: it costs nothing.
     if config.acl != Acl::default() || office.is_some() {
-        shared.set_policy(Some(Arc::new(Policy::load(&config.acl)?)));
+        let policy = Policy::load(&config.acl)?;
+        sight.of_rules(&policy, &config.acl)?;
+        shared.set_policy(Some(Arc::new(policy)));
     }
     transports.stacks.iter().filter_map(|stack| stack.tls.as_deref()).for_each(warn_of_old_lists);
     let counters = transports.counters.clone();
     let mut reloads = transports.reloads();
     reloads.push(bans.clone().reload());
-    reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.wake.clone()));
+    reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.wake.clone(), sight));
     reloads.extend(office.clone().map(access::users));
     reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
     let asked_of: Vec<Arc<OfficeCounters>> = (0..placement.shards).map(|_| Arc::default()).collect();
@@ -158,6 +168,7 @@ fn memory_budget(config: &Config) -> u64 {
 struct BanList {
     file: Option<PathBuf>,
     guard: Arc<Guard>,
+    sight: Sight,
     /// When the shards' clocks were 0, as nearly as bans need it.
     started: Instant,
     /// Wakes the shards, once they run.
@@ -165,15 +176,17 @@ struct BanList {
 }
 
 impl BanList {
-    fn load(config: &Config, guard: Arc<Guard>) -> Result<BanList, BanFileError> {
-        let list = BanList { file: config.guard.bans.clone(), guard, started: Instant::now(), wake: Arc::default() };
+    fn load(config: &Config, guard: Arc<Guard>, sight: Sight) -> Result<BanList, BansError> {
+        let (started, wake) = (Instant::now(), Arc::default());
+        let list = BanList { file: config.guard.bans.clone(), guard, sight, started, wake };
         list.read()?;
         Ok(list)
     }
 
-    fn read(&self) -> Result<(), BanFileError> {
+    fn read(&self) -> Result<(), BansError> {
         let Some(file) = &self.file else { return Ok(()) };
         let bans = ban_file::load(file)?;
+        self.sight.of_bans(&bans, file)?;
         info!("{} bans in {}", bans.list().len(), file.display());
         // The wall clock may have been set right meanwhile: the bans' ends are held against it anew.
         self.guard.set_bans(bans, UnixTime(unix_now().0.saturating_sub(self.started.elapsed().as_secs())));
