@@ -262,7 +262,8 @@ impl Link {
 
     /// Takes leave in the terms of the stack, once.
     fn say_farewell(&mut self, wire: &mut Vec<u8>) {
-        if self.failed || std::mem::replace(&mut self.farewell_said, true) {
+        // In the midst of a handshake rustls would first take the next step of it, for nobody.
+        if self.failed || self.is_shaking_hands() || std::mem::replace(&mut self.farewell_said, true) {
             return;
         }
         let mut close = Vec::new();

@@ -1,0 +1,55 @@
+//! Peers that mean harm: who floods and does not read, who goes away at the worst moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::client::{Authority, CONNACK, Client, connect};
+use super::host::Host;
+use super::known::Known;
+use super::wrapped::{UPGRADE, frame, websocket};
+use crate::auth::{Authenticator, Busy, Question, Verdict};
+use crate::config::{Limits, MqttOptions};
+use crate::core::{Core, CoreConfig};
+use crate::engine::{ConnId, Engine, ShardId, Time, TransportEnd};
+use crate::transport::tls::Settings;
+use crate::transport::ws::frame::{Opcode, put_masked};
+use crate::transport::{HANDSHAKE_UNITS_PER_TURN, Stack, Transports};
+
+fn tls(name: &str) -> (Stack, Arc<ClientConfig>, Authority) {
+    let mut authority = Authority::new(name);
+    authority.issue("server");
+    let settings = Settings::load(&authority.tls("server"), &["mqtt"]).unwrap();
+    let config = Arc::new(authority.client(None));
+    (Stack { tls: Some(Arc::new(settings)), ..Stack::default() }, config, authority)
+}
+
+fn client_id_of(host: &Host, shard: u16) -> String {
+    (0..).map(|n| format!("c{n}")).find(|id| host.shared.home(id).0 == shard).unwrap()
+}
+
+fn ping() -> Vec<u8> {
+    let mut out = Vec::new();
+    put_masked(Opcode::Ping, &[b'x'; 125], [1, 2, 3, 4], &mut out);
+    out
+}
+
+#[test]
+fn nobody_signs_for_a_client_that_left_while_its_handshake_waited() {
+    let (stack, config, _authority) = tls("unsigned");
+    let mut host = Host::new(1, stack);
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::new(&mut host, &config, "server")).collect();
+    for client in &mut clients {
+        let hello = client.bytes();
+        host.receive(client.wire, &hello);
+    }
+    for client in &clients {
+        host.end(client.wire, TransportEnd::Error(libc::ECONNRESET));
+    }
+    host.settle();
+    assert!(host.wires.iter().all(|wire| wire.is_closed));
+    let signed = host.wires.iter().filter(|wire| !wire.to_client.is_empty()).count();
+    assert!(signed <= 2 * HANDSHAKE_UNITS_PER_TURN as usize, "{signed} handshakes went on without a client");
+    assert_eq!(host.counters[0].tls_handshaking.load(), 0);
+}
