@@ -80,11 +80,13 @@ impl<E: Engine> Transports<E> {
     }
 
     fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
-        self.links.get_mut(conn.slot as usize)?.as_deref_mut()
+        let link = self.links.get_mut(conn.slot as usize)?.as_deref_mut();
+        link.filter(|link| link.generation == conn.generation)
     }
 
-    fn put(&mut self, conn: ConnId, link: Box<Link>) {
+    fn put(&mut self, conn: ConnId, mut link: Box<Link>) {
         let slot = conn.slot as usize;
+        link.generation = conn.generation;
         if self.links.len() <= slot {
             self.links.resize_with(slot + 1, || None);
         }

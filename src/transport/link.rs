@@ -46,6 +46,8 @@ pub enum Failure {
 
 /// See the module's description.
 pub struct Link {
+    /// Of the connection: what was noted of one that had its slot before is not about this one.
+    pub generation: u32,
     /// The beginning of the PROXY header, until it is there.
     proxy: Option<Vec<u8>>,
     tls: Option<Session>,
@@ -87,6 +89,7 @@ impl Link {
     pub fn new(stack: &Stack, address: Option<SocketAddr>) -> Result<Link, Failure> {
         let tls = stack.tls.as_ref().map(|settings| Session::new(settings.current())).transpose();
         Ok(Link {
+            generation: 0,
             proxy: stack.proxy.as_ref().map(|_| Vec::new()),
             tls: tls.map_err(tls::Failure::from)?,
             websocket: stack.websocket.as_ref().map(|limits| ws::Session::new(limits.clone())),

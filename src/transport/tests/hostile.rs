@@ -53,3 +53,29 @@ fn nobody_signs_for_a_client_that_left_while_its_handshake_waited() {
     assert!(signed <= 2 * HANDSHAKE_UNITS_PER_TURN as usize, "{signed} handshakes went on without a client");
     assert_eq!(host.counters[0].tls_handshaking.load(), 0);
 }
+#[test]
+fn a_handshake_that_waited_for_somebody_who_left_does_not_wake_the_next_in_its_slot() {
+    let (stack, config, _authority) = tls("reused");
+    let mut host = Host::new(1, stack);
+    let mut clients: Vec<Client> = (0..40).map(|_| Client::new(&mut host, &config, "server")).collect();
+    for client in &mut clients {
+        let hello = client.bytes();
+        host.receive(client.wire, &hello);
+    }
+    // The last one leaves while it waits; another one gets its slot and waits as well.
+    let last = clients.pop().unwrap();
+    host.end(last.wire, TransportEnd::Error(libc::ECONNRESET));
+    host.turn();
+    assert!(host.wires[last.wire].is_closed);
+    let mut next = Client::new(&mut host, &config, "server");
+    assert_eq!(host.wires[next.wire].conn.slot, host.wires[last.wire].conn.slot);
+    let mut busy: Vec<Client> = (0..8).map(|_| Client::new(&mut host, &config, "server")).collect();
+    for client in busy.iter_mut().chain([&mut next]) {
+        let hello = client.bytes();
+        host.receive(client.wire, &hello);
+    }
+    host.settle();
+    next.talk(&mut host);
+    next.send(&mut host, &connect("next"));
+    assert_eq!(next.got, CONNACK);
+}
