@@ -352,7 +352,16 @@ impl<E: Engine> Engine for Transports<E> {
         let link = hand_over.transport.take().and_then(|transport| transport.downcast::<Link>().ok());
         let conn = self.inner.adopt(now, hand_over)?;
         if let Some(link) = link {
+            // What came behind the CONNECT may have been the end already: told where the client had not arrived yet.
+            let end = match (link.failed, link.end_told) {
+                (true, _) => Some(TransportEnd::Error(libc::EPROTO)),
+                (false, true) => Some(TransportEnd::EndOfStream),
+                (false, false) => None,
+            };
             self.put(conn, link);
+            if let Some(end) = end {
+                self.inner.disconnected(now, conn, end);
+            }
         }
         Some(conn)
     }

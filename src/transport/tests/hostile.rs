@@ -79,3 +79,37 @@ fn a_handshake_that_waited_for_somebody_who_left_does_not_wake_the_next_in_its_s
     next.send(&mut host, &connect("next"));
     assert_eq!(next.got, CONNACK);
 }
+
+#[test]
+fn who_closes_right_behind_its_connect_is_gone_from_its_home_shard_too() {
+    let (stack, config, _authority) = tls("behind");
+    let mut host = Host::new(2, stack);
+    let id = client_id_of(&host, 1);
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    std::io::Write::write_all(&mut client.tls.writer(), &connect(&id)).unwrap();
+    client.tls.send_close_notify();
+    let bytes = client.bytes();
+    host.receive(client.wire, &bytes);
+    host.settle();
+    assert_eq!(host.wires[client.wire].hand_overs, 1);
+    host.end(client.wire, TransportEnd::EndOfStream);
+    host.settle();
+    assert!(host.wires[client.wire].is_closed);
+    assert_eq!((host.shards[0].connections(), host.shards[1].connections()), (0, 0));
+}
+
+#[test]
+fn who_breaks_tls_right_behind_its_connect_is_gone_from_its_home_shard_too() {
+    let (stack, config, _authority) = tls("broken");
+    let mut host = Host::new(2, stack);
+    let id = client_id_of(&host, 1);
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    std::io::Write::write_all(&mut client.tls.writer(), &connect(&id)).unwrap();
+    let bytes = client.bytes();
+    host.receive(client.wire, &[&bytes[..], &[23, 3, 3, 0, 32], &[0; 32]].concat());
+    host.settle();
+    assert!(host.wires[client.wire].is_closed);
+    assert_eq!((host.shards[0].connections(), host.shards[1].connections()), (0, 0));
+}
