@@ -86,7 +86,7 @@ impl<E: Engine> Transports<E> {
 
     fn put(&mut self, conn: ConnId, mut link: Box<Link>) {
         let slot = conn.slot as usize;
-        link.generation = conn.generation;
+        (link.generation, link.unread) = (conn.generation, false);
         if self.links.len() <= slot {
             self.links.resize_with(slot + 1, || None);
         }
@@ -293,6 +293,12 @@ impl<E: Engine> Transports<E> {
                 self.hand_over(conn, (to, hand_over));
                 self.effects.pop_back()
             }
+            Effect::PauseReceive(conn) | Effect::ResumeReceive(conn) => {
+                if let Some(link) = self.link(conn) {
+                    link.unread = matches!(effect, Effect::PauseReceive(_));
+                }
+                Some(effect)
+            }
             effect => Some(effect),
         }
     }
@@ -454,7 +460,7 @@ impl<E: Engine> Engine for Transports<E> {
         }
         // Last, as whoever is handed over must not be read meanwhile.
         while let Some(conn) = self.resume.pop() {
-            if self.link(conn).is_some_and(|link| link.leaving.is_none() && !link.closing) {
+            if self.link(conn).is_some_and(|link| link.leaving.is_none() && !link.closing && !link.unread) {
                 return Some(Effect::ResumeReceive(conn));
             }
         }

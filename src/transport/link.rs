@@ -66,6 +66,8 @@ pub struct Link {
     content_in_flight: usize,
     /// The engine was told who the peer is.
     pub identified: bool,
+    /// The engine does not want it read.
+    pub unread: bool,
     /// A step of the handshake waits for its turn.
     pub waiting: bool,
     /// The peer's stream ended while a step was waiting.
@@ -100,6 +102,7 @@ impl Link {
             wire_in_flight: 0,
             content_in_flight: 0,
             identified: false,
+            unread: false,
             waiting: false,
             ended: false,
             end_told: false,

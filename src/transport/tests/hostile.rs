@@ -113,3 +113,37 @@ fn who_breaks_tls_right_behind_its_connect_is_gone_from_its_home_shard_too() {
     assert!(host.wires[client.wire].is_closed);
     assert_eq!((host.shards[0].connections(), host.shards[1].connections()), (0, 0));
 }
+
+#[test]
+fn a_connection_that_the_engine_does_not_read_stays_unread_when_its_handshake_ends() {
+    let (stack, config, _authority) = tls("unread");
+    let mut host = Host::new(1, stack.clone());
+    let core = Core::new(CoreConfig {
+        shard: ShardId(0),
+        shared: host.shared.clone(),
+        limits: Arc::new(Limits::default()),
+        mqtt: Arc::new(MqttOptions::default()),
+        sys_interval: None,
+        seed: 0,
+        now: Time(0),
+    });
+    let core = Known::new(core.with_authenticator(Box::new(Late)));
+    host.shards[0] = Transports::new(core, vec![stack], 1000, host.counters[0].clone());
+    let mut clients: Vec<Client> =
+        (0..1 + HANDSHAKE_UNITS_PER_TURN).map(|_| Client::new(&mut host, &config, "server")).collect();
+    for client in &mut clients {
+        let hello = client.bytes();
+        host.receive(client.wire, &hello);
+        host.settle();
+        client.read(&mut host);
+        std::io::Write::write_all(&mut client.tls.writer(), &connect(&format!("c{}", client.wire))).unwrap();
+    }
+    // All of them end their handshakes in the same turn: the last one has to wait for the next.
+    for client in &mut clients {
+        let finished = client.bytes();
+        host.receive(client.wire, &finished);
+    }
+    host.settle();
+    let read: Vec<bool> = clients.iter().map(|client| !host.wires[client.wire].is_paused).collect();
+    assert!(!read.contains(&true), "all of them wait for the authenticator: {read:?}");
+}
