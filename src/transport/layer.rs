@@ -24,6 +24,9 @@ use crate::engine::{ConnId, Effect, Engine, HandOver, Output, Peer, ShardId, Tim
 /// What the handshakes of one turn may cost, in signatures by an elliptic curve key: well under a millisecond.
 pub const HANDSHAKE_UNITS_PER_TURN: u32 = 4;
 
+/// The most that may wait for a peer of what its stack has to say: with more, it is not read until that is out.
+const REPLY_BYTES_MAX: usize = 16 * 1024;
+
 /// Output buffers kept for the next send, and the largest of them in bytes.
 const SPARES_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 128 * 1024;
@@ -86,7 +89,7 @@ impl<E: Engine> Transports<E> {
 
     fn put(&mut self, conn: ConnId, mut link: Box<Link>) {
         let slot = conn.slot as usize;
-        (link.generation, link.unread) = (conn.generation, false);
+        (link.generation, link.unread, link.choked) = (conn.generation, false, false);
         if self.links.len() <= slot {
             self.links.resize_with(slot + 1, || None);
         }
@@ -201,6 +204,9 @@ impl<E: Engine> Transports<E> {
         if link.has_reply() {
             self.dirty.push(conn);
         }
+        if link.reply_bytes() > REPLY_BYTES_MAX && !std::mem::replace(&mut link.choked, true) {
+            self.effects.push_back(Effect::PauseReceive(conn));
+        }
         if over {
             self.shook_hands(conn);
         }
@@ -294,10 +300,10 @@ impl<E: Engine> Transports<E> {
                 self.effects.pop_back()
             }
             Effect::PauseReceive(conn) | Effect::ResumeReceive(conn) => {
-                if let Some(link) = self.link(conn) {
-                    link.unread = matches!(effect, Effect::PauseReceive(_));
-                }
-                Some(effect)
+                let resumes = matches!(effect, Effect::ResumeReceive(_));
+                let Some(link) = self.link(conn) else { return Some(effect) };
+                link.unread = !resumes;
+                (!resumes || !link.choked).then_some(effect)
             }
             effect => Some(effect),
         }
@@ -385,7 +391,12 @@ impl<E: Engine> Engine for Transports<E> {
         if content > 0 {
             self.inner.sent(now, conn, content);
         }
-        let leaving = self.link(conn).filter(|link| !link.is_sending()).and_then(|link| link.leaving.take());
+        let Some(link) = self.link(conn).filter(|link| !link.is_sending()) else { return };
+        if link.choked && !link.has_reply() {
+            link.choked = false;
+            self.resume.push(conn);
+        }
+        let leaving = self.link(conn).and_then(|link| link.leaving.take());
         if let Some(leaving) = leaving {
             self.hand_over(conn, *leaving);
         }
@@ -460,7 +471,7 @@ impl<E: Engine> Engine for Transports<E> {
         }
         // Last, as whoever is handed over must not be read meanwhile.
         while let Some(conn) = self.resume.pop() {
-            if self.link(conn).is_some_and(|link| link.leaving.is_none() && !link.closing && !link.unread) {
+            if self.link(conn).is_some_and(|link| link.may_be_read()) {
                 return Some(Effect::ResumeReceive(conn));
             }
         }

@@ -68,6 +68,8 @@ pub struct Link {
     pub identified: bool,
     /// The engine does not want it read.
     pub unread: bool,
+    /// It is not read: it does not take the stack's replies.
+    pub choked: bool,
     /// A step of the handshake waits for its turn.
     pub waiting: bool,
     /// The peer's stream ended while a step was waiting.
@@ -103,6 +105,7 @@ impl Link {
             content_in_flight: 0,
             identified: false,
             unread: false,
+            choked: false,
             waiting: false,
             ended: false,
             end_told: false,
@@ -140,6 +143,11 @@ impl Link {
     /// TLS, where it is part of the stack.
     pub fn tls(&mut self) -> Option<&mut Session> {
         self.tls.as_mut()
+    }
+
+    /// True when nobody minds that it is read.
+    pub fn may_be_read(&self) -> bool {
+        !self.unread && !self.choked && self.leaving.is_none() && !self.closing
     }
 
     /// True when all there was is behind: from here on the bytes are MQTT as they come.
@@ -196,6 +204,11 @@ impl Link {
     /// True when the stack has something to say by itself.
     pub fn has_reply(&self) -> bool {
         !self.reply.is_empty()
+    }
+
+    /// How many bytes of that wait.
+    pub fn reply_bytes(&self) -> usize {
+        self.reply.len()
     }
 
     /// True when the kernel has not taken all that the driver was given.

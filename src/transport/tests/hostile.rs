@@ -147,3 +147,40 @@ fn a_connection_that_the_engine_does_not_read_stays_unread_when_its_handshake_en
     let read: Vec<bool> = clients.iter().map(|client| !host.wires[client.wire].is_paused).collect();
     assert!(!read.contains(&true), "all of them wait for the authenticator: {read:?}");
 }
+
+#[test]
+fn who_pings_by_websocket_and_does_not_read_is_read_no_further() {
+    let mut host = Host::new(1, websocket());
+    let wire = host.accept().unwrap();
+    host.receive(wire, UPGRADE);
+    host.settle();
+    host.wires[wire].to_client.clear();
+    host.wires[wire].is_stuck = true;
+    let mut pings = 0;
+    while !host.wires[wire].is_paused && pings < 100_000 {
+        host.receive(wire, &ping().repeat(50));
+        host.turn();
+        pings += 50;
+    }
+    assert!(pings < 10_000, "{pings} pings were taken of somebody who reads no answer");
+    host.wires[wire].is_stuck = false;
+    host.settle();
+    assert!(!host.wires[wire].is_paused);
+    assert_eq!(host.wires[wire].to_client.len(), pings * 127, "each of them is answered in the end");
+    host.receive(wire, &frame(&connect("c")));
+    host.settle();
+    assert!(host.wires[wire].to_client.ends_with(&CONNACK));
+}
+
+/// Never answers.
+struct Late;
+
+impl Authenticator for Late {
+    fn ask(&mut self, _: ConnId, _: Question) -> Result<(), Busy> {
+        Ok(())
+    }
+    fn poll(&mut self) -> Option<(ConnId, Verdict)> {
+        None
+    }
+    fn forget(&mut self, _: ConnId) {}
+}
