@@ -27,6 +27,9 @@ pub const HANDSHAKE_UNITS_PER_TURN: u32 = 4;
 /// The most that may wait for a peer of what its stack has to say: with more, it is not read until that is out.
 const REPLY_BYTES_MAX: usize = 16 * 1024;
 
+/// For how long a hand-over waits for the kernel to take what is being sent: no client that means well makes it wait.
+const HAND_OVER_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// Output buffers kept for the next send, and the largest of them in bytes.
 const SPARES_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 128 * 1024;
@@ -42,6 +45,8 @@ pub struct Transports<E: Engine> {
     effects: VecDeque<Effect>,
     /// Connections whose next step of the handshake is for a later turn.
     waiting: VecDeque<ConnId>,
+    /// Connections that wait to be handed over, and until when.
+    leaving: VecDeque<(Time, ConnId)>,
     /// What is left for handshakes in this turn.
     units: u32,
     handshakes: usize,
@@ -66,6 +71,7 @@ impl<E: Engine> Transports<E> {
             dirty: Vec::new(),
             effects: VecDeque::new(),
             waiting: VecDeque::new(),
+            leaving: VecDeque::new(),
             units: HANDSHAKE_UNITS_PER_TURN,
             handshakes: 0,
             handshakes_max,
@@ -280,6 +286,19 @@ impl<E: Engine> Transports<E> {
         self.effects.push_back(Effect::HandOver { conn, to, hand_over });
     }
 
+    /// Closes those who have waited to be handed over for too long: here the engine is done with them, and there it does
+    /// not know them yet.
+    fn end_waits(&mut self, now: Time) {
+        while let Some((_, conn)) = self.leaving.pop_front_if(|(until, _)| *until <= now) {
+            if let Some(link) = self.link(conn).filter(|link| link.leaving.is_some() && !link.closing) {
+                (link.leaving, link.closing) = (None, true);
+                debug!(slot = conn.slot, "a connection is closed: it takes nothing and cannot be handed over");
+                self.counters.hand_overs_given_up.add(1);
+                self.effects.push_back(Effect::Close(conn));
+            }
+        }
+    }
+
     /// What of the engine's wishes goes to the driver as it is.
     fn pass_out(&mut self, effect: Effect) -> Option<Effect> {
         match effect {
@@ -294,6 +313,7 @@ impl<E: Engine> Transports<E> {
                 let Some(link) = self.link(conn) else { return Some(Effect::HandOver { conn, to, hand_over }) };
                 if link.is_sending() {
                     link.leaving = Some(Box::new((to, hand_over)));
+                    self.leaving.push_back((self.now.after(HAND_OVER_WAIT_MAX), conn));
                     return Some(Effect::PauseReceive(conn));
                 }
                 self.hand_over(conn, (to, hand_over));
@@ -436,13 +456,18 @@ impl<E: Engine> Engine for Transports<E> {
 
     fn tick(&mut self, now: Time) {
         self.hurry = false;
+        self.end_waits(now);
         if self.inner.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.inner.tick(now);
         }
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        if self.hurry || !self.waiting.is_empty() { Some(Time(0)) } else { self.inner.next_deadline() }
+        if self.hurry || !self.waiting.is_empty() {
+            return Some(Time(0));
+        }
+        let given_up = self.leaving.front().map(|(until, _)| *until);
+        given_up.into_iter().chain(self.inner.next_deadline()).min()
     }
 
     fn poll_dirty(&mut self) -> Option<ConnId> {

@@ -36,82 +36,40 @@ fn ping() -> Vec<u8> {
 }
 
 #[test]
-fn nobody_signs_for_a_client_that_left_while_its_handshake_waited() {
-    let (stack, config, _authority) = tls("unsigned");
-    let mut host = Host::new(1, stack);
-    let mut clients: Vec<Client> = (0..20).map(|_| Client::new(&mut host, &config, "server")).collect();
-    for client in &mut clients {
-        let hello = client.bytes();
-        host.receive(client.wire, &hello);
-    }
-    for client in &clients {
-        host.end(client.wire, TransportEnd::Error(libc::ECONNRESET));
-    }
+fn who_pings_by_websocket_and_does_not_read_is_read_no_further() {
+    let mut host = Host::new(1, websocket());
+    let wire = host.accept().unwrap();
+    host.receive(wire, UPGRADE);
     host.settle();
-    assert!(host.wires.iter().all(|wire| wire.is_closed));
-    let signed = host.wires.iter().filter(|wire| !wire.to_client.is_empty()).count();
-    assert!(signed <= 2 * HANDSHAKE_UNITS_PER_TURN as usize, "{signed} handshakes went on without a client");
-    assert_eq!(host.counters[0].tls_handshaking.load(), 0);
-}
-#[test]
-fn a_handshake_that_waited_for_somebody_who_left_does_not_wake_the_next_in_its_slot() {
-    let (stack, config, _authority) = tls("reused");
-    let mut host = Host::new(1, stack);
-    let mut clients: Vec<Client> = (0..40).map(|_| Client::new(&mut host, &config, "server")).collect();
-    for client in &mut clients {
-        let hello = client.bytes();
-        host.receive(client.wire, &hello);
+    host.wires[wire].to_client.clear();
+    host.wires[wire].is_stuck = true;
+    let mut pings = 0;
+    while !host.wires[wire].is_paused && pings < 100_000 {
+        host.receive(wire, &ping().repeat(50));
+        host.turn();
+        pings += 50;
     }
-    // The last one leaves while it waits; another one gets its slot and waits as well.
-    let last = clients.pop().unwrap();
-    host.end(last.wire, TransportEnd::Error(libc::ECONNRESET));
-    host.turn();
-    assert!(host.wires[last.wire].is_closed);
-    let mut next = Client::new(&mut host, &config, "server");
-    assert_eq!(host.wires[next.wire].conn.slot, host.wires[last.wire].conn.slot);
-    let mut busy: Vec<Client> = (0..8).map(|_| Client::new(&mut host, &config, "server")).collect();
-    for client in busy.iter_mut().chain([&mut next]) {
-        let hello = client.bytes();
-        host.receive(client.wire, &hello);
-    }
+    assert!(pings < 10_000, "{pings} pings were taken of somebody who reads no answer");
+    host.wires[wire].is_stuck = false;
     host.settle();
-    next.talk(&mut host);
-    next.send(&mut host, &connect("next"));
-    assert_eq!(next.got, CONNACK);
+    assert!(!host.wires[wire].is_paused);
+    assert_eq!(host.wires[wire].to_client.len(), pings * 127, "each of them is answered in the end");
+    host.receive(wire, &frame(&connect("c")));
+    host.settle();
+    assert!(host.wires[wire].to_client.ends_with(&CONNACK));
 }
 
-#[test]
-fn who_closes_right_behind_its_connect_is_gone_from_its_home_shard_too() {
-    let (stack, config, _authority) = tls("behind");
-    let mut host = Host::new(2, stack);
-    let id = client_id_of(&host, 1);
-    let mut client = Client::new(&mut host, &config, "server");
-    client.talk(&mut host);
-    std::io::Write::write_all(&mut client.tls.writer(), &connect(&id)).unwrap();
-    client.tls.send_close_notify();
-    let bytes = client.bytes();
-    host.receive(client.wire, &bytes);
-    host.settle();
-    assert_eq!(host.wires[client.wire].hand_overs, 1);
-    host.end(client.wire, TransportEnd::EndOfStream);
-    host.settle();
-    assert!(host.wires[client.wire].is_closed);
-    assert_eq!((host.shards[0].connections(), host.shards[1].connections()), (0, 0));
-}
+/// Never answers.
+struct Late;
 
-#[test]
-fn who_breaks_tls_right_behind_its_connect_is_gone_from_its_home_shard_too() {
-    let (stack, config, _authority) = tls("broken");
-    let mut host = Host::new(2, stack);
-    let id = client_id_of(&host, 1);
-    let mut client = Client::new(&mut host, &config, "server");
-    client.talk(&mut host);
-    std::io::Write::write_all(&mut client.tls.writer(), &connect(&id)).unwrap();
-    let bytes = client.bytes();
-    host.receive(client.wire, &[&bytes[..], &[23, 3, 3, 0, 32], &[0; 32]].concat());
-    host.settle();
-    assert!(host.wires[client.wire].is_closed);
-    assert_eq!((host.shards[0].connections(), host.shards[1].connections()), (0, 0));
+impl Authenticator for Late {
+    fn ask(&mut self, _: ConnId, _: Question) -> Result<(), Busy> {
+        Ok(())
+    }
+    fn poll(&mut self) -> Option<(ConnId, Verdict)> {
+        None
+    }
+    fn forget(&mut self, _: ConnId) {}
 }
 
 #[test]
@@ -149,38 +107,102 @@ fn a_connection_that_the_engine_does_not_read_stays_unread_when_its_handshake_en
 }
 
 #[test]
-fn who_pings_by_websocket_and_does_not_read_is_read_no_further() {
-    let mut host = Host::new(1, websocket());
+fn who_closes_right_behind_its_connect_is_gone_from_its_home_shard_too() {
+    let (stack, config, _authority) = tls("behind");
+    let mut host = Host::new(2, stack);
+    let id = client_id_of(&host, 1);
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    std::io::Write::write_all(&mut client.tls.writer(), &connect(&id)).unwrap();
+    client.tls.send_close_notify();
+    let bytes = client.bytes();
+    host.receive(client.wire, &bytes);
+    host.settle();
+    assert_eq!(host.wires[client.wire].hand_overs, 1);
+    host.end(client.wire, TransportEnd::EndOfStream);
+    host.settle();
+    assert!(host.wires[client.wire].is_closed);
+    assert_eq!((host.shards[0].connections(), host.shards[1].connections()), (0, 0));
+}
+
+#[test]
+fn who_breaks_tls_right_behind_its_connect_is_gone_from_its_home_shard_too() {
+    let (stack, config, _authority) = tls("broken");
+    let mut host = Host::new(2, stack);
+    let id = client_id_of(&host, 1);
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    std::io::Write::write_all(&mut client.tls.writer(), &connect(&id)).unwrap();
+    let bytes = client.bytes();
+    host.receive(client.wire, &[&bytes[..], &[23, 3, 3, 0, 32], &[0; 32]].concat());
+    host.settle();
+    assert!(host.wires[client.wire].is_closed);
+    assert_eq!((host.shards[0].connections(), host.shards[1].connections()), (0, 0));
+}
+
+#[test]
+fn a_hand_over_that_waits_for_a_peer_who_does_not_read_is_given_up_in_time() {
+    let mut host = Host::new(2, websocket());
+    let id = client_id_of(&host, 1);
     let wire = host.accept().unwrap();
     host.receive(wire, UPGRADE);
     host.settle();
-    host.wires[wire].to_client.clear();
     host.wires[wire].is_stuck = true;
-    let mut pings = 0;
-    while !host.wires[wire].is_paused && pings < 100_000 {
-        host.receive(wire, &ping().repeat(50));
+    host.receive(wire, &ping());
+    host.turn();
+    host.receive(wire, &frame(&connect(&id)));
+    host.settle();
+    assert!(host.wires[wire].is_paused && host.wires[wire].hand_overs == 0);
+    for _ in 0..20 {
+        host.now = host.now.after(Duration::from_secs(1));
         host.turn();
-        pings += 50;
     }
-    assert!(pings < 10_000, "{pings} pings were taken of somebody who reads no answer");
-    host.wires[wire].is_stuck = false;
-    host.settle();
-    assert!(!host.wires[wire].is_paused);
-    assert_eq!(host.wires[wire].to_client.len(), pings * 127, "each of them is answered in the end");
-    host.receive(wire, &frame(&connect("c")));
-    host.settle();
-    assert!(host.wires[wire].to_client.ends_with(&CONNACK));
+    assert!(host.wires[wire].is_closed);
+    assert_eq!((host.shards[0].connections(), host.shards[1].connections()), (0, 0));
 }
 
-/// Never answers.
-struct Late;
+#[test]
+fn a_handshake_that_waited_for_somebody_who_left_does_not_wake_the_next_in_its_slot() {
+    let (stack, config, _authority) = tls("reused");
+    let mut host = Host::new(1, stack);
+    let mut clients: Vec<Client> = (0..40).map(|_| Client::new(&mut host, &config, "server")).collect();
+    for client in &mut clients {
+        let hello = client.bytes();
+        host.receive(client.wire, &hello);
+    }
+    // The last one leaves while it waits; another one gets its slot and waits as well.
+    let last = clients.pop().unwrap();
+    host.end(last.wire, TransportEnd::Error(libc::ECONNRESET));
+    host.turn();
+    assert!(host.wires[last.wire].is_closed);
+    let mut next = Client::new(&mut host, &config, "server");
+    assert_eq!(host.wires[next.wire].conn.slot, host.wires[last.wire].conn.slot);
+    let mut busy: Vec<Client> = (0..8).map(|_| Client::new(&mut host, &config, "server")).collect();
+    for client in busy.iter_mut().chain([&mut next]) {
+        let hello = client.bytes();
+        host.receive(client.wire, &hello);
+    }
+    host.settle();
+    next.talk(&mut host);
+    next.send(&mut host, &connect("next"));
+    assert_eq!(next.got, CONNACK);
+}
 
-impl Authenticator for Late {
-    fn ask(&mut self, _: ConnId, _: Question) -> Result<(), Busy> {
-        Ok(())
+#[test]
+fn nobody_signs_for_a_client_that_left_while_its_handshake_waited() {
+    let (stack, config, _authority) = tls("unsigned");
+    let mut host = Host::new(1, stack);
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::new(&mut host, &config, "server")).collect();
+    for client in &mut clients {
+        let hello = client.bytes();
+        host.receive(client.wire, &hello);
     }
-    fn poll(&mut self) -> Option<(ConnId, Verdict)> {
-        None
+    for client in &clients {
+        host.end(client.wire, TransportEnd::Error(libc::ECONNRESET));
     }
-    fn forget(&mut self, _: ConnId) {}
+    host.settle();
+    assert!(host.wires.iter().all(|wire| wire.is_closed));
+    let signed = host.wires.iter().filter(|wire| !wire.to_client.is_empty()).count();
+    assert!(signed <= 2 * HANDSHAKE_UNITS_PER_TURN as usize, "{signed} handshakes went on without a client");
+    assert_eq!(host.counters[0].tls_handshaking.load(), 0);
 }
