@@ -2,7 +2,7 @@
 //!
 //! While its server cannot be reached, the last set is used.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -25,7 +25,7 @@ pub(super) struct Jwks {
     url: String,
     agent: Agent,
     keys: ArcSwap<KeySet>,
-    /// When it was last asked for. Whoever holds this fetches; the others wait for what comes.
+    /// When it was last asked for. Whoever holds this fetches.
     pub(super) asked: Mutex<Option<Instant>>,
     outage: Outage,
 }
@@ -43,14 +43,20 @@ impl Jwks {
         self.keys.load_full()
     }
 
-    /// Fetches the set anew, unless that was done a moment ago; either way what is known afterwards is the newest.
+    /// Fetches the set anew, unless that was done a moment ago, or is being done and some keys are known: anybody can make
+    /// up the name of a key, and must not hold up all workers with it.
     pub(super) fn refresh(&self) {
-        self.fetch(AGAIN_AFTER);
+        let asked = match self.asked.try_lock() {
+            Ok(asked) => asked,
+            Err(TryLockError::WouldBlock) if !self.keys.load().is_empty() => return,
+            Err(TryLockError::WouldBlock) => self.asked.lock().unwrap_or_else(PoisonError::into_inner),
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+        };
+        self.fetch(asked, AGAIN_AFTER);
     }
 
     /// Returns false when that failed.
-    fn fetch(&self, not_within: Duration) -> bool {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+    fn fetch(&self, mut asked: MutexGuard<'_, Option<Instant>>, not_within: Duration) -> bool {
         if asked.is_some_and(|asked| asked.elapsed() < not_within) {
             return true;
         }
@@ -81,7 +87,8 @@ impl Jwks {
     /// Keeps the set fresh until the other end of `stop` is gone.
     pub(super) fn keep_fresh(&self, every: Duration, stop: &Receiver<()>) {
         loop {
-            let next = if self.fetch(Duration::ZERO) { every } else { AGAIN_AFTER.min(every) };
+            let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = if self.fetch(asked, Duration::ZERO) { every } else { AGAIN_AFTER.min(every) };
             if stop.recv_timeout(next) != Err(RecvTimeoutError::Timeout) {
                 return;
             }

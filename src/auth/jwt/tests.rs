@@ -285,3 +285,25 @@ fn a_key_set_is_fetched_and_survives_an_outage_and_an_unknown_key_asks_once_more
     // One more where the thread in the background asks for the first time only now.
     assert!((before + 1..=before + 2).contains(&server.asked()), "an unknown key asks once, not each time");
 }
+
+#[test]
+fn a_token_of_a_made_up_key_does_not_wait_while_the_set_is_fetched() {
+    let random = SystemRandom::new();
+    let ed = Ed25519KeyPair::from_pkcs8(Ed25519KeyPair::generate_pkcs8(&random).unwrap().as_ref()).unwrap();
+    let x = URL_SAFE_NO_PAD.encode(ed.public_key().as_ref());
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": x}]}).to_string();
+    let server = Server::new(move |_| (200, set.clone()));
+    let jwt = Arc::new(Jwt::open(&JwtAuth { jwks_url: Some(server.url()), ..JwtAuth::default() }).unwrap());
+    let claims = json!({"sub": "ann", "exp": now() + 60});
+    let token =
+        |kid: &str| signed(json!({"alg": "EdDSA", "kid": kid}), &claims, |message| ed.sign(message).as_ref().to_vec());
+    assert!(judge(&jwt, &token("k1")).is_ok());
+    let Keys::Url { jwks, .. } = &jwt.keys else { unreachable!() };
+    // Somebody fetches, and the server takes its time.
+    let fetching = jwks.asked.lock().unwrap();
+    let (done, is_done) = std::sync::mpsc::channel();
+    let (other, made_up) = (jwt.clone(), token("k2"));
+    std::thread::spawn(move || done.send(denied(&other, &made_up)));
+    assert_eq!(is_done.recv_timeout(std::time::Duration::from_secs(10)), Ok(true));
+    drop(fetching);
+}
