@@ -1,6 +1,7 @@
 //! Nobody can hurt the others: what the guard says is carried out, and given back.
 
 use super::*;
+use crate::auth::{Authenticator, Busy, Principal, Question, Verdict};
 use crate::config::{ClientLimits, Config, MemoryBudget, Profile, RateLimit};
 use crate::guard::bans::{Ban, Bans, Target, UnixTime};
 use crate::guard::entry::{Guard, Refused};
@@ -217,6 +218,42 @@ fn identifiers_and_filters_that_are_not_allowed_are_refused_with_the_codes_of_th
         }
     }
     assert_eq!(broker.cores[0].counters().shallow_wildcards.load(), 6);
+}
+
+/// Lets everybody in, in this role.
+struct Role(&'static str, Vec<ConnId>);
+
+impl Authenticator for Role {
+    fn ask(&mut self, conn: ConnId, _: Question) -> Result<(), Busy> {
+        self.1.push(conn);
+        Ok(())
+    }
+    fn poll(&mut self) -> Option<(ConnId, Verdict)> {
+        let principal = Principal { user: Some("u".into()), roles: vec![self.0.into()], ..Principal::default() };
+        Some((self.1.pop()?, Verdict::Allow { principal: Box::new(principal), data: Vec::new() }))
+    }
+    fn forget(&mut self, _: ConnId) {}
+}
+
+#[test]
+fn identifiers_are_held_against_the_profile_of_who_a_client_turned_out_to_be() {
+    for (role, user) in [(Some("sensor"), None), (None, Some("u"))] {
+        let (mut broker, _) = guarded(1, |config| {
+            let limits = ClientLimits { client_ids: Some(vec![Glob::new("s-*").unwrap()]), ..ClientLimits::default() };
+            let (role, user) = (role.map(str::to_owned), user.map(|user| Glob::new(user).unwrap()));
+            config.guard.profiles = vec![Profile { role, user, limits, ..Profile::default() }];
+        });
+        let core = broker.cores.remove(0).with_authenticator(Box::new(Role("sensor", Vec::new())));
+        broker.cores.push(core);
+        for (client_id, told) in [("admin-1", "CONNACK 133 false"), ("s-1", "CONNACK 0 false")] {
+            let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+            let client = Client { shard: 0, conn, version: V5 };
+            // It says nothing of its user: that comes out of its token, or its certificate.
+            broker.send(client, &Packet::Connect(Box::new(connect_packet(client_id, V5))));
+            broker.cores[0].attend(broker.now);
+            assert_eq!(broker.read(client), [told], "{client_id}");
+        }
+    }
 }
 
 #[test]
