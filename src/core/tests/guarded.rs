@@ -3,6 +3,7 @@
 use super::*;
 use crate::auth::{Authenticator, Busy, Principal, Question, Verdict};
 use crate::config::{ClientLimits, Config, MemoryBudget, Profile, RateLimit};
+use crate::engine::{Certificate, Peer};
 use crate::guard::bans::{Ban, Bans, Target, UnixTime};
 use crate::guard::entry::{Guard, Refused};
 use crate::guard::glob::Glob;
@@ -254,6 +255,26 @@ fn identifiers_are_held_against_the_profile_of_who_a_client_turned_out_to_be() {
             assert_eq!(broker.read(client), [told], "{client_id}");
         }
     }
+}
+
+#[test]
+fn rules_see_the_common_name_of_a_certificate_whatever_method_let_its_client_in() {
+    let mut broker = Broker::new(1);
+    let core = broker.cores.remove(0).with_authenticator(Box::new(Role("r", Vec::new())));
+    broker.cores.push(core);
+    let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+    let certificate = Certificate { common_name: Some("device-1".to_owned()), ..Certificate::default() };
+    broker.cores[0].identify(conn, Peer { address: None, certificate: Some(Box::new(certificate)) });
+    let client = Client { shard: 0, conn, version: V5 };
+    broker.send(client, &Packet::Connect(Box::new(connect_packet("c", V5))));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(broker.read(client), ["CONNACK 0 false"]);
+    let slot = broker.cores[0].find_client("c").unwrap();
+    let name = |core: &Core| core.sessions[slot].access.as_ref().unwrap().principal.common_name.clone();
+    assert_eq!(name(&broker.cores[0]).as_deref(), Some("device-1"));
+    // Authenticated again.
+    broker.cores[0].take_principal(slot, Principal { user: Some("u".into()), ..Principal::default() });
+    assert_eq!(name(&broker.cores[0]).as_deref(), Some("device-1"));
 }
 
 #[test]
