@@ -278,6 +278,26 @@ fn rules_see_the_common_name_of_a_certificate_whatever_method_let_its_client_in(
 }
 
 #[test]
+fn a_connect_that_waits_for_its_answer_counts_as_memory_until_then() {
+    for leaves in [false, true] {
+        let mut broker = Broker::new(1);
+        let core = broker.cores.remove(0).with_authenticator(Box::new(Role("r", Vec::new())));
+        broker.cores.push(core);
+        let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+        let client = Client { shard: 0, conn, version: V5 };
+        let password = [b'x'; 60_000];
+        let packet = Connect { user_name: Some("u"), password: Some(&password), ..connect_packet("c", V5) };
+        broker.send(client, &Packet::Connect(Box::new(packet)));
+        assert!(broker.cores[0].counters().reassembly_bytes.load() > 60_000);
+        match leaves {
+            true => broker.cores[0].disconnected(broker.now, conn, TransportEnd::Error(libc::ECONNRESET)),
+            false => broker.cores[0].attend(broker.now),
+        }
+        assert_eq!(broker.cores[0].counters().reassembly_bytes.load(), 0);
+    }
+}
+
+#[test]
 fn subscriptions_to_everything_are_counted_for_the_operator() {
     let (mut broker, _) = guarded(1, |_| {});
     let client = broker.connect("c", V5);
