@@ -289,7 +289,8 @@ impl<E: Engine> Transports<E> {
     /// Closes those who have waited to be handed over for too long: here the engine is done with them, and there it does
     /// not know them yet.
     fn end_waits(&mut self, now: Time) {
-        while let Some((_, conn)) = self.leaving.pop_front_if(|(until, _)| *until <= now) {
+        while let Some((_, conn)) = self.leaving.front().copied().filter(|(until, _)| *until <= now) {
+            self.leaving.pop_front();
             if let Some(link) = self.link(conn).filter(|link| link.leaving.is_some() && !link.closing) {
                 (link.leaving, link.closing) = (None, true);
                 debug!(slot = conn.slot, "a connection is closed: it takes nothing and cannot be handed over");
