@@ -147,7 +147,7 @@ impl Link {
 
     /// True when nobody minds that it is read.
     pub fn may_be_read(&self) -> bool {
-        !self.unread && !self.choked && self.leaving.is_none() && !self.closing
+        !self.unread && !self.choked && !self.waiting && self.leaving.is_none() && !self.closing
     }
 
     /// True when all there was is behind: from here on the bytes are MQTT as they come.
