@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
+use tracing::warn;
 
 use crate::engine::{Engine, ShardId};
 use crate::mesh::{self, Remote};
@@ -384,6 +385,13 @@ fn bind_one(
                 PeerAddress::Unasked => false,
                 PeerAddress::IfPossible | PeerAddress::Required => features.peer_names,
             };
+            if !asks && *peer_address == PeerAddress::IfPossible {
+                // Whatever is about addresses does not find one: that must not be so unnoticed.
+                warn!(
+                    "{address}: this kernel does not tell who connects (Linux 6.7 does): \
+                    bans, limits and rules by address hold for nobody here"
+                );
+            }
             let sockets = listen::bind(*tcp, shards, *backlog).map_err(failed)?;
             let local = sockets[0].local_addr().map_err(failed)?;
             bound.addresses.push(local.into());
