@@ -198,13 +198,14 @@ impl Core {
     fn session_for(&mut self, client_id: &str, clean_start: bool, expiry: u32) -> Result<(u32, bool), Refusal> {
         if let Some(slot) = self.find_client(client_id) {
             self.take_over(slot, clean_start);
-        }
-        if let Some(slot) = self.find_client(client_id) {
-            if !clean_start {
-                self.resume_session(slot);
-                return Ok((slot, true));
+            // It may have ended with its connection.
+            if let Some(slot) = self.find_client(client_id) {
+                if !clean_start {
+                    self.resume_session(slot);
+                    return Ok((slot, true));
+                }
+                self.end_session(slot); // [MQTT-3.1.2-4]
             }
-            self.end_session(slot); // [MQTT-3.1.2-4]
         }
         if expiry > 0 && self.shared.offline_sessions.load(Relaxed) >= u64::from(self.limits.sessions_max) {
             return Err((ReasonCode::QuotaExceeded, "too many sessions are kept for clients that are away"));

@@ -21,7 +21,7 @@ use crate::guard::meter::Meter;
 use crate::guard::policy;
 use crate::guard::profile::{Class, PerClient, Who};
 use crate::guard::slow::{SlowReader, SlowReaders};
-use std::collections::HashMap;
+use crate::slab::BySlot;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,12 +53,16 @@ pub struct Guarding {
     budget: Option<Budget>,
     /// The process's level, as this shard last saw it.
     pub pressure: Pressure,
+    /// Some class of clients has a rate to keep to.
+    has_rates: bool,
+    /// Some class allows certain client identifiers only.
+    names_clients: bool,
     /// What this shard held when the whole was last summed up, and when that was.
     summed: (u64, Time),
     /// What connections are counted under, by slot, where addresses or users are counted.
-    passes: HashMap<u32, (Pass, UserPass)>,
+    passes: BySlot<(Pass, UserPass)>,
     /// Until when connections are not read, by slot.
-    unread: HashMap<u32, Time>,
+    unread: BySlot<Time>,
     bans_version: u64,
     /// The next slot to be held against a new list of bans.
     bans_at: Option<u32>,
@@ -86,6 +90,8 @@ impl Guarding {
         };
         let guard = guard.cloned().unwrap_or_else(own);
         let options = guard.options();
+        let has_rates = guard.classes().iter().any(PerClient::has_rates);
+        let names_clients = guard.classes().iter().any(|limits| !limits.client_ids.is_empty());
         let rule = FlappingRule {
             connects: options.flapping_connects,
             window: options.flapping_window,
@@ -103,9 +109,11 @@ impl Guarding {
                 MemoryBudget::Bytes(bytes) => Budget::new(bytes),
             },
             pressure: Pressure::None,
+            has_rates,
+            names_clients,
             summed: (0, now),
-            passes: HashMap::new(),
-            unread: HashMap::new(),
+            passes: BySlot::default(),
+            unread: BySlot::default(),
             bans_version: 0,
             bans_at: None,
             guard,
@@ -120,6 +128,16 @@ impl Guarding {
     /// The limits of a class.
     pub fn limits_of(&self, class: Class) -> &PerClient {
         &self.guard.classes()[class]
+    }
+
+    /// True where what a client sends may have it read no further: somebody has a rate, or memory is short.
+    pub fn watches_input(&self) -> bool {
+        self.has_rates || self.pressure >= Pressure::SlowPublishers
+    }
+
+    /// True while somebody reads too slowly.
+    pub fn has_slow(&self) -> bool {
+        !self.slow.is_empty()
     }
 }
 
@@ -171,8 +189,12 @@ impl Core {
 
     /// A connection begins to end: its user may have another, and nobody waits for it to read.
     pub(super) fn guard_ended(&mut self, slot: u32) {
-        self.guard_caught_up(slot, true);
-        self.guarding.unread.remove(&slot);
+        if self.guarding.has_slow() {
+            self.guard_caught_up(slot, true);
+        }
+        if !self.guarding.unread.is_empty() {
+            self.guarding.unread.remove(&slot);
+        }
         if let Some((_, user)) = self.guarding.passes.get_mut(&slot) {
             self.guarding.guard.leave_user(std::mem::take(user));
         }
@@ -203,24 +225,24 @@ impl Core {
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
             return Err((ReasonCode::Banned, "banned"));
         }
-        let who = Who { client_id, user: connect.user_name, roles: &[] };
-        let classes = guarding.guard.classes();
-        let class = classes.of(self.wire.conns[id.slot].listener, who);
         // An identifier that the server gave is one that it allows.
-        if !connect.client_id.is_empty() && !classes[class].allows_client_id(client_id) {
-            return Err((ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here"));
+        if guarding.names_clients && !connect.client_id.is_empty() {
+            let who = Who { client_id, user: connect.user_name, roles: &[] };
+            let classes = guarding.guard.classes();
+            let class = classes.of(self.wire.conns[id.slot].listener, who);
+            if !classes[class].allows_client_id(client_id) {
+                return Err((ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here"));
+            }
         }
+        let Some(flapping) = &guarding.flapping else { return Ok(()) };
         let hash = guarding.guard.hash(client_id.as_bytes()).0;
-        match guarding.flapping.as_ref().is_some_and(|flapping| flapping.keeps_out(hash, now)) {
-            true => Err(FLAPS),
-            false => Ok(()),
-        }
+        if flapping.keeps_out(hash, now) { Err(FLAPS) } else { Ok(()) }
     }
 
     /// A client that was let in connects once more. (Not counted before: whoever pleases could have others kept out.)
     fn guard_flapping(&mut self, client_id: &str) -> Result<(), Refusal> {
-        let hash = self.guarding.guard.hash(client_id.as_bytes()).0;
         let Some(flapping) = &mut self.guarding.flapping else { return Ok(()) };
+        let hash = self.guarding.guard.hash(client_id.as_bytes()).0;
         if !flapping.connects(hash, self.wire.now) {
             return Ok(());
         }
@@ -342,7 +364,7 @@ impl Core {
     /// A connection may be written to again.
     pub(super) fn write_again(&mut self, id: ConnId) {
         let Some(session) = self.live(id).map(|conn| conn.session) else { return };
-        self.wire.conns[id.slot].muted = false;
+        self.wire.unmute(id.slot);
         if session != NO_SLOT {
             self.pump(session);
         }
@@ -359,14 +381,21 @@ impl Core {
     }
 
     /// Why a QoS 0 message is not written to a connection; `None` if it is.
+    #[inline]
     pub(super) fn guard_qos0(&mut self, slot: u32) -> Option<DropReason> {
+        let everyday = self.guarding.pressure < Pressure::DropQos0 && self.wire.has_room(slot);
+        if everyday { None } else { self.judge_qos0(slot) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn judge_qos0(&mut self, slot: u32) -> Option<DropReason> {
         if self.wire.has_room(slot) {
-            let unsent = self.wire.conns[slot].unsent;
-            let slow = self.guarding.pressure >= Pressure::DropQos0 && unsent >= self.limits.output_bytes_max / 16;
+            let slow = self.wire.conns[slot].unsent >= self.limits.output_bytes_max / 16;
             return slow.then_some(DropReason::Memory);
         }
         self.guard_slow(slot);
-        Some(if self.wire.conns[slot].muted { DropReason::OutRate } else { DropReason::SlowReader })
+        Some(if self.wire.conns[slot].is_muted() { DropReason::OutRate } else { DropReason::SlowReader })
     }
 }
 
@@ -443,9 +472,10 @@ impl Core {
 // Slow readers.
 impl Core {
     /// Something could not be written to a connection: too much waits for it.
+    #[cold]
     pub(super) fn guard_slow(&mut self, slot: u32) {
         // A rate of ours is no fault of the client's.
-        if self.wire.conns[slot].muted || !self.guarding.slow.enter(slot, self.wire.now) {
+        if self.wire.conns[slot].is_muted() || !self.guarding.slow.enter(slot, self.wire.now) {
             return;
         }
         self.counters.slow_readers.set(self.guarding.slow.len() as u64);
@@ -455,6 +485,7 @@ impl Core {
     }
 
     /// A connection's output was taken, or it ended.
+    #[cold]
     pub(super) fn guard_caught_up(&mut self, slot: u32, gone: bool) {
         let guarding = &mut self.guarding;
         if guarding.slow.is_empty() || !gone && self.wire.conns[slot].unsent >= self.limits.output_bytes_max / 2 {

@@ -44,7 +44,7 @@ use crate::config::{Limits, MqttOptions};
 use crate::engine::{ConnId, Effect, Engine, HandOver, Load, Output, Peer, ShardId, Time, TransportEnd};
 use crate::guard::entry::Guard;
 use crate::index::{Groups, HashSeed, Interest, InterestCache, LocalIndex, RetainedStore, Route, Subscriber};
-use crate::slab::{Key, Slab};
+use crate::slab::{BySlot, Key, Slab};
 use crate::wheel::Wheel;
 use conn::{Conn, Phase};
 use counters::{Counters, EndReason};
@@ -198,7 +198,7 @@ pub struct Core {
     /// Topic names shorter than this are taken as they are, in bytes; 0 where rules are in force.
     plain_topic_bytes: usize,
     /// What is known of connections that belong to no session yet, by slot.
-    gates: HashMap<u32, gate::Gate>,
+    gates: BySlot<gate::Gate>,
     /// What keeps clients from hurting each other.
     guarding: guarded::Guarding,
     /// Connections that are not read until an outbox has room.
@@ -257,7 +257,7 @@ impl Core {
             authenticator: None,
             rules: access::Rules::default(),
             plain_topic_bytes: 0,
-            gates: HashMap::new(),
+            gates: BySlot::default(),
             guarding: guarded::Guarding::new(shared.guard.get(), &limits, now),
             stalled: Vec::new(),
             announcing: Slab::new(),
@@ -418,7 +418,7 @@ impl Core {
             return None;
         }
         self.counters.connections.add(1);
-        let key = self.wire.conns.insert(Conn::new(listener, accepted, now));
+        let key = self.wire.conns.insert(Conn::new(listener, accepted, now, self.limits.output_bytes_max));
         self.wire.conns[key.slot].generation = key.generation;
         let id = ConnId { slot: key.slot, generation: key.generation };
         self.wheel.insert(accepted.after(self.limits.connect_timeout), Timer::connect(id));
@@ -471,8 +471,11 @@ impl Engine for Core {
         conn.unsent -= bytes;
         let (session, stalled) = (conn.session, conn.stalled);
         self.wire.outgoing.let_go(bytes);
-        self.guard_caught_up(id.slot, false);
-        if session != session::NO_SLOT {
+        if self.guarding.has_slow() {
+            self.guard_caught_up(id.slot, false);
+        }
+        // Nearly always nothing waits.
+        if session != session::NO_SLOT && self.sessions[session].has_waiting() {
             self.pump(session);
         }
         if stalled {

@@ -122,29 +122,45 @@ impl Wire {
         }
     }
 
-    /// True while the connection takes more data: its unsent output is below the limit.
+    /// True while the connection takes more data.
     pub fn has_room(&self, slot: u32) -> bool {
-        let conn = &self.conns[slot];
-        conn.unsent < self.limits.output_bytes_max && !conn.muted
+        self.conns[slot].has_room()
     }
 
-    /// A message was written to a connection that has a rate.
-    #[cold]
-    fn charge(&mut self, slot: u32, unsent_before: usize) {
-        let conn = &mut self.conns[slot];
-        let written = conn.unsent - unsent_before;
-        let until = conn.metered.as_mut().and_then(|metered| metered.sent(self.now, written));
-        if let Some(until) = until.filter(|_| !conn.muted) {
-            conn.muted = true;
-            self.muted.push((ConnId { slot, generation: conn.generation }, until));
-        }
+    /// A connection that got as much as its rate allowed may be written to again.
+    pub fn unmute(&mut self, slot: u32) {
+        self.conns[slot].unmute(self.limits.output_bytes_max);
     }
 
     /// Writes a PUBLISH, or nothing if it is larger than the client takes [MQTT-3.1.2-24].
     pub fn publish(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
+        if self.conns[slot].metered.is_some() {
+            return self.publish_metered(slot, fan, how);
+        }
+        self.publish_freely(slot, fan, how)
+    }
+
+    /// The same to a connection that has a rate: what was written is charged.
+    #[cold]
+    #[inline(never)]
+    fn publish_metered(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
+        let unsent_before = self.conns[slot].unsent;
+        self.publish_freely(slot, fan, how)?;
+        let conn = &mut self.conns[slot];
+        let written = conn.unsent - unsent_before;
+        let until = conn.metered.as_mut().and_then(|metered| metered.sent(self.now, written));
+        if let Some(until) = until.filter(|_| !conn.is_muted()) {
+            conn.mute();
+            self.muted.push((ConnId { slot, generation: conn.generation }, until));
+        }
+        Ok(())
+    }
+
+    /// Inlined twice on purpose: nearly nobody has a rate, and the others pay one test for it.
+    #[inline(always)]
+    fn publish_freely(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
         let conn = &mut self.conns[slot];
         let payload_len = fan.publication.payload().len();
-        let unsent_before = conn.unsent;
         let alike =
             conn.aliases.is_none() && how.subscription_identifiers.is_empty() && payload_len < LARGE_PAYLOAD_MIN;
         if let Some((body, packet_id_at)) = fan.publication.packet_body(conn.is_v5(), how.qos).filter(|_| alike) {
@@ -172,9 +188,6 @@ impl Wire {
         self.counters.packets_sent.add(1);
         self.counters.publish_sent.add(1);
         self.counters.publish_bytes_sent.add(payload_len as u64);
-        if self.conns[slot].metered.is_some() {
-            self.charge(slot, unsent_before);
-        }
         Ok(())
     }
 

@@ -256,6 +256,10 @@ impl Guard {
 
     /// The ban that keeps this client out, by its identifier or its user name.
     pub fn ban_of(&self, now: Time, client_id: &str, user: Option<&str>) -> Option<Ban> {
+        // There never was a list.
+        if self.bans_version() == 0 {
+            return None;
+        }
         let (bans, now) = (self.bans.load(), self.unix(now));
         bans.client(client_id, now).or_else(|| bans.user(user?, now)).cloned()
     }
