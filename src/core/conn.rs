@@ -50,6 +50,8 @@ pub struct Conn {
     pub stalled: bool,
     /// Listed among those that wait for an outbox to be emptied.
     pub awaits_mesh: bool,
+    /// It was handed over, and what is counted for it in the whole process with it.
+    pub moved: bool,
     /// The client's side ended while it was stalled: it ends when what it sent before is handled.
     pub ended: bool,
     /// The client wants reason strings and user properties in packets other than PUBLISH, CONNACK and
@@ -109,6 +111,7 @@ impl Conn {
             dirty: false,
             stalled: false,
             awaits_mesh: false,
+            moved: false,
             ended: false,
             problem_information: true,
             listener,

@@ -58,10 +58,17 @@ impl Core {
 
     fn hand_over(&mut self, id: ConnId, to: ShardId, bytes: &[u8]) -> Flow {
         let peer = self.take_peer(id);
+        let place = self.guard_moves(id.slot);
         let conn = &mut self.wire.conns[id.slot];
         conn.phase = Phase::Leaving;
-        let hand_over =
-            HandOver { listener: conn.listener, accepted: conn.accepted, bytes: bytes.to_vec(), peer, transport: None };
+        let hand_over = HandOver {
+            listener: conn.listener,
+            accepted: conn.accepted,
+            bytes: bytes.to_vec(),
+            peer,
+            transport: None,
+            place: Some(Box::new(place)),
+        };
         self.wire.effects.push_back(Effect::HandOver { conn: id, to, hand_over });
         Flow::Stop
     }

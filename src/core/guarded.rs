@@ -7,11 +7,11 @@ use super::conn::Phase;
 use super::counters::{DropReason, EndReason};
 use super::session::{Leave, NO_SLOT};
 use super::timers::Timer;
-use super::{Core, Time};
+use super::{Core, Shared, Time};
 use crate::auth::Principal;
 use crate::codec::{Connect, ReasonCode};
 use crate::config::{Config, Limits, MemoryBudget};
-use crate::engine::{ConnId, Effect, HandOver, Peer};
+use crate::engine::{ConnId, Effect, Peer};
 use crate::guard::bans::UnixTime;
 use crate::guard::budget::{Budget, Pressure};
 use crate::guard::entry::{Guard, Pass, Refused, UserPass};
@@ -24,6 +24,7 @@ use crate::guard::slow::{SlowReader, SlowReaders};
 use crate::slab::BySlot;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -66,6 +67,30 @@ pub struct Guarding {
     bans_version: u64,
     /// The next slot to be held against a new list of bans.
     bans_at: Option<u32>,
+}
+
+/// What the whole process counts of a connection, on its way to another shard: it is counted all the time, and once.
+pub struct Place {
+    shared: Arc<Shared>,
+    guard: Arc<Guard>,
+    /// `None` once it has arrived.
+    pass: Option<Pass>,
+}
+
+impl Place {
+    /// It has arrived: whoever takes it gives it back.
+    fn take(mut self) -> Option<Pass> {
+        self.pass.take()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            self.shared.connections.fetch_sub(1, Relaxed);
+            self.guard.leave(pass);
+        }
+    }
 }
 
 /// A connection's rates and how far it has used them up.
@@ -152,11 +177,19 @@ impl Core {
         })
     }
 
+    /// A connection leaves for another shard, and what is counted of it goes along.
+    pub(super) fn guard_moves(&mut self, slot: u32) -> Place {
+        let conn = &mut self.wire.conns[slot];
+        conn.moved = true;
+        let pass = self.guarding.passes.remove(&slot).map_or(Pass::of_listener(conn.listener), |(pass, _)| pass);
+        Place { shared: self.shared.clone(), guard: self.guarding.guard.clone(), pass: Some(pass) }
+    }
+
     /// A connection of another shard, which asked whether it may come in, lives here from now on.
-    pub(super) fn guard_moved_in(&mut self, id: ConnId, hand_over: &HandOver) {
-        let address = hand_over.peer.address.map(|address| address.ip());
-        let pass = self.guarding.guard.count_in(hand_over.listener, address);
-        self.guard_keep_pass(id, pass);
+    pub(super) fn guard_moved_in(&mut self, id: ConnId, place: Place) {
+        if let Some(pass) = place.take() {
+            self.guard_keep_pass(id, pass);
+        }
     }
 
     /// The transport tells who a connection comes from, which the door may not have known. False if that ends it.
@@ -178,6 +211,7 @@ impl Core {
 
     /// Somebody who passed the door was not let in after all.
     pub(super) fn guard_turned_back(&self, pass: Pass) {
+        self.shared.connections.fetch_sub(1, Relaxed);
         self.guarding.guard.leave(pass);
     }
 
@@ -200,8 +234,9 @@ impl Core {
         }
     }
 
-    /// A connection is gone.
+    /// A connection that did not move is gone.
     pub(super) fn guard_released(&mut self, slot: u32, listener: u16) {
+        self.shared.connections.fetch_sub(1, Relaxed);
         let guarding = &mut self.guarding;
         let (pass, user) = guarding.passes.remove(&slot).unwrap_or((Pass::of_listener(listener), UserPass::default()));
         guarding.guard.leave(pass);

@@ -410,11 +410,9 @@ impl Core {
         }
     }
 
-    fn take_up(&mut self, now: Time, listener: u16, accepted: Time, connections_max: u64) -> Option<ConnId> {
+    fn take_up(&mut self, now: Time, listener: u16, accepted: Time) -> Option<ConnId> {
         self.wire.now = now;
-        let open = self.shared.connections.fetch_add(1, Relaxed);
-        if self.stopping || open >= connections_max {
-            self.shared.connections.fetch_sub(1, Relaxed);
+        if self.stopping {
             return None;
         }
         self.counters.connections.add(1);
@@ -431,7 +429,8 @@ impl Engine for Core {
 
     fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId> {
         let pass = self.guard_door(now, listener, address.map(|address| address.ip())).ok()?;
-        let Some(id) = self.take_up(now, listener, now, u64::from(self.limits.connections_max)) else {
+        let free = self.shared.connections.fetch_add(1, Relaxed) < u64::from(self.limits.connections_max);
+        let Some(id) = free.then(|| self.take_up(now, listener, now)).flatten() else {
             self.guard_turned_back(pass);
             return None;
         };
@@ -448,9 +447,10 @@ impl Engine for Core {
     }
 
     fn adopt(&mut self, now: Time, hand_over: HandOver) -> Option<ConnId> {
-        // The shard that accepted it let it in, and still counts it too: the limit was asked there.
-        let id = self.take_up(now, hand_over.listener, hand_over.accepted, u64::MAX)?;
-        self.guard_moved_in(id, &hand_over);
+        // The shard that accepted it let it in: the limits were asked there.
+        let place = hand_over.place?.downcast().ok()?;
+        let id = self.take_up(now, hand_over.listener, hand_over.accepted)?;
+        self.guard_moved_in(id, *place);
         self.remember_peer(id, hand_over.peer);
         self.take_in(id, &hand_over.bytes);
         Some(id)
@@ -505,9 +505,10 @@ impl Engine for Core {
         assert_eq!(conn.generation, id.generation, "a connection is released once");
         assert_eq!(conn.phase, Phase::Leaving, "the core lets go of a connection before the driver does");
         self.counters.connections.sub(1);
-        self.shared.connections.fetch_sub(1, Relaxed);
         self.wire.outgoing.let_go(conn.unsent);
-        self.guard_released(id.slot, conn.listener);
+        if !conn.moved {
+            self.guard_released(id.slot, conn.listener);
+        }
     }
 
     fn mesh(&mut self, now: Time, from: ShardId, note: Note) {
