@@ -168,7 +168,8 @@ impl Core {
             let has_data = connect.properties.authentication_method.is_some() && !admission.data.is_empty();
             conn_ack.properties.authentication_data = has_data.then_some(&admission.data[..]);
         }
-        if !self.wire.fits(id.slot, &Packet::ConnAck(conn_ack.clone())) {
+        let mut told = Packet::ConnAck(conn_ack);
+        if !self.wire.fits(id.slot, &told) {
             return self.refuse(id, ReasonCode::PacketTooLarge, "CONNACK exceeds the maximum packet size");
         }
         let (slot, session_present) = match self.session_for(client_id, connect.clean_start, expiry_interval) {
@@ -182,9 +183,11 @@ impl Core {
         let will = connect.will.as_ref().map(|will| self.will(will));
         self.sessions[slot].will = will;
         self.count_connected();
-        // 3.1 has no session present flag: the byte is reserved.
-        conn_ack.session_present = session_present && connect.version != ProtocolVersion::V31;
-        self.wire.packet(id.slot, &Packet::ConnAck(conn_ack));
+        if let Packet::ConnAck(conn_ack) = &mut told {
+            // 3.1 has no session present flag: the byte is reserved.
+            conn_ack.session_present = session_present && connect.version != ProtocolVersion::V31;
+        }
+        self.wire.packet(id.slot, &told);
         self.give_access(id, slot, connect, admission);
         self.wire.effects.push_back(Effect::Settle(id));
         self.set_group_members_online(slot, true);

@@ -70,6 +70,9 @@ impl Core {
 
     /// Takes what was remembered of the peer.
     pub(super) fn take_peer(&mut self, id: ConnId) -> Peer {
+        if self.gates.is_empty() {
+            return Peer::default();
+        }
         self.gates.remove(&id.slot).map(|gate| gate.peer).unwrap_or_default()
     }
 
@@ -327,7 +330,9 @@ impl Core {
         let renewing = |access: &Access| access.renewal != Renewal::None;
         let open =
             stranger || conn.session != NO_SLOT && self.sessions[conn.session].access.as_deref().is_some_and(renewing);
-        self.gates.remove(&id.slot);
+        if !self.gates.is_empty() {
+            self.gates.remove(&id.slot);
+        }
         if let Some(authenticator) = self.authenticator.as_mut().filter(|_| open) {
             authenticator.forget(id);
         }

@@ -238,7 +238,8 @@ impl Core {
     pub(super) fn guard_released(&mut self, slot: u32, listener: u16) {
         self.shared.connections.fetch_sub(1, Relaxed);
         let guarding = &mut self.guarding;
-        let (pass, user) = guarding.passes.remove(&slot).unwrap_or((Pass::of_listener(listener), UserPass::default()));
+        let counted = if guarding.passes.is_empty() { None } else { guarding.passes.remove(&slot) };
+        let (pass, user) = counted.unwrap_or((Pass::of_listener(listener), UserPass::default()));
         guarding.guard.leave(pass);
         guarding.guard.leave_user(user);
     }

@@ -132,67 +132,58 @@ impl Wire {
         self.conns[slot].unmute(self.limits.output_bytes_max);
     }
 
-    /// Writes a PUBLISH, or nothing if it is larger than the client takes [MQTT-3.1.2-24].
-    pub fn publish(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
-        if self.conns[slot].metered.is_some() {
-            return self.publish_metered(slot, fan, how);
-        }
-        self.publish_freely(slot, fan, how)
-    }
-
-    /// The same to a connection that has a rate: what was written is charged.
+    /// A message was written to a connection that has a rate.
     #[cold]
-    #[inline(never)]
-    fn publish_metered(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
-        let unsent_before = self.conns[slot].unsent;
-        self.publish_freely(slot, fan, how)?;
+    fn charge(&mut self, slot: u32, written: usize) {
         let conn = &mut self.conns[slot];
-        let written = conn.unsent - unsent_before;
         let until = conn.metered.as_mut().and_then(|metered| metered.sent(self.now, written));
         if let Some(until) = until.filter(|_| !conn.is_muted()) {
             conn.mute();
             self.muted.push((ConnId { slot, generation: conn.generation }, until));
         }
-        Ok(())
     }
 
-    /// Inlined twice on purpose: nearly nobody has a rate, and the others pay one test for it.
-    #[inline(always)]
-    fn publish_freely(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
+    /// Writes a PUBLISH, or nothing if it is larger than the client takes [MQTT-3.1.2-24].
+    pub fn publish(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
         let conn = &mut self.conns[slot];
+        let metered = conn.metered.is_some();
         let payload_len = fan.publication.payload().len();
         let alike =
             conn.aliases.is_none() && how.subscription_identifiers.is_empty() && payload_len < LARGE_PAYLOAD_MIN;
-        if let Some((body, packet_id_at)) = fan.publication.packet_body(conn.is_v5(), how.qos).filter(|_| alike) {
-            if packet_len(body.len()) > conn.maximum_packet_size as usize {
-                return Err(TooLarge);
-            }
-            self.outgoing.write(slot, conn, |out| put_packet(out, body, packet_id_at, how));
-        } else if alike {
-            self.cache.fill(conn.version, fan, how, self.now);
-            let FrameCache { bytes, packet_id_at, .. } = &self.cache;
-            if bytes.len() > conn.maximum_packet_size as usize {
-                return Err(TooLarge);
-            }
-            self.outgoing.write(slot, conn, |out| {
-                let at = out.len();
-                out.extend_from_slice(bytes);
-                if how.qos != QoS::AtMostOnce {
-                    out[at] |= u8::from(how.dup) << 3;
-                    out[at + packet_id_at..at + packet_id_at + 2].copy_from_slice(&how.packet_id.to_be_bytes());
+        let written =
+            if let Some((body, packet_id_at)) = fan.publication.packet_body(conn.is_v5(), how.qos).filter(|_| alike) {
+                if packet_len(body.len()) > conn.maximum_packet_size as usize {
+                    return Err(TooLarge);
                 }
-            });
-        } else {
-            self.publish_alone(slot, fan, how)?;
-        }
+                self.outgoing.write(slot, conn, |out| put_packet(out, body, packet_id_at, how))
+            } else if alike {
+                self.cache.fill(conn.version, fan, how, self.now);
+                let FrameCache { bytes, packet_id_at, .. } = &self.cache;
+                if bytes.len() > conn.maximum_packet_size as usize {
+                    return Err(TooLarge);
+                }
+                self.outgoing.write(slot, conn, |out| {
+                    let at = out.len();
+                    out.extend_from_slice(bytes);
+                    if how.qos != QoS::AtMostOnce {
+                        out[at] |= u8::from(how.dup) << 3;
+                        out[at + packet_id_at..at + packet_id_at + 2].copy_from_slice(&how.packet_id.to_be_bytes());
+                    }
+                })
+            } else {
+                self.publish_alone(slot, fan, how)?
+            };
         self.counters.packets_sent.add(1);
         self.counters.publish_sent.add(1);
         self.counters.publish_bytes_sent.add(payload_len as u64);
+        if metered {
+            self.charge(slot, written);
+        }
         Ok(())
     }
 
-    /// Writes a PUBLISH that no other receiver gets in the same form.
-    fn publish_alone(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
+    /// Writes a PUBLISH that no other receiver gets in the same form; how many bytes it took.
+    fn publish_alone(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<usize, TooLarge> {
         let conn = &mut self.conns[slot];
         let publication = fan.publication;
         let payload = publication.payload();
@@ -209,7 +200,7 @@ impl Wire {
             conn.give_alias(publication.topic(), alias);
         }
         let large = payload.len() >= LARGE_PAYLOAD_MIN;
-        self.outgoing.write(slot, conn, |out| {
+        let written = self.outgoing.write(slot, conn, |out| {
             encode_publish_head(out, version, &head, payload.len());
             if !large {
                 out.extend_from_slice(payload);
@@ -217,8 +208,9 @@ impl Wire {
         });
         if large {
             self.outgoing.write_large(conn, fan.payload());
+            return Ok(written + payload.len());
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Writes PUBACK, PUBREC, PUBREL or PUBCOMP.
