@@ -158,7 +158,8 @@ fn common_name(peer: &Peer) -> Option<Arc<str>> {
 impl Core {
     /// Whether a client may have the session of this identifier: it is nobody's yet, or the same user's.
     pub(super) fn may_have_session(&self, client_id: &str, admission: Option<&Admission>) -> bool {
-        let (Some(admission), Some(slot)) = (admission, self.find_client(client_id)) else { return true };
+        let Some(admission) = admission else { return true };
+        let Some(slot) = self.find_client(client_id) else { return true };
         let owner = self.sessions[slot].access.as_ref().and_then(|access| access.principal.user.as_ref());
         owner == admission.principal.user.as_ref()
     }

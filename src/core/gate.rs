@@ -70,6 +70,9 @@ impl Core {
 
     /// Takes what was remembered of the peer.
     pub(super) fn take_peer(&mut self, id: ConnId) -> Peer {
+        if self.gates.is_empty() {
+            return Peer::default();
+        }
         self.gates.remove(&id.slot).map(|gate| gate.peer).unwrap_or_default()
     }
 
@@ -330,8 +333,10 @@ impl Core {
         let renewing = |access: &Access| access.renewal != Renewal::None;
         let open =
             stranger || conn.session != NO_SLOT && self.sessions[conn.session].access.as_deref().is_some_and(renewing);
-        if let Some(waiting) = self.gates.remove(&id.slot).and_then(|gate| gate.waiting) {
-            self.counters.reassembly_bytes.sub(waiting.body.bytes().len() as u64);
+        if !self.gates.is_empty() {
+            if let Some(waiting) = self.gates.remove(&id.slot).and_then(|gate| gate.waiting) {
+                self.counters.reassembly_bytes.sub(waiting.body.bytes().len() as u64);
+            }
         }
         if let Some(authenticator) = self.authenticator.as_mut().filter(|_| open) {
             authenticator.forget(id);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::auth::{Authenticator, Busy, Principal, Question, Verdict};
+use crate::codec::Ack;
 use crate::config::{ClientLimits, Config, MemoryBudget, Profile, RateLimit};
 use crate::engine::{Certificate, Peer};
 use crate::guard::bans::{Ban, Bans, Target, UnixTime};
@@ -159,6 +160,9 @@ fn an_address_gets_its_connections_back_when_they_end_also_on_another_shard() {
     let Some(Effect::HandOver { conn, hand_over, .. }) = broker.cores[0].poll_effect() else { panic!("handed over") };
     assert_eq!(hand_over.peer.address, address);
     let moved = broker.cores[1].adopt(broker.now, hand_over).unwrap();
+    broker.cores[0].disconnected(broker.now, second, TransportEnd::EndOfStream);
+    broker.cores[0].release(second);
+    let second = open(&mut broker).expect("counted once, though two shards have it");
     broker.cores[0].release(conn);
     assert!(open(&mut broker).is_none(), "it counts where it is");
     broker.hang_up(Client { shard: 1, conn: moved, version: V5 });
@@ -169,6 +173,23 @@ fn an_address_gets_its_connections_back_when_they_end_also_on_another_shard() {
         broker.cores[0].release(conn);
     }
     assert!(open(&mut broker).is_some() && open(&mut broker).is_some() && open(&mut broker).is_none());
+}
+
+#[test]
+fn a_hand_over_that_is_lost_gives_back_what_was_counted() {
+    let (mut broker, _) = guarded(2, |config| config.guard.connections_per_address_max = 1);
+    let address = Some("192.0.2.1:5".parse().unwrap());
+    let first = broker.cores[0].open(broker.now, 0, address).unwrap();
+    let id = client_on(&broker, 1, "c");
+    let mut bytes = Vec::new();
+    encode(&Packet::Connect(Box::new(connect_packet(&id, V5))), V5, &mut bytes);
+    broker.cores[0].receive(broker.now, first, &bytes);
+    let Some(Effect::HandOver { conn, hand_over, .. }) = broker.cores[0].poll_effect() else { panic!("handed over") };
+    broker.cores[0].release(conn);
+    assert!(broker.cores[0].open(broker.now, 0, address).is_none(), "it is on its way");
+    drop(hand_over);
+    assert_eq!(broker.cores[0].shared.connections.load(Relaxed), 0);
+    assert!(broker.cores[0].open(broker.now, 0, address).is_some());
 }
 
 #[test]
@@ -364,6 +385,38 @@ fn short_memory_refuses_connections_then_slows_then_refuses_and_lets_go_again() 
     broker.cores[0].attend(broker.now);
     assert_eq!(broker.cores[0].counters().pressure.load(), 0);
     assert!(broker.cores[0].open(broker.now, 0, None).is_some());
+    broker.check();
+}
+
+#[test]
+fn what_is_sent_and_not_acknowledged_counts_for_the_budget() {
+    let (mut broker, _) = guarded(1, |config| config.limits.memory_budget = MemoryBudget::Bytes(100_000));
+    let publisher = broker.connect("p", V5);
+    let subscriber = broker.connect("s", V5);
+    broker.subscribe(subscriber, "t", QoS::ExactlyOnce);
+    let pressure = |broker: &mut Broker| {
+        broker.pass(Duration::from_millis(200));
+        broker.cores[0].attend(broker.now);
+        broker.cores[0].counters().pressure.load()
+    };
+    for packet_id in 1..=75 {
+        broker.publish(publisher, "t", QoS::ExactlyOnce, packet_id, &[b'x'; 1000]);
+        broker.read(subscriber);
+        broker.read(publisher);
+        broker.check();
+    }
+    assert_eq!(pressure(&mut broker), 1, "75 of 100 kB");
+    assert_eq!(broker.cores[0].counters().output_bytes.load() + broker.cores[0].counters().queued_bytes.load(), 0);
+    let ack = |packet_id| Ack { packet_id, ..Ack::default() };
+    for packet_id in 1..=75 {
+        broker.send(subscriber, &Packet::PubRec(ack(packet_id)));
+        broker.check();
+    }
+    assert_eq!(pressure(&mut broker), 0, "only PUBCOMP is awaited, and no message kept for that");
+    for packet_id in 1..=75 {
+        broker.send(subscriber, &Packet::PubComp(ack(packet_id)));
+    }
+    assert_eq!(broker.cores[0].counters().inflight_bytes.load(), 0);
     broker.check();
 }
 
