@@ -24,7 +24,7 @@ const SHA512_BYTES: usize = 64;
 const SALT_BYTES: usize = 16;
 
 /// What computing a hash costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cost {
     /// argon2id.
     Argon2 {

@@ -1,7 +1,8 @@
 //! User name and password, by a file of hashes.
 //!
 //! Whether a user is unknown or the password wrong makes no difference, neither in what is answered nor in how long it
-//! takes: for an unknown user a hash of the same cost is computed. The method vouches for its users or passes on.
+//! takes: for an unknown user a hash is computed too, of a cost that the file's users have, each as often as they have it.
+//! The method vouches for its users or passes on.
 
 mod file;
 mod hash;
