@@ -68,6 +68,25 @@ enum Outcome {
     Ignore,
 }
 
+/// Why there is no answer.
+enum Failed {
+    /// The server is not there, or says that it can answer nobody now.
+    Out(String),
+    /// This question was answered, and not as it should be: others may fare better.
+    Unclear(String),
+}
+
+impl From<ureq::Error> for Failed {
+    fn from(error: ureq::Error) -> Failed {
+        let why = web::why(&error);
+        match error {
+            ureq::Error::StatusCode(429 | 502..=504) => Failed::Out(why),
+            ureq::Error::StatusCode(_) | ureq::Error::TooManyRedirects => Failed::Unclear(why),
+            _ => Failed::Out(why),
+        }
+    }
+}
+
 /// An answer as it is remembered.
 #[derive(Clone)]
 struct Said {
@@ -91,33 +110,38 @@ impl Http {
         Ok(Http { url, agent, recent, outage, failed_at: Mutex::new(None), requests_max, waiting_max })
     }
 
-    fn ask_server(&self, asked: &Asked<'_>) -> Result<Answer, String> {
-        let body = Zeroizing::new(serde_json::to_vec(asked).map_err(|error| error.to_string())?);
+    fn ask_server(&self, asked: &Asked<'_>) -> Result<Answer, Failed> {
+        let unclear = |why: &str| Failed::Unclear(why.to_owned());
+        let body = Zeroizing::new(serde_json::to_vec(asked).map_err(|error| unclear(&error.to_string()))?);
         let request = self.agent.post(&self.url).header("Content-Type", "application/json");
-        let response = request.send(&body[..]).map_err(|error| web::why(&error))?;
+        let response = request.send(&body[..])?;
         if response.status() != 200 {
-            return Err(format!("it answers with status {}", response.status().as_u16()));
+            return Err(Failed::Unclear(format!("it answers with status {}", response.status().as_u16())));
         }
-        let answer: Value = serde_json::from_slice(&web::body(response)?).unwrap_or_default();
+        let answer: Value = serde_json::from_slice(&web::body(response).map_err(Failed::Out)?).unwrap_or_default();
         // The library would read a list as well, by the order of the keys.
         let answer = Some(answer).filter(Value::is_object).and_then(|answer| Answer::deserialize(answer).ok());
-        answer.ok_or_else(|| "its answer is not {\"result\": \"allow\" | \"deny\" | \"ignore\"}".to_owned())
+        answer.ok_or_else(|| unclear("its answer is not {\"result\": \"allow\" | \"deny\" | \"ignore\"}"))
     }
 
     /// Asks, and remembers the answer.
     fn answer(&self, client: &Credentials, asked: &Asked<'_>, now: Instant) -> Option<Said> {
-        match self.ask_server(asked).and_then(|answer| said(answer, asked, now).map_err(str::to_owned)) {
+        let unclear = |why: &str| Failed::Unclear(why.to_owned());
+        let why = match self.ask_server(asked).and_then(|answer| said(answer, asked, now).map_err(unclear)) {
             Ok(said) => {
                 self.outage.worked();
                 self.remember(client, asked, &said, now);
-                Some(said)
+                return Some(said);
             }
-            Err(why) => {
+            // One client's odd words must not shut out the others.
+            Err(Failed::Unclear(why)) => why,
+            Err(Failed::Out(why)) => {
                 *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-                self.outage.failed(&why, "clients that no other method knows are refused");
-                None
+                why
             }
-        }
+        };
+        self.outage.failed(&why, "clients that no other method knows are refused");
+        None
     }
 
     /// Whether it failed so lately that nobody asks.
@@ -396,6 +420,19 @@ mod tests {
         // The pause is over.
         *http.failed_at.lock().unwrap() = None;
         assert!(matches!(judge(&http, "ann", "right"), Opinion::Allow(_)));
+    }
+
+    #[test]
+    fn a_client_for_whom_the_server_has_no_clear_answer_shuts_out_nobody_else() {
+        for (status, body) in [(500, ""), (400, ""), (403, ""), (200, "oops")] {
+            let server = Server::new(move |asked| match asked.contains("mallory") {
+                true => (status, body.to_owned()),
+                false => decide(asked),
+            });
+            let http = http(&server, None);
+            assert!(matches!(judge(&http, "mallory", "x"), Opinion::Deny(ReasonCode::ServerUnavailable)));
+            assert!(matches!(judge(&http, "ann", "right"), Opinion::Allow(_)), "{status} {body}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Core {
     /// The client is at home: it is let in, or whether it may come in is asked.
     fn admit(&mut self, id: ConnId, frame: Frame<'_>, connect: &Connect<'_>, assigned: Option<String>) -> Flow {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        if let Err((code, why)) = self.guard_identifier(id, connect, client_id) {
+        if let Err((code, why)) = self.guard_identifier(connect, client_id) {
             return self.refuse(id, code, why);
         }
         if self.authenticator.is_some() {

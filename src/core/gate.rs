@@ -91,6 +91,7 @@ impl Core {
             listener: self.wire.conns[id.slot].listener,
             peer: gate.peer.clone(),
         };
+        self.counters.reassembly_bytes.add(frame.body.len() as u64);
         gate.waiting = Some(Waiting {
             first: frame.first,
             body: Secret::new(frame.body.to_vec()),
@@ -150,6 +151,7 @@ impl Core {
     fn let_in(&mut self, id: ConnId, admission: Admission) -> Flow {
         let waiting = self.gates.get_mut(&id.slot).and_then(|gate| gate.waiting.take());
         let Some(Waiting { first, body, assigned, .. }) = waiting else { return Flow::Stop };
+        self.counters.reassembly_bytes.sub(body.bytes().len() as u64);
         self.wire.conns[id.slot].phase = Phase::AwaitsConnect;
         // It was decoded before it was kept.
         match decode(Frame { first, body: body.bytes() }, ProtocolVersion::V5) {
@@ -328,7 +330,9 @@ impl Core {
         let renewing = |access: &Access| access.renewal != Renewal::None;
         let open =
             stranger || conn.session != NO_SLOT && self.sessions[conn.session].access.as_deref().is_some_and(renewing);
-        self.gates.remove(&id.slot);
+        if let Some(waiting) = self.gates.remove(&id.slot).and_then(|gate| gate.waiting) {
+            self.counters.reassembly_bytes.sub(waiting.body.bytes().len() as u64);
+        }
         if let Some(authenticator) = self.authenticator.as_mut().filter(|_| open) {
             authenticator.forget(id);
         }

@@ -190,25 +190,13 @@ impl Core {
 // At CONNECT.
 impl Core {
     /// What a client is turned away for before it is asked who it is.
-    pub(super) fn guard_identifier(
-        &mut self,
-        id: ConnId,
-        connect: &Connect<'_>,
-        client_id: &str,
-    ) -> Result<(), Refusal> {
+    pub(super) fn guard_identifier(&mut self, connect: &Connect<'_>, client_id: &str) -> Result<(), Refusal> {
         let now = self.wire.now;
         let guarding = &mut self.guarding;
         if let Some(ban) = guarding.guard.ban_of(now, client_id, connect.user_name) {
             debug!(shard = self.shard, client_id, ban = %ban.target, reason = ban.reason, "banned client refused");
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
             return Err((ReasonCode::Banned, "banned"));
-        }
-        let who = Who { client_id, user: connect.user_name, roles: &[] };
-        let classes = guarding.guard.classes();
-        let class = classes.of(self.wire.conns[id.slot].listener, who);
-        // An identifier that the server gave is one that it allows.
-        if !connect.client_id.is_empty() && !classes[class].allows_client_id(client_id) {
-            return Err((ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here"));
         }
         let hash = guarding.guard.hash(client_id.as_bytes()).0;
         match guarding.flapping.as_ref().is_some_and(|flapping| flapping.keeps_out(hash, now)) {
@@ -259,6 +247,14 @@ impl Core {
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
             return Err((ReasonCode::Banned, "banned"));
         }
+        let roles = principal.map_or(&[][..], |principal| &principal.roles);
+        let listener = self.wire.conns[id.slot].listener;
+        let class = guard.classes().of(listener, Who { client_id, user, roles });
+        // An identifier that the server gave is one that it allows. (Not asked before: what CONNECT says of a user and
+        // what he turns out to be may be two things.)
+        if !connect.client_id.is_empty() && !guard.classes()[class].allows_client_id(client_id) {
+            return Err((ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here"));
+        }
         // An identifier that the server gave is never used again.
         if !connect.client_id.is_empty() {
             self.guard_flapping(client_id)?;
@@ -268,13 +264,10 @@ impl Core {
                 return Err((ReasonCode::QuotaExceeded, "the user has too many connections"));
             };
             if pass.is_counted() {
-                let listener = self.wire.conns[id.slot].listener;
                 self.guarding.passes.entry(id.slot).or_insert((Pass::of_listener(listener), pass)).1 = pass;
             }
         }
-        let roles = principal.map_or(&[][..], |principal| &principal.roles);
-        let conn = &mut self.wire.conns[id.slot];
-        conn.class = self.guarding.guard.classes().of(conn.listener, Who { client_id, user, roles });
+        self.wire.conns[id.slot].class = class;
         Ok(())
     }
 

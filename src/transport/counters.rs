@@ -42,6 +42,8 @@ counters! {
         tls_refused_other,
         /// Connections that broke TLS after the handshake.
         tls_broken,
+        /// Connections closed because they did not take what was sent before they could be handed to their home shard.
+        hand_overs_given_up,
         /// WebSocket handshakes that were refused.
         ws_refused,
         /// Connections that broke the rules of WebSocket after the handshake.

@@ -52,6 +52,8 @@ pub enum Failure {
 
 /// See the module's description.
 pub struct Link {
+    /// Of the connection: what was noted of one that had its slot before is not about this one.
+    pub generation: u32,
     /// The beginning of the PROXY header, until it is there.
     proxy: Option<Vec<u8>>,
     tls: Option<Session>,
@@ -70,6 +72,10 @@ pub struct Link {
     content_in_flight: usize,
     /// The engine was told who the peer is.
     pub identified: bool,
+    /// The engine does not want it read.
+    pub unread: bool,
+    /// It is not read: it does not take the stack's replies.
+    pub choked: bool,
     /// A step of the handshake waits for its turn.
     pub waiting: bool,
     /// The peer's stream ended while a step was waiting.
@@ -93,6 +99,7 @@ impl Link {
     pub fn new(stack: &Stack, address: Option<SocketAddr>) -> Result<Link, Failure> {
         let tls = stack.tls.as_ref().map(|settings| Session::new(settings.current())).transpose();
         Ok(Link {
+            generation: 0,
             proxy: stack.proxy.as_ref().map(|_| Vec::new()),
             tls: tls.map_err(tls::Failure::from)?,
             websocket: stack.websocket.as_ref().map(|limits| ws::Session::new(limits.clone())),
@@ -103,6 +110,8 @@ impl Link {
             wire_in_flight: 0,
             content_in_flight: 0,
             identified: false,
+            unread: false,
+            choked: false,
             waiting: false,
             ended: false,
             end_told: false,
@@ -145,6 +154,11 @@ impl Link {
     /// TLS, where it is part of the stack.
     pub fn tls(&mut self) -> Option<&mut Session> {
         self.tls.as_mut()
+    }
+
+    /// True when nobody minds that it is read.
+    pub fn may_be_read(&self) -> bool {
+        !self.unread && !self.choked && !self.waiting && self.leaving.is_none() && !self.closing
     }
 
     /// True when all there was is behind: from here on the bytes are MQTT as they come.
@@ -198,6 +212,11 @@ impl Link {
     /// True when the stack has something to say by itself.
     pub fn has_reply(&self) -> bool {
         !self.reply.is_empty()
+    }
+
+    /// How many bytes of that wait.
+    pub fn reply_bytes(&self) -> usize {
+        self.reply.len()
     }
 
     /// True when the kernel has not taken all that the driver was given.
@@ -270,7 +289,8 @@ impl Link {
 
     /// Takes leave in the terms of the stack, once.
     fn say_farewell(&mut self, wire: &mut Vec<u8>) {
-        if self.failed || std::mem::replace(&mut self.farewell_said, true) {
+        // In the midst of a handshake rustls would first take the next step of it, for nobody.
+        if self.failed || self.is_shaking_hands() || std::mem::replace(&mut self.farewell_said, true) {
             return;
         }
         let mut close = Vec::new();

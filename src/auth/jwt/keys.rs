@@ -59,6 +59,11 @@ impl KeySet {
         }
     }
 
+    /// True until a set was fetched.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// The keys that may have signed a token with this header.
     pub(super) fn candidates<'a>(&'a self, header: &'a Header) -> impl Iterator<Item = &'a Key> {
         let named = |key: &&Key| match (&key.id, &header.kid) {

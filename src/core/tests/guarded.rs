@@ -1,7 +1,9 @@
 //! Nobody can hurt the others: what the guard says is carried out, and given back.
 
 use super::*;
+use crate::auth::{Authenticator, Busy, Principal, Question, Verdict};
 use crate::config::{ClientLimits, Config, MemoryBudget, Profile, RateLimit};
+use crate::engine::{Certificate, Peer};
 use crate::guard::bans::{Ban, Bans, Target, UnixTime};
 use crate::guard::entry::{Guard, Refused};
 use crate::guard::glob::Glob;
@@ -217,6 +219,82 @@ fn identifiers_and_filters_that_are_not_allowed_are_refused_with_the_codes_of_th
         }
     }
     assert_eq!(broker.cores[0].counters().shallow_wildcards.load(), 6);
+}
+
+/// Lets everybody in, in this role.
+struct Role(&'static str, Vec<ConnId>);
+
+impl Authenticator for Role {
+    fn ask(&mut self, conn: ConnId, _: Question) -> Result<(), Busy> {
+        self.1.push(conn);
+        Ok(())
+    }
+    fn poll(&mut self) -> Option<(ConnId, Verdict)> {
+        let principal = Principal { user: Some("u".into()), roles: vec![self.0.into()], ..Principal::default() };
+        Some((self.1.pop()?, Verdict::Allow { principal: Box::new(principal), data: Vec::new() }))
+    }
+    fn forget(&mut self, _: ConnId) {}
+}
+
+#[test]
+fn identifiers_are_held_against_the_profile_of_who_a_client_turned_out_to_be() {
+    for (role, user) in [(Some("sensor"), None), (None, Some("u"))] {
+        let (mut broker, _) = guarded(1, |config| {
+            let limits = ClientLimits { client_ids: Some(vec![Glob::new("s-*").unwrap()]), ..ClientLimits::default() };
+            let (role, user) = (role.map(str::to_owned), user.map(|user| Glob::new(user).unwrap()));
+            config.guard.profiles = vec![Profile { role, user, limits, ..Profile::default() }];
+        });
+        let core = broker.cores.remove(0).with_authenticator(Box::new(Role("sensor", Vec::new())));
+        broker.cores.push(core);
+        for (client_id, told) in [("admin-1", "CONNACK 133 false"), ("s-1", "CONNACK 0 false")] {
+            let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+            let client = Client { shard: 0, conn, version: V5 };
+            // It says nothing of its user: that comes out of its token, or its certificate.
+            broker.send(client, &Packet::Connect(Box::new(connect_packet(client_id, V5))));
+            broker.cores[0].attend(broker.now);
+            assert_eq!(broker.read(client), [told], "{client_id}");
+        }
+    }
+}
+
+#[test]
+fn rules_see_the_common_name_of_a_certificate_whatever_method_let_its_client_in() {
+    let mut broker = Broker::new(1);
+    let core = broker.cores.remove(0).with_authenticator(Box::new(Role("r", Vec::new())));
+    broker.cores.push(core);
+    let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+    let certificate = Certificate { common_name: Some("device-1".to_owned()), ..Certificate::default() };
+    broker.cores[0].identify(conn, Peer { address: None, certificate: Some(Box::new(certificate)) });
+    let client = Client { shard: 0, conn, version: V5 };
+    broker.send(client, &Packet::Connect(Box::new(connect_packet("c", V5))));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(broker.read(client), ["CONNACK 0 false"]);
+    let slot = broker.cores[0].find_client("c").unwrap();
+    let name = |core: &Core| core.sessions[slot].access.as_ref().unwrap().principal.common_name.clone();
+    assert_eq!(name(&broker.cores[0]).as_deref(), Some("device-1"));
+    // Authenticated again.
+    broker.cores[0].take_principal(slot, Principal { user: Some("u".into()), ..Principal::default() });
+    assert_eq!(name(&broker.cores[0]).as_deref(), Some("device-1"));
+}
+
+#[test]
+fn a_connect_that_waits_for_its_answer_counts_as_memory_until_then() {
+    for leaves in [false, true] {
+        let mut broker = Broker::new(1);
+        let core = broker.cores.remove(0).with_authenticator(Box::new(Role("r", Vec::new())));
+        broker.cores.push(core);
+        let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+        let client = Client { shard: 0, conn, version: V5 };
+        let password = [b'x'; 60_000];
+        let packet = Connect { user_name: Some("u"), password: Some(&password), ..connect_packet("c", V5) };
+        broker.send(client, &Packet::Connect(Box::new(packet)));
+        assert!(broker.cores[0].counters().reassembly_bytes.load() > 60_000);
+        match leaves {
+            true => broker.cores[0].disconnected(broker.now, conn, TransportEnd::Error(libc::ECONNRESET)),
+            false => broker.cores[0].attend(broker.now),
+        }
+        assert_eq!(broker.cores[0].counters().reassembly_bytes.load(), 0);
+    }
 }
 
 #[test]

@@ -8,10 +8,10 @@ use crate::engine::{Engine, Time};
 use crate::transport::tls::Settings;
 use crate::transport::{Stack, ws};
 
-const UPGRADE: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: server\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub const UPGRADE: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: server\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
 
-fn websocket() -> Stack {
+pub fn websocket() -> Stack {
     Stack { websocket: Some(Arc::new(ws::Limits::default())), ..Stack::default() }
 }
 
@@ -19,7 +19,7 @@ fn behind_proxy(stack: Stack) -> Stack {
     Stack { proxy: Some(Arc::from(["127.0.0.0/8".parse().unwrap()])), ..stack }
 }
 
-fn frame(mqtt: &[u8]) -> Vec<u8> {
+pub fn frame(mqtt: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     ws::frame::put_masked(ws::frame::Opcode::Binary, mqtt, [1, 2, 3, 4], &mut out);
     out
