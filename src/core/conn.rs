@@ -69,6 +69,8 @@ pub struct Conn {
     pub session: u32,
     /// The largest packet the client takes, in bytes.
     pub maximum_packet_size: u32,
+    /// The largest packet taken from it, in bytes: little until it is let in, then what its class allows.
+    pub packet_bytes_max: u32,
     /// Bytes written and not yet taken by the kernel.
     pub unsent: usize,
     /// SUBACKs held back until other shards have published what was subscribed to.
@@ -102,7 +104,7 @@ pub struct Aliases {
 
 impl Conn {
     /// A connection that was just accepted.
-    pub fn new(listener: u16, accepted: Time, now: Time) -> Conn {
+    pub fn new(listener: u16, packet_bytes_max: u32, accepted: Time, now: Time) -> Conn {
         Conn {
             phase: Phase::AwaitsConnect,
             version: ProtocolVersion::V311,
@@ -118,6 +120,7 @@ impl Conn {
             generation: 0,
             session: NO_SLOT,
             maximum_packet_size: PACKET_BYTES_MAX,
+            packet_bytes_max,
             unsent: 0,
             subacks_held: 0,
             accepted,

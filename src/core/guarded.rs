@@ -9,26 +9,24 @@ use super::session::{Leave, NO_SLOT};
 use super::timers::Timer;
 use super::{Core, Time};
 use crate::auth::Principal;
-use crate::codec::{Connect, ReasonCode};
+use crate::codec::{Connect, ReasonCode, Will, topic::level_count};
 use crate::config::{Config, Limits, MemoryBudget};
 use crate::engine::{ConnId, Effect, HandOver, Peer};
-use crate::guard::bans::UnixTime;
+use crate::guard::bans::{Ban, UnixTime};
 use crate::guard::budget::{Budget, Pressure};
 use crate::guard::entry::{Guard, Pass, Refused, UserPass};
 use crate::guard::flapping::{Flapping, FlappingRule};
 use crate::guard::lag::Lag;
 use crate::guard::meter::Meter;
-use crate::guard::policy;
+use crate::guard::policy::{self, AntiPattern};
 use crate::guard::profile::{Class, PerClient, Who};
-use crate::guard::slow::{SlowReader, SlowReaders};
+use crate::guard::slow::SlowReaders;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
-/// How often slow readers are looked at, while there are any.
-const SLOW_LOOK: Duration = Duration::from_secs(1);
 /// For how long a publisher is not read, each time, while memory is short.
 const SLOWED_FOR: Duration = Duration::from_millis(100);
 /// How often the whole use of memory is summed up at least, while there are turns.
@@ -39,6 +37,9 @@ const BANS_STEP: usize = 1024;
 /// Why a CONNECT is refused.
 type Refusal = (ReasonCode, &'static str);
 
+const BANNED: Refusal = (ReasonCode::Banned, "banned");
+const IDENTIFIER_NOT_ALLOWED: Refusal =
+    (ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here");
 const FLAPS: Refusal = (ReasonCode::Banned, "connects too often");
 
 /// What a shard keeps for protection.
@@ -46,10 +47,10 @@ pub struct Guarding {
     guard: Arc<Guard>,
     lag: Lag,
     flapping: Option<Flapping>,
-    slow: SlowReaders,
-    slow_after: Duration,
+    pub(super) slow: SlowReaders,
+    pub(super) slow_after: Duration,
     /// Slow readers are looked at later.
-    slow_timer: bool,
+    pub(super) slow_timer: bool,
     budget: Option<Budget>,
     /// The process's level, as this shard last saw it.
     pub pressure: Pressure,
@@ -57,6 +58,8 @@ pub struct Guarding {
     summed: (u64, Time),
     /// What connections are counted under, by slot, where addresses or users are counted.
     passes: HashMap<u32, (Pass, UserPass)>,
+    /// Where clients came from, by slot, where there is a file of bans: a new one may be about their addresses.
+    addresses: HashMap<u32, IpAddr>,
     /// Until when connections are not read, by slot.
     unread: HashMap<u32, Time>,
     bans_version: u64,
@@ -105,6 +108,7 @@ impl Guarding {
             pressure: Pressure::None,
             summed: (0, now),
             passes: HashMap::new(),
+            addresses: HashMap::new(),
             unread: HashMap::new(),
             bans_version: 0,
             bans_at: None,
@@ -173,6 +177,7 @@ impl Core {
     pub(super) fn guard_ended(&mut self, slot: u32) {
         self.guard_caught_up(slot, true);
         self.guarding.unread.remove(&slot);
+        self.guarding.addresses.remove(&slot);
         if let Some((_, user)) = self.guarding.passes.get_mut(&slot) {
             self.guarding.guard.leave_user(std::mem::take(user));
         }
@@ -201,30 +206,32 @@ impl Core {
         if let Some(ban) = guarding.guard.ban_of(now, client_id, connect.user_name) {
             debug!(shard = self.shard, client_id, ban = %ban.target, reason = ban.reason, "banned client refused");
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
-            return Err((ReasonCode::Banned, "banned"));
+            return Err(BANNED);
         }
-        let who = Who { client_id, user: connect.user_name, roles: &[] };
-        let classes = guarding.guard.classes();
-        let class = classes.of(self.wire.conns[id.slot].listener, who);
-        // An identifier that the server gave is one that it allows.
-        if !connect.client_id.is_empty() && !classes[class].allows_client_id(client_id) {
-            return Err((ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here"));
+        // An identifier that nobody may use needs no asking who this is.
+        let listener = self.wire.conns[id.slot].listener;
+        if !connect.client_id.is_empty() && !guarding.guard.classes().may_allow_client_id(listener, client_id) {
+            return Err(IDENTIFIER_NOT_ALLOWED);
         }
         let hash = guarding.guard.hash(client_id.as_bytes()).0;
-        match guarding.flapping.as_ref().is_some_and(|flapping| flapping.keeps_out(hash, now)) {
-            true => Err(FLAPS),
-            false => Ok(()),
+        if guarding.flapping.as_ref().is_some_and(|flapping| flapping.keeps_out(hash, now)) {
+            self.counters.refused_at_door[Refused::Flapping as usize].add(1);
+            return Err(FLAPS);
         }
+        Ok(())
     }
 
     /// A client that was let in connects once more. (Not counted before: whoever pleases could have others kept out.)
     fn guard_flapping(&mut self, client_id: &str) -> Result<(), Refusal> {
         let hash = self.guarding.guard.hash(client_id.as_bytes()).0;
         let Some(flapping) = &mut self.guarding.flapping else { return Ok(()) };
-        if !flapping.connects(hash, self.wire.now) {
+        let flaps = flapping.connects(hash, self.wire.now);
+        self.counters.flapping_untracked.set(flapping.untracked());
+        if !flaps {
             return Ok(());
         }
         self.counters.flapping.add(1);
+        self.counters.refused_at_door[Refused::Flapping as usize].add(1);
         info!(shard = self.shard, client_id, "connects too often: kept out for a while (guard.flapping_ban)");
         Err(FLAPS)
     }
@@ -257,24 +264,45 @@ impl Core {
         let guard = &self.guarding.guard;
         if user != connect.user_name && guard.ban_of(self.wire.now, client_id, user).is_some() {
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
-            return Err((ReasonCode::Banned, "banned"));
+            return Err(BANNED);
         }
+        let roles = principal.map_or(&[][..], |principal| &principal.roles);
+        let listener = self.wire.conns[id.slot].listener;
+        let class = guard.classes().of(listener, Who { client_id, user, roles });
+        let limits = self.limits_of(class);
+        // An identifier that the server gave is one that it allows.
+        if !connect.client_id.is_empty() && !limits.allows_client_id(client_id) {
+            return Err(IDENTIFIER_NOT_ALLOWED);
+        }
+        connect.will.as_ref().map_or(Ok(()), |will| check_will(will, limits))?;
         // An identifier that the server gave is never used again.
         if !connect.client_id.is_empty() {
             self.guard_flapping(client_id)?;
         }
-        if let Some(user) = user {
-            let Some(pass) = self.guard_user(user, client_id) else {
-                return Err((ReasonCode::QuotaExceeded, "the user has too many connections"));
-            };
-            if pass.is_counted() {
-                let listener = self.wire.conns[id.slot].listener;
-                self.guarding.passes.entry(id.slot).or_insert((Pass::of_listener(listener), pass)).1 = pass;
-            }
+        user.map_or(Ok(()), |user| self.guard_connect_of_user(id, user, client_id))?;
+        self.wire.conns[id.slot].class = class;
+        if self.guarding.guard.options().bans.is_some()
+            && let Some(address) = self.known_address(id)
+        {
+            self.guarding.addresses.insert(id.slot, address.ip());
         }
-        let roles = principal.map_or(&[][..], |principal| &principal.roles);
-        let conn = &mut self.wire.conns[id.slot];
-        conn.class = self.guarding.guard.classes().of(conn.listener, Who { client_id, user, roles });
+        Ok(())
+    }
+
+    /// One more connection of a user: how often, and how many.
+    fn guard_connect_of_user(&mut self, id: ConnId, user: &str, client_id: &str) -> Result<(), Refusal> {
+        if !self.guarding.guard.user_may_connect(self.wire.now, user) {
+            self.counters.refused_at_door[Refused::UserRate as usize].add(1);
+            return Err((ReasonCode::ConnectionRateExceeded, "the user connects too often"));
+        }
+        let Some(pass) = self.guard_user(user, client_id) else {
+            self.counters.refused_at_door[Refused::UserConnections as usize].add(1);
+            return Err((ReasonCode::QuotaExceeded, "the user has too many connections"));
+        };
+        if pass.is_counted() {
+            let listener = self.wire.conns[id.slot].listener;
+            self.guarding.passes.entry(id.slot).or_insert((Pass::of_listener(listener), pass)).1 = pass;
+        }
         Ok(())
     }
 
@@ -288,6 +316,16 @@ impl Core {
         let limits = self.limits_of(class);
         let metered = limits.has_rates().then(|| Box::new(Metered { limits: limits.clone(), meter: Meter::default() }));
         self.wire.conns[id.slot].metered = metered;
+    }
+
+    /// A topic that was not published to lately: the operator may want to hear of it.
+    pub(super) fn guard_topic(&self, publisher: u32, topic: &str) {
+        if publisher == NO_SLOT || !policy::is_very_deep(topic) {
+            return;
+        }
+        self.counters.anti_patterns.add(1);
+        let client_id = &*self.sessions[publisher].client_id;
+        info!(shard = self.shard, client_id, topic, "a client {}", AntiPattern::VeryDeep.advice());
     }
 
     /// A filter that was accepted: the operator may want to hear of it.
@@ -427,62 +465,38 @@ impl Core {
             self.wire.conns.iter().map(|(slot, _)| slot).filter(|slot| *slot >= from).take(BANS_STEP).collect();
         self.guarding.bans_at = slots.last().filter(|_| slots.len() == BANS_STEP).map(|last| last + 1);
         for slot in slots {
-            let conn = &self.wire.conns[slot];
-            if conn.phase != Phase::Connected {
-                continue;
-            }
-            let session = &self.sessions[conn.session];
-            let user = session.access.as_ref().and_then(|access| access.principal.user.as_deref());
-            let Some(ban) = self.guarding.guard.ban_of(self.wire.now, &session.client_id, user) else { continue };
-            info!(client_id = &*session.client_id, ban = %ban.target, reason = ban.reason, "banned client disconnected");
+            let Some(ban) = self.ban_of_connection(slot) else { continue };
+            let session = self.sessions.get(self.wire.conns[slot].session);
+            let client_id = session.map_or("", |session| &session.client_id);
+            info!(shard = self.shard, client_id, ban = %ban.target, reason = ban.reason, "banned client disconnected");
             self.end(slot, EndReason::Banned, Some(ReasonCode::AdministrativeAction), Leave::WithWill);
         }
     }
+
+    /// The ban that a connection that is there has come under. Who has not said CONNECT is known by his address alone.
+    fn ban_of_connection(&self, slot: u32) -> Option<Ban> {
+        let (conn, guard, now) = (&self.wire.conns[slot], &self.guarding.guard, self.wire.now);
+        if conn.phase == Phase::Leaving {
+            return None;
+        }
+        if conn.phase.is_stranger() {
+            let address = self.known_address(ConnId { slot, generation: conn.generation })?;
+            return guard.ban_of_address(now, address.ip());
+        }
+        let session = &self.sessions[conn.session];
+        let user = session.access.as_ref().and_then(|access| access.principal.user.as_deref());
+        let by_name = guard.ban_of(now, &session.client_id, user);
+        by_name.or_else(|| guard.ban_of_address(now, *self.guarding.addresses.get(&slot)?))
+    }
 }
 
-// Slow readers.
-impl Core {
-    /// Something could not be written to a connection: too much waits for it.
-    pub(super) fn guard_slow(&mut self, slot: u32) {
-        // A rate of ours is no fault of the client's.
-        if self.wire.conns[slot].muted || !self.guarding.slow.enter(slot, self.wire.now) {
-            return;
-        }
-        self.counters.slow_readers.set(self.guarding.slow.len() as u64);
-        if !std::mem::replace(&mut self.guarding.slow_timer, true) {
-            self.wheel.insert(self.wire.now.after(SLOW_LOOK), Timer::slow());
-        }
+/// What a will is refused for that its client could not publish either.
+fn check_will(will: &Will<'_>, limits: &PerClient) -> Result<(), Refusal> {
+    if level_count(will.topic) > usize::from(limits.topic_levels_max) {
+        return Err((ReasonCode::TopicNameInvalid, "the will's topic name has too many levels"));
     }
-
-    /// A connection's output was taken, or it ended.
-    pub(super) fn guard_caught_up(&mut self, slot: u32, gone: bool) {
-        let guarding = &mut self.guarding;
-        if guarding.slow.is_empty() || !gone && self.wire.conns[slot].unsent >= self.limits.output_bytes_max / 2 {
-            return;
-        }
-        if let Some(waited) = guarding.slow.leave(slot, self.wire.now) {
-            info!(shard = self.shard, slot, ?waited, gone, "a slow reader has caught up, or is gone");
-        }
-        self.counters.slow_readers.set(self.guarding.slow.len() as u64);
+    if will.topic.len() + will.payload.len() > limits.packet_bytes_max as usize {
+        return Err((ReasonCode::PacketTooLarge, "the will is larger than the maximum packet size"));
     }
-
-    /// Tells of those who have been slow for long.
-    pub(super) fn tell_slow(&mut self) {
-        let now = self.wire.now;
-        for slot in self.guarding.slow.tell(now, self.guarding.slow_after) {
-            let conn = &self.wire.conns[slot];
-            let client_id = self.sessions.get(conn.session).map_or("", |session| &session.client_id);
-            info!(shard = self.shard, slot, client_id, bytes = conn.unsent, "a client reads too slowly");
-        }
-        self.guarding.slow_timer = !self.guarding.slow.is_empty();
-        if self.guarding.slow_timer {
-            self.wheel.insert(now.after(SLOW_LOOK), Timer::slow());
-        }
-    }
-
-    /// The slowest readers of this shard, those for whom most waits first.
-    pub fn slow_readers(&self, most: usize) -> Vec<SlowReader> {
-        let bytes = |slot| self.wire.conns.get(slot).map_or(0, |conn| conn.unsent);
-        self.guarding.slow.worst(most, self.wire.now, bytes)
-    }
+    Ok(())
 }

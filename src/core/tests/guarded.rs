@@ -312,7 +312,7 @@ fn one_reader_that_stops_costs_the_others_nothing() {
     assert_eq!(counters.slow_readers.load(), 1);
     broker.pass(Duration::from_secs(12));
     let listed = broker.cores[0].slow_readers(10);
-    assert_eq!(listed.iter().map(|slow| slow.slot).collect::<Vec<_>>(), [stops.conn.slot]);
+    assert_eq!(listed.iter().map(|slow| &*slow.client_id).collect::<Vec<_>>(), ["stops"]);
     assert!(listed[0].bytes >= 1 << 20 && listed[0].waiting >= Duration::from_secs(10), "{listed:?}");
     broker.read(stops);
     assert_eq!(counters.slow_readers.load(), 0);
