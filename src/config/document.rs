@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::fields::fields;
 use super::problem::{Origin, Problem};
 use super::{
-    Acl, Auth, CertificateAuth, ClientLimits, Config, GuardOptions, HttpAuth, JwtAuth, Limits, Listener, MqttOptions, PasswordAuth,
-    Profile, Proxy, Ring, ScramAuth, Server, Sys, Tls, WebSocket,
+    Acl, Auth, CertificateAuth, ClientLimits, Config, GuardOptions, HttpAuth, JwtAuth, Limits, Listener, MqttOptions,
+    PasswordAuth, Profile, Proxy, Ring, ScramAuth, Server, Sys, Tls, WebSocket,
 };
 
 /// How alike (0 to 1) a known name must be to an unknown one to be suggested for it.

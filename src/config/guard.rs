@@ -160,7 +160,10 @@ mod some_bytes {
         units::bytes::deserialize(d).map(Some)
     }
 
-    pub fn serialize<S: Serializer, T: TryInto<u64> + Copy + Default>(value: &Option<T>, s: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer, T: TryInto<u64> + Copy + Default>(
+        value: &Option<T>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
         units::bytes::serialize(&value.unwrap_or_default(), s)
     }
 }

@@ -59,7 +59,7 @@ pub struct Guarding {
     /// What connections are counted under, by slot, where addresses or users are counted.
     passes: HashMap<u32, (Pass, UserPass)>,
     /// Where clients came from, by slot, where there is a file of bans: a new one may be about their addresses.
-    addresses: HashMap<u32, IpAddr>,
+    pub(super) addresses: HashMap<u32, IpAddr>,
     /// Until when connections are not read, by slot.
     unread: HashMap<u32, Time>,
     bans_version: u64,
@@ -162,9 +162,12 @@ impl Core {
         came.is_ok()
     }
 
-    /// Somebody who passed the door was not let in after all.
+    /// Somebody who passed the door finds the house full.
     pub(super) fn guard_turned_back(&self, pass: Pass) {
         self.guarding.guard.leave(pass);
+        if !self.stopping {
+            self.counters.refused_at_door[Refused::Connections as usize].add(1);
+        }
     }
 
     pub(super) fn guard_keep_pass(&mut self, id: ConnId, pass: Pass) {

@@ -39,11 +39,13 @@ pub enum Refused {
     UserConnections,
     /// The client connects again and again.
     Flapping,
+    /// The process has as many connections as it may.
+    Connections,
 }
 
 impl Refused {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Refused; 10] = [
+    pub const ALL: [Refused; 11] = [
         Refused::Banned,
         Refused::ConnectRate,
         Refused::AddressRate,
@@ -54,6 +56,7 @@ impl Refused {
         Refused::UserRate,
         Refused::UserConnections,
         Refused::Flapping,
+        Refused::Connections,
     ];
 
     /// The name that counters and logs use.
@@ -69,6 +72,7 @@ impl Refused {
             Refused::UserRate => "user_rate",
             Refused::UserConnections => "user_connections",
             Refused::Flapping => "flapping",
+            Refused::Connections => "connections",
         }
     }
 }
