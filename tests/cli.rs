@@ -469,6 +469,8 @@ fn bans_are_kept_in_a_file_and_taken_over_at_sighup_and_a_broken_file_changes_no
     served.stop();
     let (code, _, err) = ban(&["list"]);
     assert!(code == Some(1) && err.contains("bans.json") && err.contains("remedy"), "{err}");
+    let (code, _, err) = ringmq(&["check-config", &config]);
+    assert!(code == Some(1) && err.contains("bans.json") && err.contains("line 1"), "{err}");
     let (code, _, err) = ringmq(&["serve", "--listen", "127.0.0.1:0", "--config", &config]);
     assert!(code == Some(1) && err.contains("bans.json"), "no start with a list that cannot be read: {err}");
 }

@@ -381,6 +381,7 @@ fn what_the_guard_cannot_do_is_refused() {
         ("[guard]\nturn_max = \"2h\"", "guard.turn_max", "too much", "1h or less"),
         ("[guard]\nflapping_window = \"1ms\"", "guard.flapping_window", "too little", "1s or more"),
         ("[guard]\nprofile = [{ users = \"x\" }]", "guard.profile[0].users", "no such key", "`user`"),
+        ("[guard]\nprofile = [{}, { user = \"x\" }]", "guard.profile[0]", "for everybody", "put it last"),
         ("[guard]\nprofile = 5", "guard.profile", "not a list of tables", "[[guard.profile]]"),
         ("[limits]\nkeep_alive_min = \"2min\"\nkeep_alive_max = \"1min\"", "limits.keep_alive_min", "longer", "lower"),
         ("[limits]\nmemory_budget = \"1KiB\"", "limits.memory_budget", "too little", "1MiB or more"),

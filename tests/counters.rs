@@ -11,7 +11,8 @@ const PAGE: &str = include_str!("../COUNTERS.md");
 
 /// The names in the tables below the headings that hold `heading`.
 fn documented(heading: &str) -> BTreeSet<String> {
-    let sections = PAGE.split("\n#").filter(|section| section.lines().next().is_some_and(|line| line.contains(heading)));
+    let sections =
+        PAGE.split("\n#").filter(|section| section.lines().next().is_some_and(|line| line.contains(heading)));
     let rows = sections.flat_map(str::lines).filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| row.split_once("` |")).map(|(name, _)| name.to_owned()).collect()
 }

@@ -9,8 +9,8 @@ use super::problem::Finding;
 use super::tls::{ClientCertificate, Tls};
 use super::units::{duration_text, size_text};
 use super::{
-    Auth, AuthMethod, ClientLimits, Config, Limits, Listener, MemoryBudget, MqttOptions, Ring, Server, Transport,
-    WebSocket, log,
+    Auth, AuthMethod, ClientLimits, Config, Limits, Listener, MemoryBudget, MqttOptions, Profile, Ring, Server,
+    Transport, WebSocket, log,
 };
 use crate::net::address::Address;
 
@@ -268,6 +268,12 @@ fn guard(config: &Config, findings: &mut Findings) {
     if let MemoryBudget::Bytes(bytes @ 1..) = config.limits.memory_budget {
         findings.size("limits.memory_budget", bytes, 1 << 20..=u64::MAX);
     }
+    let everybody = |profile: &Profile| profile.user.is_none() && profile.role.is_none() && profile.client_id.is_none();
+    if let Some(index) = guard.profiles.iter().position(everybody).filter(|index| index + 1 < guard.profiles.len()) {
+        let what = "it is for everybody, so that those behind it are for nobody".to_owned();
+        let remedy = "name its user, role or client_id, or put it last";
+        findings.add(&[&format!("guard.profile[{index}]")], what, remedy);
+    }
     let listeners = config.listeners.iter().enumerate();
     let own = listeners.map(|(index, listener)| (format!("listener[{index}].limits"), &listener.limits));
     let profiles = guard.profiles.iter().enumerate();
@@ -313,7 +319,8 @@ fn client_limits(section: &str, own: &ClientLimits, config: &Config, findings: &
             let (bytes, packet) = (size_text(bytes), size_text(packet));
             let what = format!("{name}, {bytes}, cannot hold one packet of packet_bytes_max, {packet}");
             let remedy = format!("raise {name} to at least {packet}, or lower packet_bytes_max");
-            findings.add(&[&key(name), &key("packet_bytes_max"), &format!("limits.{name}")], what, &remedy);
+            let to_blame = if own.packet_bytes_max.is_some() { "packet_bytes_max" } else { "queue_bytes_max" };
+            findings.add(&[&key(to_blame)], what, &remedy);
         }
     }
 }

@@ -66,7 +66,7 @@ impl Default for GuardOptions {
             flapping_ban: Duration::from_secs(300),
             turn_max: Some(Duration::from_secs(1)),
             slow_after: Duration::from_secs(10),
-            log_lines_per_minute: 600,
+            log_lines_per_minute: 100,
             client_ids: Vec::new(),
             profiles: Vec::new(),
         }

@@ -14,6 +14,7 @@ use crate::config::{Config, Limits, MemoryBudget};
 use crate::engine::{ConnId, Effect, HandOver, Peer};
 use crate::guard::bans::{Ban, UnixTime};
 use crate::guard::budget::{Budget, Pressure};
+use crate::guard::complaints::brief;
 use crate::guard::entry::{Guard, Pass, Refused, UserPass};
 use crate::guard::flapping::{Flapping, FlappingRule};
 use crate::guard::lag::Lag;
@@ -207,6 +208,7 @@ impl Core {
         let now = self.wire.now;
         let guarding = &mut self.guarding;
         if let Some(ban) = guarding.guard.ban_of(now, client_id, connect.user_name) {
+            let client_id = brief(client_id);
             debug!(shard = self.shard, client_id, ban = %ban.target, reason = ban.reason, "banned client refused");
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
             return Err(BANNED);
@@ -235,6 +237,7 @@ impl Core {
         }
         self.counters.flapping.add(1);
         self.counters.refused_at_door[Refused::Flapping as usize].add(1);
+        let client_id = brief(client_id);
         info!(shard = self.shard, client_id, "connects too often: kept out for a while (guard.flapping_ban)");
         Err(FLAPS)
     }
@@ -327,7 +330,7 @@ impl Core {
             return;
         }
         self.counters.anti_patterns.add(1);
-        let client_id = &*self.sessions[publisher].client_id;
+        let (client_id, topic) = (brief(&self.sessions[publisher].client_id), brief(topic));
         info!(shard = self.shard, client_id, topic, "a client {}", AntiPattern::VeryDeep.advice());
     }
 
@@ -335,7 +338,7 @@ impl Core {
     pub(super) fn guard_filter(&self, slot: u32, filter: &str) {
         let Some(odd) = policy::of_filter(filter) else { return };
         self.counters.anti_patterns.add(1);
-        let client_id = &*self.sessions[slot].client_id;
+        let (client_id, filter) = (brief(&self.sessions[slot].client_id), brief(filter));
         info!(shard = self.shard, client_id, filter, "a client {}", odd.advice());
     }
 }
@@ -470,7 +473,7 @@ impl Core {
         for slot in slots {
             let Some(ban) = self.ban_of_connection(slot) else { continue };
             let session = self.sessions.get(self.wire.conns[slot].session);
-            let client_id = session.map_or("", |session| &session.client_id);
+            let client_id = session.map_or("", |session| brief(&session.client_id));
             info!(shard = self.shard, client_id, ban = %ban.target, reason = ban.reason, "banned client disconnected");
             self.end(slot, EndReason::Banned, Some(ReasonCode::AdministrativeAction), Leave::WithWill);
         }

@@ -14,6 +14,7 @@ use crate::codec::{
     decode_publish, frame,
 };
 use crate::engine::{ConnId, Effect};
+use crate::guard::complaints::brief;
 use tracing::debug;
 
 /// After so many packets in a row it is looked at whether the connection has to wait.
@@ -276,7 +277,7 @@ impl Core {
 
     fn end_for(&mut self, id: ConnId, code: ReasonCode, why: &str) -> Flow {
         let session = self.wire.conns[id.slot].session;
-        let client_id = if session == NO_SLOT { "" } else { &*self.sessions[session].client_id };
+        let client_id = if session == NO_SLOT { "" } else { brief(&self.sessions[session].client_id) };
         debug!(shard = self.shard, slot = id.slot, client_id, code = code.name(), why, "connection ended");
         self.counters.protocol_errors.of(code as u8).add(1);
         self.end(id.slot, EndReason::ProtocolError, Some(code), Leave::WithWill);

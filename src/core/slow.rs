@@ -6,6 +6,7 @@
 use super::Core;
 use super::session::NO_SLOT;
 use super::timers::Timer;
+use crate::guard::complaints::brief;
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +74,7 @@ impl Core {
             return;
         }
         if let Some(waited) = self.guarding.slow.leave(slot, self.wire.now) {
-            let client_id = self.client_id_of(slot);
+            let client_id = brief(self.client_id_of(slot));
             info!(shard = self.shard, client_id, ?waited, gone, "a slow reader has caught up, or is gone");
         }
         self.counters.slow_readers.set(self.guarding.slow.len() as u64);
@@ -86,7 +87,7 @@ impl Core {
     pub(super) fn tell_slow(&mut self) {
         let now = self.wire.now;
         for (slot, waiting) in self.guarding.slow.tell(now, self.guarding.slow_after) {
-            let (client_id, bytes) = (self.client_id_of(slot), self.bytes_waiting(slot));
+            let (client_id, bytes) = (brief(self.client_id_of(slot)), self.bytes_waiting(slot));
             info!(shard = self.shard, client_id, bytes, ?waiting, "a client reads too slowly");
         }
         self.show_slow();
