@@ -151,6 +151,37 @@ fn the_keep_alive_of_a_profile_is_told_to_those_who_can_be_told() {
 }
 
 #[test]
+fn a_profile_may_subscribe_to_what_others_may_not() {
+    let limits = |wildcard_depth_min, topic_levels_max, subscriptions_max| ClientLimits {
+        wildcard_depth_min: Some(wildcard_depth_min),
+        topic_levels_max: Some(topic_levels_max),
+        subscriptions_max: Some(subscriptions_max),
+        ..ClientLimits::default()
+    };
+    with_profile(limits(1, 3, 2), limits(0, 5, 4), |broker| {
+        let filters = ["#", "+/#", "a/b/c/d/e", "a/#", "b", "c"].map(|filter| (filter, at(AtMostOnce)));
+        let codes = |client_id| {
+            let mut client = broker.client(V5, client_id);
+            client.send(subscribe(1, &filters));
+            match client.next() {
+                Packet::SubAck(ack) => ack.codes,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(codes("plain"), [0xA2, 0xA2, 0x8F, 0, 0, 0x97]);
+        assert_eq!(codes("special"), [0, 0, 0, 0, 0x97, 0x97]);
+        for (client_id, refused) in [("plain-2", true), ("special-2", false)] {
+            let mut client = broker.client(V5, client_id);
+            client.send(publish(Publish { qos: AtLeastOnce, packet_id: 1, ..message("x/b/c/d/e", "x") }));
+            match client.next() {
+                Packet::PubAck(ack) => assert_eq!(ack.reason == 0x90, refused, "{ack:?}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
 fn a_will_is_held_to_what_its_client_may_publish() {
     let limits = ClientLimits { topic_levels_max: Some(2), packet_bytes_max: Some(300), ..ClientLimits::default() };
     with_profile(ClientLimits::default(), limits, |broker| {

@@ -130,6 +130,38 @@ fn a_client_gets_messages_no_faster_than_its_rate() {
 }
 
 #[test]
+fn bytes_are_held_to_their_rates_like_messages() {
+    let (mut broker, _) = guarded(1, |config| {
+        config.limits.bytes_in_rate = rate(10_000, 10_000);
+        config.limits.bytes_out_rate = rate(1000, 1000);
+    });
+    let subscriber = broker.connect("s", V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    broker.read(subscriber);
+    let publisher = broker.connect("p", V5);
+    effects(&mut broker);
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 1, &[b'x'; 1000]);
+    assert!(!effects(&mut broker).iter().any(is_pause));
+    assert_eq!(broker.read(subscriber).len(), 1);
+    for packet_id in 2..=10 {
+        broker.publish(publisher, "t", QoS::AtLeastOnce, packet_id, &[b'x'; 1000]);
+    }
+    assert!(effects(&mut broker).iter().any(is_pause), "10 kB and some were taken, and no more is read");
+    assert_eq!(broker.read(subscriber).len(), 0, "it had its thousand of this second");
+    let mut got = 0;
+    for _ in 0..12 {
+        broker.pass(Duration::from_millis(1050));
+        effects(&mut broker);
+        let now = broker.read(subscriber).len();
+        assert!(now <= 1);
+        got += now;
+    }
+    assert_eq!(got, 9, "all of it comes");
+    assert_eq!(broker.read(publisher).len(), 1 + 10);
+    broker.check();
+}
+
+#[test]
 fn a_flapping_client_is_kept_out_and_may_come_back() {
     let (mut broker, _) = guarded(1, |config| config.guard.flapping_connects = 2);
     let told: Vec<_> = (0..4).map(|_| connect_told(&mut broker, connect_packet("c", V5)).pop()).collect();
@@ -208,6 +240,20 @@ fn an_address_gets_its_connections_back_when_they_end_also_on_another_shard() {
         broker.cores[0].release(conn);
     }
     assert!(open(&mut broker).is_some() && open(&mut broker).is_some() && open(&mut broker).is_none());
+}
+
+#[test]
+fn whoever_finds_the_house_full_is_counted_and_takes_no_place() {
+    let (mut broker, guard) = guarded(1, |config| {
+        config.limits.connections_max = 1;
+        config.listeners[0].connections_max = 2;
+    });
+    let first = broker.cores[0].open(broker.now, 0, None).unwrap();
+    assert!((0..5).all(|_| broker.cores[0].open(broker.now, 0, None).is_none()));
+    assert_eq!(broker.cores[0].counters().refused_at_door[Refused::Connections as usize].load(), 5);
+    assert!(guard.enter(broker.now, 0, None, false).is_ok(), "the listener's own count is as it was");
+    broker.hang_up(Client { shard: 0, conn: first, version: V5 });
+    assert!(broker.cores[0].open(broker.now, 0, None).is_some());
 }
 
 #[test]
@@ -481,6 +527,53 @@ fn a_client_that_takes_messages_and_never_acknowledges_them_is_a_slow_reader_too
     }
     assert_eq!(counters.slow_readers.load(), 0);
     broker.check();
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The lines that are logged meanwhile.
+fn logged(work: impl FnOnce()) -> Vec<String> {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_operator_reads_of_anti_patterns_and_slow_readers_in_lines_of_bounded_length() {
+    let long = "x".repeat(250);
+    let lines = logged(|| {
+        let (mut broker, _) = guarded(1, |_| {});
+        let client = broker.connect(&long, V5);
+        broker.subscribe(client, "#", QoS::AtMostOnce);
+        broker.publish(client, &"deep/".repeat(150), QoS::AtMostOnce, 0, b"");
+        broker.publish(client, &"deep/".repeat(100), QoS::AtMostOnce, 0, b"");
+        for _ in 0..1100 {
+            broker.publish(client, "t", QoS::AtMostOnce, 0, &[b'x'; 1000]);
+        }
+        broker.pass(Duration::from_secs(12));
+        broker.read(client);
+    });
+    let of = |what: &str| lines.iter().filter(|line| line.contains(what) && line.contains("xxx")).count();
+    assert_eq!(of("subscribes to everything"), 1, "{lines:?}");
+    assert_eq!(of("very deep topics"), 1, "the one of 151 levels is refused: {lines:?}");
+    let slow = lines.iter().find(|line| line.contains("reads too slowly")).expect("told");
+    assert!(slow.contains("bytes=10") && slow.contains("waiting=10") && slow.contains("client_id="), "{slow}");
+    assert_eq!(of("has caught up"), 1, "{lines:?}");
+    assert!(lines.iter().all(|line| line.len() < 400), "{lines:?}");
 }
 
 #[test]
