@@ -63,10 +63,12 @@ def one_run(options, stopped):
         broker = subprocess.Popen([BROKER, "serve", "--config", config], stderr=subprocess.DEVNULL)
         try:
             wait_for(port)
-            reader = stopped_reader(port, options.qos) if stopped else None
-            result = generate(options, port, broker.pid, directory)
-            if reader:
+            # Filled either way, so that the broker's heap is alike; where it is to be without, it goes before the run.
+            reader = stopped_reader(port, options.qos)
+            if not stopped:
                 reader.close()
+            result = generate(options, port, broker.pid, directory)
+            reader.close()
         finally:
             broker.terminate()
             broker.wait()
@@ -77,7 +79,7 @@ def generate(options, port, pid, directory):
     command = [LOADGEN, "run", "fanout-1-1K-1-1K", "--host", f"127.0.0.1:{port}", "--broker-pid", str(pid), "--cpus", "1"]
     command += ["--set", f"subscribers={options.readers}", "--set", f"interval={options.interval}"]
     command += ["--qos", str(options.qos), "--duration", f"{options.seconds}s", "--out", directory]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     summary = json.loads((pathlib.Path(directory) / "result.json").read_text())["summary"]
     latency = summary["latency"]
     return {
