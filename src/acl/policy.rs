@@ -159,6 +159,12 @@ impl Policy {
         about
     }
 
+    /// Where the first rule stands that is about clients at an address; `None` if none is.
+    pub fn place_of_address(&self) -> Option<&str> {
+        let mut statements = self.sections.iter().flat_map(|section| &section.statements);
+        statements.find(|statement| !statement.addresses.is_empty()).map(|statement| &*statement.place)
+    }
+
     /// Where the rule of this number stands, and its filter as it was written.
     pub(super) fn source(&self, number: u32) -> (String, String) {
         let section = &self.sections[self.sections.partition_point(|section| section.first <= number) - 1];

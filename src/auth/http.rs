@@ -1,7 +1,7 @@
 //! The HTTP hook: another server decides.
 //!
-//! It fails closed: whatever is not a clear answer in time refuses the client. While the server does not answer, most
-//! clients are refused at once, so that the workers are there for those whom other methods know.
+//! It fails closed: whatever is not a clear answer in time refuses the client. Threads of its own wait for the server, and
+//! while it does not answer most clients are refused at once. What it said a while ago needs no waiting.
 
 use std::sync::Mutex;
 use std::sync::{Arc, PoisonError};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use ureq::Agent;
 use zeroize::Zeroizing;
 
-use super::chain::{Method, Opinion, common_name};
+use super::chain::{Lane, Method, Opinion, Queue, common_name};
 use super::error::AuthError;
 use super::password::Scratch;
 use super::recent::{Name, Recent};
@@ -33,6 +33,8 @@ pub(super) struct Http {
     recent: Option<(Duration, Recent<Said>)>,
     outage: web::Outage,
     failed_at: Mutex<Option<Instant>>,
+    requests_max: u16,
+    waiting_max: u32,
 }
 
 #[derive(Serialize)]
@@ -85,10 +87,11 @@ impl Http {
             None => None,
         };
         let outage = web::Outage::new(KEY, &url);
-        Ok(Http { url, agent, recent, outage, failed_at: Mutex::new(None) })
+        let (requests_max, waiting_max) = (config.requests_max, config.waiting_max);
+        Ok(Http { url, agent, recent, outage, failed_at: Mutex::new(None), requests_max, waiting_max })
     }
 
-    fn ask(&self, asked: &Asked<'_>) -> Result<Answer, String> {
+    fn ask_server(&self, asked: &Asked<'_>) -> Result<Answer, String> {
         let body = Zeroizing::new(serde_json::to_vec(asked).map_err(|error| error.to_string())?);
         let request = self.agent.post(&self.url).header("Content-Type", "application/json");
         let response = request.send(&body[..]).map_err(|error| web::why(&error))?;
@@ -101,19 +104,12 @@ impl Http {
         answer.ok_or_else(|| "its answer is not {\"result\": \"allow\" | \"deny\" | \"ignore\"}".to_owned())
     }
 
-    /// Asks, unless nobody is answered at the moment.
-    fn answer(&self, asked: &Asked<'_>, now: Instant) -> Option<Said> {
-        let paused =
-            |failed: &mut Option<Instant>| failed.is_some_and(|failed| now.saturating_duration_since(failed) < PAUSE);
-        let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if paused(&mut failed_at) {
-            self.outage.failed("", "");
-            return None;
-        }
-        drop(failed_at);
-        match self.ask(asked).and_then(|answer| said(answer, asked, now).map_err(str::to_owned)) {
+    /// Asks, and remembers the answer.
+    fn answer(&self, client: &Credentials, asked: &Asked<'_>, now: Instant) -> Option<Said> {
+        match self.ask_server(asked).and_then(|answer| said(answer, asked, now).map_err(str::to_owned)) {
             Ok(said) => {
                 self.outage.worked();
+                self.remember(client, asked, &said, now);
                 Some(said)
             }
             Err(why) => {
@@ -124,17 +120,23 @@ impl Http {
         }
     }
 
-    /// What the server said of such a client, now or a while ago.
-    fn look_up(&self, client: &Credentials, asked: &Asked<'_>, now: Instant) -> Option<Said> {
-        let Some((remember, recent)) = &self.recent else { return self.answer(asked, now) };
-        let name = self.name(recent, client, asked);
-        if let Some(said) = recent.get(&name, now) {
-            return Some(said);
-        }
-        let said = self.answer(asked, now)?;
+    /// Whether it failed so lately that nobody asks.
+    fn is_out(&self, now: Instant) -> bool {
+        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|failed| now.saturating_duration_since(failed) < PAUSE)
+    }
+
+    /// What the server said of such a client a while ago.
+    fn remembered(&self, client: &Credentials, asked: &Asked<'_>, now: Instant) -> Option<Said> {
+        let (_, recent) = self.recent.as_ref()?;
+        recent.get(&self.name(recent, client, asked), now)
+    }
+
+    fn remember(&self, client: &Credentials, asked: &Asked<'_>, said: &Said, now: Instant) {
+        let Some((remember, recent)) = &self.recent else { return };
         let until = now + *remember;
-        recent.put(name, said.clone(), now, said.expires.map_or(until, |expires| expires.min(until)));
-        Some(said)
+        let until = said.expires.map_or(until, |expires| expires.min(until));
+        recent.put(self.name(recent, client, asked), said.clone(), now, until);
     }
 
     /// All that was said, but for the port, which is another one each time.
@@ -151,29 +153,61 @@ impl Http {
     }
 }
 
-impl Method for Http {
-    fn judge(&self, client: &Credentials, _: &mut Scratch) -> Opinion {
+impl<'a> Asked<'a> {
+    /// Nothing where JSON cannot say it.
+    fn about(client: &'a Credentials) -> Option<Asked<'a>> {
         let password = client.password.as_ref().map(|password| std::str::from_utf8(password.bytes()));
-        // JSON cannot say it.
-        let Ok(password) = password.transpose() else { return Opinion::Pass };
-        let asked = Asked {
+        Some(Asked {
             client_id: &client.client_id,
             username: client.user.as_deref(),
-            password,
+            password: password.transpose().ok()?,
             address: client.peer.address.map(|address| address.to_string()),
             listener: client.listener,
             cert_cn: common_name(client),
-        };
-        let now = Instant::now();
-        let Some(Said { outcome, mut principal, expires }) = self.look_up(client, &asked, now) else {
-            return Opinion::Deny(ReasonCode::ServerUnavailable);
-        };
+        })
+    }
+}
+
+impl Said {
+    fn opinion(self, now: Instant) -> Opinion {
+        let Said { outcome, mut principal, expires } = self;
         principal.lasts = expires.map(|expires| expires.saturating_duration_since(now));
         match outcome {
             Outcome::Allow => Opinion::Allow(Box::new(principal)),
             Outcome::Deny => Opinion::Deny(ReasonCode::NotAuthorized),
             Outcome::Ignore => Opinion::Pass,
         }
+    }
+}
+
+impl Method for Http {
+    fn judge(&self, client: &Credentials, _: &mut Scratch) -> Opinion {
+        let Some(asked) = Asked::about(client) else { return Opinion::Pass };
+        let now = Instant::now();
+        if let Some(said) = self.remembered(client, &asked, now) {
+            return said.opinion(now);
+        }
+        if self.is_out(now) {
+            self.outage.failed("", "");
+            return Opinion::Deny(ReasonCode::ServerUnavailable);
+        }
+        Opinion::Wait
+    }
+
+    fn lane(&self) -> Option<Lane> {
+        Some(Lane { queue: Queue::Http, threads: self.requests_max, waiting_max: self.waiting_max })
+    }
+
+    fn ask(&self, client: &Credentials) -> Opinion {
+        // While this one waited, the server may have failed, or said the same of another one.
+        match self.judge(client, &mut Scratch::default()) {
+            Opinion::Wait => {}
+            opinion => return opinion,
+        }
+        let Some(asked) = Asked::about(client) else { return Opinion::Pass };
+        let now = Instant::now();
+        let said = self.answer(client, &asked, now);
+        said.map_or(Opinion::Deny(ReasonCode::ServerUnavailable), |said| said.opinion(now))
     }
 
     fn reload(&self) -> Result<(), AuthError> {
@@ -209,8 +243,8 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::chain::tests::client;
-    use super::super::web::tests::Server;
+    use super::super::chain::tests::{client, opinion};
+    use super::super::web::tests::{Server, Vouched, told};
     use super::*;
 
     fn http(server: &Server, remember: Option<Duration>) -> Http {
@@ -219,7 +253,7 @@ mod tests {
     }
 
     fn judge(http: &Http, user: &str, password: &str) -> Opinion {
-        http.judge(&client("c1", Some(user), Some(password)), &mut Scratch::default())
+        opinion(http, &client("c1", Some(user), Some(password)))
     }
 
     /// Allows Ann with her password, denies Bob, does not know others.
@@ -256,10 +290,55 @@ mod tests {
         let mut client = client("c1", Some("ann"), Some("right"));
         client.listener = 2;
         client.peer.address = Some("[::1]:5".parse().unwrap());
-        let Opinion::Allow(principal) = http(&server, None).judge(&client, &mut Scratch::default()) else {
-            panic!("refused")
-        };
+        let Opinion::Allow(principal) = opinion(&http(&server, None), &client) else { panic!("refused") };
         assert_eq!(principal.user.as_deref(), Some("anna"), "the answer may name the user");
+    }
+
+    /// Asks a server whose certificate is of one authority, trusting another; returns what comes of it, and the log.
+    fn over_tls(name: &str, trusts_its_authority: bool) -> (Opinion, usize, String) {
+        let (vouched, stranger) = (Vouched::to(name), Vouched::to(name));
+        let answered = Arc::new(AtomicUsize::new(0));
+        let count = answered.clone();
+        let server = Server::with_tls(&vouched, move |body| {
+            count.fetch_add(1, Ordering::SeqCst);
+            decide(body)
+        });
+        let ca = if trusts_its_authority { &vouched.ca } else { &stranger.ca };
+        let ca_file = Some(ca.path().to_owned());
+        let config =
+            HttpAuth { url: Some(server.url()), ca_file, timeout: Duration::from_secs(20), ..HttpAuth::default() };
+        let http = Http::open(&config).unwrap();
+        let mut opinion = Opinion::Pass;
+        let log = told(|| opinion = judge(&http, "ann", "right"));
+        (opinion, answered.load(Ordering::SeqCst), log)
+    }
+
+    #[test]
+    fn over_https_only_a_server_that_the_authority_vouches_for_is_asked() {
+        let (opinion, answered, log) = over_tls("127.0.0.1", true);
+        assert!(matches!(opinion, Opinion::Allow(_)), "{opinion:?}: {log}");
+        assert_eq!((answered, log.as_str()), (1, ""));
+        for (name, is_trusted, why) in
+            [("127.0.0.1", false, "invalid peer certificate"), ("other.example", true, "not valid for name")]
+        {
+            let (opinion, answered, log) = over_tls(name, is_trusted);
+            assert!(matches!(opinion, Opinion::Deny(ReasonCode::ServerUnavailable)), "{opinion:?}: {log}");
+            assert_eq!(answered, 0, "no password went there");
+            assert!(log.contains("auth.http.url: https://") && log.contains(why), "{log}");
+            assert!(!log.contains("right"), "{log}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_authority_is_refused_at_start() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for text in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAA\n"] {
+            std::fs::write(file.path(), text).unwrap();
+            let ca_file = Some(file.path().to_owned());
+            let config = HttpAuth { url: Some("https://127.0.0.1:1/".to_owned()), ca_file, ..HttpAuth::default() };
+            let error = Http::open(&config).err().unwrap().to_string();
+            assert!(error.contains("auth.http.ca_file") && error.contains("no certificate"), "{error}");
+        }
     }
 
     #[test]
@@ -324,7 +403,7 @@ mod tests {
         let server = Server::new(decide);
         let mut client = client("c1", Some("ann"), None);
         client.password = Some(crate::auth::Secret::new(vec![0xFF]));
-        assert!(matches!(http(&server, None).judge(&client, &mut Scratch::default()), Opinion::Pass));
+        assert!(matches!(opinion(&http(&server, None), &client), Opinion::Pass));
         assert_eq!(server.asked(), 0);
     }
 }

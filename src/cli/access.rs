@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tracing::{error, info};
 
+use super::addresses::Sight;
 use super::reload::Reload;
 use crate::acl::Policy;
 use crate::auth::Office;
@@ -34,14 +35,19 @@ pub(super) fn users(office: Office) -> Reload {
     })
 }
 
-/// Reads the rules again, and has the shards hold their clients against them. A file that cannot be used changes nothing.
-pub(super) fn rules(acl: Acl, shared: Arc<Shared>, wake: Wake) -> Reload {
+/// Reads the rules again, and has the shards hold their clients against them. A file that cannot be used, or that asks
+/// for what is not known, changes nothing.
+pub(super) fn rules(acl: Acl, shared: Arc<Shared>, wake: Wake, sight: Sight) -> Reload {
     Box::new(move |insist| {
         if !insist || acl.file.is_none() {
             return;
         }
-        match Policy::load(&acl) {
-            Ok(policy) => {
+        let policy = match Policy::load(&acl) {
+            Ok(policy) => policy,
+            Err(error) => return error!("{error}\nthe rules stay as they were"),
+        };
+        match sight.of_rules(&policy, &acl) {
+            Ok(()) => {
                 shared.set_policy(Some(Arc::new(policy)));
                 wake_all(&wake);
                 info!("clients may do what the rules say now");

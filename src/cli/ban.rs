@@ -7,11 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 
+use super::addresses::NOT_TOLD;
 use super::{REFUSED, config_refused};
 use crate::config::{Draft, duration_text, parse_duration};
 use crate::guard::ban_file::{self, BanFileError};
 use crate::guard::bans::{Ban, BanError, Target, UnixTime};
 use crate::guard::glob::Glob;
+use crate::net::probe::probe;
 
 #[derive(Args)]
 pub(super) struct BanCommand {
@@ -110,6 +112,12 @@ pub(super) fn unix_now() -> UnixTime {
     UnixTime(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
+/// What is to be said of a ban on a kernel that can tell who connects, or not, or of which that is not known.
+fn warning(target: &Target, kernel_tells: Option<bool>) -> Option<&'static str> {
+    let in_vain = matches!(target, Target::Address(_)) && kernel_tells == Some(false);
+    in_vain.then_some(NOT_TOLD)
+}
+
 impl BanCommand {
     pub(super) fn run(self) -> ExitCode {
         let list = match &self.verb {
@@ -145,6 +153,9 @@ impl Verb {
             Verb::Add { whom, lasts, reason, .. } => {
                 let until = lasts.map(|lasts| UnixTime(now.0.saturating_add(lasts.as_secs().max(1))));
                 let ban = Ban::new(whom.target()?, until, reason)?;
+                if let Some(warning) = warning(&ban.target, probe().ok().map(|features| features.peer_names)) {
+                    eprintln!("ringmq: {warning}");
+                }
                 println!("{}", line(&ban, now));
                 ban_file::update(file, |list| {
                     // Those that ended are of no use to anybody.
@@ -181,4 +192,17 @@ fn line(ban: &Ban, now: UnixTime) -> String {
     });
     let reason = if ban.reason.is_empty() { String::new() } else { format!(": {}", ban.reason) };
     format!("{}, {left}{reason}", ban.target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_of_an_address_is_warned_about_where_the_kernel_cannot_tell_who_connects() {
+        let address = Target::address("192.0.2.7").unwrap();
+        assert_eq!(warning(&address, Some(false)), Some(NOT_TOLD));
+        assert_eq!([Some(true), None].map(|tells| warning(&address, tells)), [None, None]);
+        assert_eq!(warning(&Target::ClientId("c".into()), Some(false)), None);
+    }
 }

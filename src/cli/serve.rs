@@ -6,29 +6,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, error, info};
+use tracing::{error, info, warn};
 
+use super::addresses::{AddressUnknown, BansError, Sight};
 use super::ban::unix_now;
 use super::logging::LoggingError;
 use super::signals::{self, Asked};
 use super::{access, accounts, logging, reload, rlimits, summary};
 use crate::acl::{Policy, PolicyError};
-use crate::auth::{AuthErrors, Office};
+use crate::auth::{AuthErrors, Office, OfficeCounters};
 use crate::config::{
     Acl, Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text,
 };
 use crate::core::{Core, CoreConfig, Shared};
 use crate::doctor;
 use crate::engine::{ShardId, Time};
-use crate::guard::ban_file::{self, BanFileError};
+use crate::guard::ban_file;
 use crate::guard::bans::UnixTime;
 use crate::guard::entry::Guard;
 use crate::net::driver::DriverConfig;
 use crate::net::listen_unix::Permissions;
+use crate::net::probe::probe;
 use crate::net::ring::QueueSizes;
 use crate::server::{self, Listen, PeerAddress, ServerConfig, StartError};
 use crate::shard::Wait;
-use crate::transport::tls::{self, LoadError, Settings};
+use crate::transport::tls::{KernelTls, LoadError, Settings};
 use crate::transport::{Stack, TransportCounters, Transports, ws};
 
 /// Why the broker did not start, or did not end in order.
@@ -42,7 +44,10 @@ pub enum ServeError {
     Signals(#[source] io::Error),
     /// The bans cannot be read.
     #[error(transparent)]
-    Bans(#[from] BanFileError),
+    Bans(#[from] BansError),
+    /// Something asks for addresses that are not known.
+    #[error(transparent)]
+    Address(#[from] AddressUnknown),
     /// Nobody has this name.
     #[error(transparent)]
     Account(#[from] accounts::NoSuchName),
@@ -75,7 +80,7 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
 
 /// Whether every file that the listeners and the guard name can be used.
 pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
-    config.guard.bans.as_deref().map(ban_file::load).transpose()?;
+    config.guard.bans.as_deref().map(ban_file::load).transpose().map_err(BansError::from)?;
     config.listeners.iter().try_for_each(|listener| {
         stack(listener)?;
         listen(listener, false).map(drop)
@@ -85,25 +90,33 @@ pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
 /// Starts the shards and waits until a signal has stopped them.
 fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), ServeError> {
     let cores = Cores::new(config, placement.shards);
-    let bans = BanList::load(config, cores.guard.clone())?;
+    let features = probe().map_err(StartError::from)?;
+    let sight = Sight::new(config, features.peer_names);
+    sight.of_limits(config)?;
+    let bans = BanList::load(config, cores.guard.clone(), sight.clone())?;
     let office = Office::start(&config.auth, config.server.allow_anonymous)?;
     let transports = Stacks::load(config, placement.shards)?;
     let server = server_config(config, placement)?;
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
+    shared.set_expired_reason(config.auth.expired_reason);
     // Where clients are not told apart and nothing is said of what they may do, nothing is asked: it costs nothing.
     if config.acl != Acl::default() || office.is_some() {
-        shared.set_policy(Some(Arc::new(Policy::load(&config.acl)?)));
+        let policy = Policy::load(&config.acl)?;
+        sight.of_rules(&policy, &config.acl)?;
+        shared.set_policy(Some(Arc::new(policy)));
     }
+    transports.stacks.iter().filter_map(|stack| stack.tls.as_deref()).for_each(warn_of_old_lists);
     let counters = transports.counters.clone();
     let mut reloads = transports.reloads();
     reloads.push(bans.clone().reload());
-    reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.wake.clone()));
+    reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.wake.clone(), sight));
     reloads.extend(office.clone().map(access::users));
     reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
-    let desks = office.clone();
-    let core = move |shard| match &desks {
-        Some(office) => cores.make(shard).with_authenticator(office.desk(shard)),
+    let asked_of: Vec<Arc<OfficeCounters>> = (0..placement.shards).map(|_| Arc::default()).collect();
+    let (desks, counted) = (office.clone(), asked_of.clone());
+    let core = move |shard: ShardId| match &desks {
+        Some(office) => cores.make(shard).with_authenticator(office.desk(shard, counted[usize::from(shard.0)].clone())),
         None => cores.make(shard),
     };
     let running = server::start(server, move |shard| transports.before(shard, core(shard)))?;
@@ -113,9 +126,13 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     }
     let _ = bans.wake.set((running.remote(), placement.shards));
     let stats = running.stats().to_vec();
-    shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));
+    shared.tell_driver_figures(Box::new(move |shard| {
+        stats[shard].named().chain(counters[shard].named()).chain(asked_of[shard].named()).collect()
+    }));
     info!("ring features: {}", running.features());
-    debug!("TLS in the kernel: {}, not used", if tls::is_in_kernel() { "there" } else { "not there" });
+    if config.listeners.iter().any(|listener| listener.transport.has_tls()) {
+        info!("TLS: {}", KernelTls::of_this_host());
+    }
     let held = running.connections_per_shard();
     if held < wanted {
         // Not a warning: the default configuration asks for a million connections, and `ringmq doctor` tells beforehand.
@@ -152,6 +169,7 @@ fn memory_budget(config: &Config) -> u64 {
 struct BanList {
     file: Option<PathBuf>,
     guard: Arc<Guard>,
+    sight: Sight,
     /// When the shards' clocks were 0, as nearly as bans need it.
     started: Instant,
     /// Wakes the shards, once they run.
@@ -159,15 +177,17 @@ struct BanList {
 }
 
 impl BanList {
-    fn load(config: &Config, guard: Arc<Guard>) -> Result<BanList, BanFileError> {
-        let list = BanList { file: config.guard.bans.clone(), guard, started: Instant::now(), wake: Arc::default() };
+    fn load(config: &Config, guard: Arc<Guard>, sight: Sight) -> Result<BanList, BansError> {
+        let (started, wake) = (Instant::now(), Arc::default());
+        let list = BanList { file: config.guard.bans.clone(), guard, sight, started, wake };
         list.read()?;
         Ok(list)
     }
 
-    fn read(&self) -> Result<(), BanFileError> {
+    fn read(&self) -> Result<(), BansError> {
         let Some(file) = &self.file else { return Ok(()) };
         let bans = ban_file::load(file)?;
+        self.sight.of_bans(&bans, file)?;
         info!("{} bans in {}", bans.list().len(), file.display());
         // The wall clock may have been set right meanwhile: the bans' ends are held against it anew.
         self.guard.set_bans(bans, UnixTime(unix_now().0.saturating_sub(self.started.elapsed().as_secs())));
@@ -282,6 +302,14 @@ fn again(settings: &Settings, insist: bool) {
         Ok(true) => info!("{}: new connections get what is in the files now", settings.name()),
         Ok(false) => {}
         Err(error) => error!("{error}: the listener goes on with the certificates and keys it has"),
+    }
+    warn_of_old_lists(settings);
+}
+
+fn warn_of_old_lists(settings: &Settings) {
+    let now = i64::try_from(unix_now().0).unwrap_or(i64::MAX);
+    if let Some(warning) = settings.revocation_warning(now) {
+        warn!("{warning}");
     }
 }
 

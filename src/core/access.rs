@@ -2,29 +2,24 @@
 //!
 //! Rules change while clients are connected. A shard takes new ones at the beginning of a turn; from then on no session
 //! gets, publishes or subscribes to anything by the old ones: grants say by which rules they were made, and old ones
-//! are made anew where they are asked. Subscriptions that are not granted any more are taken away a piece in each turn;
-//! until a session's turn has come, each of its deliveries is held against the rules. What waits in a queue, or is
-//! retained, is held against them when it is sent.
+//! are made anew where they are asked. What that means for subscriptions is in `renew`. What waits in a queue, or is
+//! retained, is held against the rules when it is sent.
 //!
-//! What rules took away does not come back with other rules: the client has to subscribe again. Without an
-//! authenticator nobody has a user name for the rules, whatever CONNECT says.
+//! Without an authenticator nobody has a user name for the rules, whatever CONNECT says.
 
 use super::Core;
 use super::Time;
 use super::counters::DropReason;
 use super::gate::Admission;
-use super::note::Interested;
+use super::renew::Withheld;
+use super::source::Source;
 use crate::acl::{Decisions, Grants, Policy, Subscribing, Who};
 use crate::auth::{Credentials, Principal};
 use crate::codec::{Connect, QoS};
 use crate::engine::{ConnId, Peer};
-use crate::index::{FilterId, GroupId, Subscriber};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// How many sessions, and subscriptions of sessions, are held against new rules in one turn.
-const RENEWED_PER_TURN: usize = 1024;
 
 /// The rules that all shards go by.
 #[derive(Default)]
@@ -51,11 +46,11 @@ impl SharedRules {
 /// The rules as one shard knows them.
 #[derive(Default)]
 pub struct Rules {
-    policy: Option<Arc<Policy>>,
-    generation: u64,
+    pub policy: Option<Arc<Policy>>,
+    pub generation: u64,
     /// The slot of the session that is held against them next, until all were.
     pub renewing: Option<u32>,
-    decisions: Decisions,
+    pub decisions: Decisions,
 }
 
 impl Rules {
@@ -81,12 +76,16 @@ pub struct Access {
     pub lapses: Option<Time>,
     /// When the timer that counts for that fires; `u64::MAX` when there is none.
     pub looked_at: Time,
+    /// Who is behind what it has published to be retained.
+    pub source: Option<Arc<Source>>,
     /// What it may, where rules are set.
     grants: Option<Grants>,
     /// The rules that these were made by.
     generation: u64,
     /// Deliveries are to be held against them.
-    checked: bool,
+    pub checked: bool,
+    /// Subscriptions that rules keep from it.
+    pub withheld: Vec<Withheld>,
 }
 
 /// How far a client that authenticates again has come.
@@ -116,9 +115,11 @@ impl Access {
             renewal: Renewal::None,
             lapses: None,
             looked_at: Time(u64::MAX),
+            source: None,
             grants: None,
             generation: 0,
             checked: true,
+            withheld: Vec::new(),
         }
     }
 
@@ -161,7 +162,7 @@ impl Core {
     /// Remembers with the session who its client is, where that matters.
     pub(super) fn give_access(&mut self, id: ConnId, slot: u32, connect: &Connect<'_>, admission: Option<Admission>) {
         let peer = self.take_peer(id);
-        let access = match admission {
+        let mut access = match admission {
             Some(Admission { principal, .. }) => Access {
                 method: connect.properties.authentication_method.map(Into::into),
                 lapses: principal.lasts.map(|lasts| self.wire.now.after(lasts)),
@@ -170,7 +171,9 @@ impl Core {
             None if self.rules.in_force() => Access::of_peer(peer),
             None => return,
         };
-        self.sessions[slot].access = Some(Box::new(access));
+        let session = &mut self.sessions[slot];
+        access.withheld = session.access.take().map(|former| former.withheld).unwrap_or_default();
+        session.access = Some(Box::new(access));
         self.schedule_lapse(id);
         self.renew_session(slot);
     }
@@ -181,6 +184,7 @@ impl Core {
         let Some(access) = self.sessions[slot].access.as_deref_mut() else { return };
         access.lapses = principal.lasts.map(|lasts| now.after(lasts));
         access.principal = principal;
+        access.source = None;
         self.renew_session(slot);
     }
 
@@ -189,7 +193,7 @@ impl Core {
         if let Some((policy, generation)) = self.shared.rules.newer_than(self.rules.generation) {
             self.rules.policy = policy;
             self.rules.generation = generation;
-            self.rules.renewing = self.rules.policy.as_ref().map(|_| 0);
+            self.rules.renewing = Some(0);
             self.plain_topic_bytes = self.plain_topic_bytes();
         }
         if let Some(from) = self.rules.renewing {
@@ -205,77 +209,9 @@ impl Core {
         if self.rules.in_force() { 0 } else { plain }
     }
 
-    fn renew_some(&mut self, from: u32) {
-        let end = self.sessions.slots();
-        let mut looked_at = 0;
-        for slot in from..end {
-            if looked_at >= RENEWED_PER_TURN {
-                self.rules.renewing = Some(slot);
-                return;
-            }
-            looked_at += 1;
-            if let Some(session) = self.sessions.get(slot) {
-                looked_at += session.filters.len();
-                self.renew_session(slot);
-            }
-        }
-        self.rules.renewing = None;
-    }
-
-    /// Makes a session's grants anew and takes from it what it may not subscribe to any more. The client is not told:
-    /// no version of MQTT has a packet for that.
-    fn renew_session(&mut self, slot: u32) {
-        let Some(grants) = self.renew_grants(slot) else { return };
-        let mut changes = Vec::new();
-        let mut checked = false;
-        for filter in self.sessions[slot].filters.clone() {
-            checked |= self.hold_filter(slot, filter, &grants, &mut changes);
-        }
-        for group in self.sessions[slot].groups.as_deref().cloned().unwrap_or_default() {
-            checked |= self.hold_group(slot, GroupId(group), &grants, &mut changes);
-        }
-        if let Some(access) = &mut self.sessions[slot].access {
-            access.checked = checked;
-        }
-        self.announce(changes, None);
-    }
-
-    /// Holds a subscription against the rules; true if its deliveries have to be, each.
-    fn hold_filter(&mut self, slot: u32, id: FilterId, grants: &Grants, changes: &mut Vec<Interested>) -> bool {
-        let Some(held) = self.index.subscriber(id, slot) else { return false };
-        let filter: Box<str> = self.index.filter_text(id).into();
-        let Subscribing::Granted { qos, checked } = grants.subscribe(&filter, qos_of(held)) else {
-            self.counters.subscriptions_revoked.add(1);
-            self.unsubscribe_one(slot, &filter, changes);
-            return false;
-        };
-        if qos < qos_of(held) {
-            self.index.subscribe(&filter, held.with_qos(qos as u8));
-        }
-        checked
-    }
-
-    /// The same for a shared subscription.
-    fn hold_group(&mut self, slot: u32, id: GroupId, grants: &Grants, changes: &mut Vec<Interested>) -> bool {
-        let (Some(held), Some((name, filter))) = (self.groups.member(id, slot), self.groups.texts(id)) else {
-            return false;
-        };
-        let (name, filter): (Box<str>, Box<str>) = (name.into(), filter.into());
-        let Subscribing::Granted { qos, checked } = grants.subscribe(&filter, qos_of(held)) else {
-            self.counters.subscriptions_revoked.add(1);
-            self.leave_group(slot, id, changes);
-            return false;
-        };
-        if qos < qos_of(held) {
-            let online = self.sessions[slot].is_connected();
-            self.groups.join(&name, &filter, held.with_qos(qos as u8), online);
-        }
-        checked
-    }
-
     /// Makes a session's grants by the rules of now. Until its subscriptions have been held against them, each of
     /// its deliveries is.
-    fn renew_grants(&mut self, slot: u32) -> Option<Grants> {
+    pub(super) fn renew_grants(&mut self, slot: u32) -> Option<Grants> {
         let policy = self.rules.policy.as_deref()?;
         let session = &mut self.sessions[slot];
         // Its CONNECT came before there were any rules.
@@ -338,8 +274,4 @@ impl Core {
         self.counters.matched.add(1);
         self.counters.drop_delivery(DropReason::NotAuthorized);
     }
-}
-
-fn qos_of(subscriber: Subscriber) -> QoS {
-    QoS::from_bits(subscriber.qos()).unwrap_or_default()
 }

@@ -34,6 +34,8 @@ counters! {
         subscribe_denied,
         /// Subscriptions taken away because the rules changed.
         subscriptions_revoked,
+        /// Subscriptions given back because the rules changed again.
+        subscriptions_restored,
         /// Deliveries that became due: one per message and session.
         matched,
         /// Deliveries complete: written at QoS 0, acknowledged at QoS 1 and 2.
@@ -163,6 +165,8 @@ reasons! {
         RefusedByReceiver = "refused_by_receiver",
         /// The rules do not allow the receiver to have it.
         NotAuthorized = "not_authorized",
+        /// A retained message whose publisher may not publish it any more.
+        PublisherNotAuthorized = "publisher_not_authorized",
         /// QoS 0 for a connection that got as much as its rate allows.
         OutRate = "out_rate",
         /// QoS 0 for a connection that reads slowly, while memory is short.

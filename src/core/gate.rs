@@ -309,7 +309,8 @@ impl Core {
         let Some(access) = self.access_of(id).filter(|access| access.looked_at <= now) else { return };
         access.looked_at = Time(u64::MAX);
         if access.lapses.is_some_and(|lapses| lapses <= now) {
-            self.lapse(id, ReasonCode::NotAuthorized, "the authentication is over");
+            let reason = self.shared.expired_reason.get().copied().unwrap_or(ReasonCode::NotAuthorized);
+            self.lapse(id, reason, "the authentication is over");
         } else {
             self.schedule_lapse(id);
         }

@@ -4,12 +4,12 @@
 //! of other shards, and drains bytes, effects and messages. The rooms:
 //!
 //! - `inbound`: bytes to packets, and which handler gets them;
-//! - `gate`: who may come in; `access`: what a client may do;
+//! - `gate`: who may come in; `access`: what a client may do; `renew`: what becomes of its subscriptions;
 //! - `connect`, `leave`: how a connection gets a session and how it parts from it, takeover, expiry, wills;
 //! - `publish`: a PUBLISH that came in, its acknowledgement;
 //! - `route`: which sessions and shards a message goes to; `shared`: the same for shared subscriptions;
 //! - `deliver`: one message to one session: window, queue, acknowledgements; `wire` writes the bytes;
-//! - `subscribe`, `retain`: subscriptions and retained messages; `sys`: the `$SYS` topics;
+//! - `subscribe`, `retain`: subscriptions and retained messages; `source`: who published those; `sys`: the `$SYS` topics;
 //! - `guarded`: what keeps clients from hurting each other;
 //! - `message`, `session`, `conn`, `counters`, `note`: the data.
 
@@ -28,11 +28,13 @@ mod inbound;
 mod leave;
 mod parcel;
 mod publish;
+mod renew;
 mod retain;
 mod route;
 mod session;
 mod shared;
 mod slow;
+mod source;
 mod subscribe;
 mod sys;
 mod timers;
@@ -99,6 +101,8 @@ pub struct Shared {
     slow: Vec<ArcSwap<Vec<slow::SlowClient>>>,
     /// What each shard's driver counts, if it says.
     driver_figures: OnceLock<DriverFigures>,
+    /// What a client is told whose authentication is over.
+    expired_reason: OnceLock<ReasonCode>,
 }
 
 /// Tells what the driver of a shard, given by its number, has counted.
@@ -122,12 +126,18 @@ impl Shared {
             guard: OnceLock::new(),
             slow: (0..shards).map(|_| ArcSwap::default()).collect(),
             driver_figures: OnceLock::new(),
+            expired_reason: OnceLock::new(),
         }
     }
 
     /// Has the drivers' figures published with the core's own; only the first call counts.
     pub fn tell_driver_figures(&self, figures: DriverFigures) {
         let _ = self.driver_figures.set(figures);
+    }
+
+    /// What clients of 5.0 are told when their authentication is over, instead of 0x87; only the first call counts.
+    pub fn set_expired_reason(&self, reason: ReasonCode) {
+        let _ = self.expired_reason.set(reason);
     }
 
     /// Has the shards that are made from now on ask this guard; only the first call counts.
@@ -185,6 +195,8 @@ pub struct Core {
     /// The retained messages whose topics hash to this shard.
     retained: RetainedStore<Message>,
     expiring: retain::Expiring,
+    /// Who published them, where rules are in force.
+    sources: source::Sources,
     /// Retained messages that came from other shards, and the replays that wait for more.
     arrivals: fence::Arrivals,
     interest_cache: InterestCache,
@@ -252,6 +264,7 @@ impl Core {
             groups: Groups::new(shared.seed.clone()),
             retained: RetainedStore::new(shared.seed.clone()),
             expiring: retain::Expiring::default(),
+            sources: source::Sources::default(),
             arrivals: fence::Arrivals::new(shards),
             interest_cache: InterestCache::new(INTEREST_CACHE_TOPICS),
             wheel: Wheel::new(TICK, now),
@@ -391,11 +404,9 @@ impl Core {
         match note {
             Note::Parcel(parcel) => self.unpack(from, parcel),
             Note::Publish { message, ticket } => self.receive_publish(from, message, ticket),
-            Note::PublishShared { message, group, pick, ticket, hops } => {
-                self.receive_shared(from, shared::SharedNote { message, group, pick, ticket, hops });
-            }
-            Note::Retain { message, ticket } => {
-                let outcome = self.retain(message);
+            Note::PublishShared { message, group, pick, search } => self.receive_shared(&message, &group, pick, search),
+            Note::Retain { message, source, ticket } => {
+                let outcome = self.retain(message, source);
                 self.answer(from, ticket, outcome);
                 self.arrived(from);
             }

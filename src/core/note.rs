@@ -2,6 +2,8 @@
 
 use super::message::Message;
 use super::parcel::Parcel;
+use super::shared::Search;
+use super::source::{Kept, Source};
 use crate::engine::Load;
 use crate::index::{Change, Interest, ScanCursor, ShareGroup};
 use std::sync::Arc;
@@ -27,15 +29,15 @@ pub enum Note {
         group: Arc<ShareGroup>,
         /// Chooses the member, for the strategies that hash.
         pick: u64,
-        /// Whom to answer.
-        ticket: Option<Ticket>,
-        /// How often the message was passed on because the chosen shard had no member any more.
-        hops: u8,
+        /// Whom to answer, and who was asked before.
+        search: Search,
     },
     /// Keep this as the retained message of its topic, or clear it if the payload is empty.
     Retain {
         /// The message.
         message: Message,
+        /// Who published it, where rules are in force.
+        source: Option<Arc<Source>>,
         /// Whom to answer.
         ticket: Option<Ticket>,
     },
@@ -65,7 +67,7 @@ pub enum Note {
         /// The replay that asked.
         replay: ReplayId,
         /// The messages, by topic.
-        messages: Vec<Message>,
+        messages: Vec<Kept>,
         /// Where to go on; `None` when nothing is left on this shard.
         more: Option<ScanCursor>,
     },

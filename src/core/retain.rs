@@ -8,12 +8,14 @@ use super::message::{Message, NEVER};
 use super::note::{Note, ReplayId, Ticket};
 use super::route::{Routed, granted};
 use super::session::{Outcome, Replay, Replays, Session};
+use super::source::{Kept, Origin, Source};
 use super::timers::Timer;
 use super::wire::{Fan, How};
 use crate::codec::QoS;
 use crate::index::{ScanCursor, ScanEnd};
 use crate::slab::Key;
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -42,15 +44,21 @@ const LIVE_TOPICS_MAX: usize = 4096;
 
 impl Core {
     /// Has a message retained on the shard of its topic [MQTT-3.3.1-5].
-    pub(super) fn route_retained(&mut self, fan: &mut Fan<'_>, ticket: Option<Ticket>, routed: &mut Routed) {
+    pub(super) fn route_retained(
+        &mut self,
+        fan: &mut Fan<'_>,
+        publisher: u32,
+        ticket: Option<Ticket>,
+        routed: &mut Routed,
+    ) {
         let home = self.retained_home(fan.publication.head().topic_hash);
+        let message = fan.message().clone();
+        let source = self.source_of(publisher);
         if home == self.shard {
-            let message = fan.message().clone();
-            routed.outcome = routed.outcome.and(self.retain(message));
+            routed.outcome = routed.outcome.and(self.retain(message, source));
         } else {
-            let message = fan.message().clone();
             self.departs(home);
-            self.note(home, Note::Retain { message, ticket });
+            self.note(home, Note::Retain { message, source, ticket });
             routed.waits += u32::from(ticket.is_some());
         }
     }
@@ -61,49 +69,66 @@ impl Core {
     }
 
     /// Keeps a message as the retained one of its topic; an empty payload clears it [MQTT-3.3.1-6].
-    pub(super) fn retain(&mut self, message: Message) -> Outcome {
-        let topic = message.topic();
+    pub(super) fn retain(&mut self, message: Message, source: Option<Arc<Source>>) -> Outcome {
         if message.payload().is_empty() {
-            let old = self.retained.remove(topic);
-            self.count_retained(old.as_ref(), None);
+            self.forget_retained(message.topic());
             return Outcome::default();
         }
-        if !self.retained_has_room(&message) {
+        let behind = source.as_ref().map_or(0, |source| source.size());
+        if !self.retained_has_room(&message, behind) {
             self.counters.retained_refused.add(1);
             return Outcome { matched: false, refused: true };
         }
+        let old_behind = self.sources.size(message.head().topic_hash);
+        self.sources.set(message.head().topic_hash, source);
         let old = self.retained.set(message.topic(), message.clone());
-        self.count_retained(old.as_ref(), Some(&message));
+        self.count_retained(old.as_ref().map(|old| (old, old_behind)), Some((&message, behind)));
         Outcome::default()
     }
 
-    fn retained_has_room(&self, message: &Message) -> bool {
+    fn forget_retained(&mut self, topic: &str) {
+        if let Some(old) = self.retained.remove(topic) {
+            self.forget_source(&old);
+        }
+    }
+
+    /// A message was taken out of the store.
+    fn forget_source(&mut self, old: &Message) {
+        let behind = self.sources.set(old.head().topic_hash, None).map_or(0, |source| source.size());
+        self.count_retained(Some((old, behind)), None);
+    }
+
+    /// `behind`: what its source counts for.
+    fn retained_has_room(&self, message: &Message, behind: usize) -> bool {
         if message.topic().starts_with("$SYS/") {
             return true; // as many as there are figures
         }
         let old = self.retained.get(message.topic());
         let messages = self.shared.retained.load(Relaxed) + u64::from(old.is_none());
-        let bytes =
-            self.shared.retained_bytes.load(Relaxed) + message.size() as u64 - old.map_or(0, |old| old.size() as u64);
+        let old_bytes = old.map_or(0, |old| old.size() + self.sources.size(old.head().topic_hash));
+        let bytes = self.shared.retained_bytes.load(Relaxed) + (message.size() + behind) as u64 - old_bytes as u64;
         messages <= self.limits.retained_messages_max && bytes <= self.limits.retained_bytes_max
     }
 
-    fn count_retained(&mut self, old: Option<&Message>, new: Option<&Message>) {
-        let expires = |message: Option<&Message>| message.is_some_and(|message| message.head().expires != NEVER);
+    /// Each message with what its source counts for.
+    fn count_retained(&mut self, old: Option<(&Message, usize)>, new: Option<(&Message, usize)>) {
+        let expires =
+            |message: Option<(&Message, usize)>| message.is_some_and(|(message, _)| message.head().expires != NEVER);
         self.expiring.messages -= u64::from(expires(old));
         self.expiring.messages += u64::from(expires(new));
         self.schedule_sweep();
-        if let Some(old) = old {
+        let bytes = |(message, behind): (&Message, usize)| (message.size() + behind) as u64;
+        if let Some(old) = old.map(bytes) {
             self.counters.retained_messages.sub(1);
-            self.counters.retained_bytes.sub(old.size() as u64);
+            self.counters.retained_bytes.sub(old);
             self.shared.retained.fetch_sub(1, Relaxed);
-            self.shared.retained_bytes.fetch_sub(old.size() as u64, Relaxed);
+            self.shared.retained_bytes.fetch_sub(old, Relaxed);
         }
-        if let Some(new) = new {
+        if let Some(new) = new.map(bytes) {
             self.counters.retained_messages.add(1);
-            self.counters.retained_bytes.add(new.size() as u64);
+            self.counters.retained_bytes.add(new);
             self.shared.retained.fetch_add(1, Relaxed);
-            self.shared.retained_bytes.fetch_add(new.size() as u64, Relaxed);
+            self.shared.retained_bytes.fetch_add(new, Relaxed);
         }
     }
 
@@ -124,7 +149,7 @@ impl Core {
         self.expiring.scheduled = false;
         for message in &gone {
             self.counters.retained_expired.add(1);
-            self.count_retained(Some(message), None);
+            self.forget_source(message);
         }
         self.schedule_sweep();
     }
@@ -186,8 +211,8 @@ impl Core {
                 }
                 return;
             };
-            if let Some(message) = replay.batch.front() {
-                let qos = granted(message.head().qos, replay.qos);
+            if let Some(kept) = replay.batch.front() {
+                let qos = granted(kept.message.head().qos, replay.qos);
                 let session = &self.sessions[slot];
                 if (qos != QoS::AtMostOnce && !session.has_window()) || !self.wire.has_room(session.conn) {
                     return;
@@ -227,12 +252,16 @@ impl Core {
         let round = self.next_round();
         let Some(replays) = &mut self.sessions[slot].replays else { return };
         let Some(replay) = replays.waiting.front_mut() else { return };
-        let Some(message) = replay.batch.pop_front() else { return };
+        let Some(kept) = replay.batch.pop_front() else { return };
+        let message = &kept.message;
         if message.is_expired(self.wire.now) || replays.live.contains(&message.head().topic_hash) {
             return; // what was delivered live meanwhile is newer
         }
         if self.rules.in_force() && !self.may_have(slot, message.topic(), message.head().topic_hash) {
             return self.withhold();
+        }
+        if !self.is_still_published(&kept) {
+            return;
         }
         let Some(replays) = &self.sessions[slot].replays else { return };
         let Some(replay) = replays.waiting.front() else { return };
@@ -246,7 +275,7 @@ impl Core {
         };
         self.counters.matched.add(1);
         let publication = message.publication();
-        let mut fan = Fan::of(&message, &publication, round);
+        let mut fan = Fan::of(message, &publication, round);
         self.deliver_replayed(&mut fan, slot, how);
     }
 
@@ -269,27 +298,27 @@ impl Core {
     }
 
     /// Finds the next retained messages of this shard that match a filter, and where to go on.
-    pub(super) fn scan_retained(&mut self, filter: &str, mut cursor: ScanCursor) -> (Vec<Message>, Option<ScanCursor>) {
+    pub(super) fn scan_retained(&mut self, filter: &str, mut cursor: ScanCursor) -> (Vec<Kept>, Option<ScanCursor>) {
         let mut found = Vec::new();
         let end = self.retained.scan(filter, &mut cursor, BATCH_TOPICS, &mut found);
         let mut messages: Vec<Message> = found.into_iter().map(|(_, message)| message).collect();
         let now = self.wire.now;
         for expired in messages.extract_if(.., |message| message.is_expired(now)) {
-            let old = self.retained.remove(expired.topic());
             self.counters.retained_expired.add(1);
-            self.count_retained(old.as_ref(), None);
+            self.forget_retained(expired.topic());
         }
+        let messages = messages.into_iter().map(|message| self.sources.kept(message)).collect();
         (messages, (end == ScanEnd::More).then_some(cursor))
     }
 
-    pub(super) fn take_retained(&mut self, id: ReplayId, messages: Vec<Message>, more: Option<ScanCursor>) {
+    pub(super) fn take_retained(&mut self, id: ReplayId, messages: Vec<Kept>, more: Option<ScanCursor>) {
         if self.take_batch(id, messages, more) {
             self.replay(id.session);
         }
     }
 
     /// Hands a batch to the replay that asked for it; false if that one is gone.
-    fn take_batch(&mut self, id: ReplayId, messages: Vec<Message>, more: Option<ScanCursor>) -> bool {
+    fn take_batch(&mut self, id: ReplayId, messages: Vec<Kept>, more: Option<ScanCursor>) -> bool {
         let key = Key { slot: id.session, generation: id.generation };
         let Some(session) = self.sessions.get_key_mut(key).filter(|session| session.is_connected()) else {
             return false;
@@ -323,13 +352,15 @@ impl Core {
     /// was going to send of that topic; if it clears the topic, nothing.
     pub(super) fn missed_live(&mut self, slot: u32, fan: &mut Fan<'_>) {
         let head = *fan.publication.head();
+        let origin = Origin::Live(self.rules.generation);
         let Some(replays) = self.sessions[slot].replays.as_mut().filter(|_| head.retain) else { return };
         replays.live.remove(&head.topic_hash);
         let clears = fan.publication.payload().is_empty();
         for replay in &mut replays.waiting {
-            replay.batch.retain(|message| !clears || message.head().topic_hash != head.topic_hash);
-            for message in replay.batch.iter_mut().filter(|message| message.head().topic_hash == head.topic_hash) {
-                *message = fan.message().clone();
+            let is_same = |kept: &Kept| kept.message.head().topic_hash == head.topic_hash;
+            replay.batch.retain(|kept| !clears || !is_same(kept));
+            for kept in replay.batch.iter_mut().filter(|kept| is_same(kept)) {
+                *kept = Kept { message: fan.message().clone(), origin: origin.clone() };
             }
         }
     }

@@ -8,6 +8,7 @@ use super::message::{Message, Publication};
 use super::note::{Note, Ticket};
 use super::parcel::{self, Parcel};
 use super::session::{NO_SLOT, Outcome};
+use super::shared::{Found, Search};
 use super::wire::Fan;
 use crate::codec::QoS;
 use crate::index::{Recalled, Route, Subscriber};
@@ -28,7 +29,7 @@ impl Core {
         let mut fan = Fan::new(publication, self.next_round());
         let mut routed = Routed { outcome: Outcome::default(), waits: 0 };
         if publication.head().retain {
-            self.route_retained(&mut fan, ticket, &mut routed);
+            self.route_retained(&mut fan, publisher, ticket, &mut routed);
         }
         let away = self.look_up_others(publication).then(|| std::mem::take(&mut self.scratch.route));
         // What leaves in parcels is copied: nobody else needs the message then.
@@ -64,9 +65,11 @@ impl Core {
     ) {
         self.send_to_shards(fan, route.shards, ticket, routed);
         for group in &route.groups {
-            if let Some((outcome, waits)) = self.route_group(fan, group, publisher, ticket, 0) {
-                routed.outcome = routed.outcome.and(outcome);
-                routed.waits += waits;
+            match self.route_group(fan, group, publisher, Search::new(ticket, self.shard)) {
+                Found::Here(outcome) => routed.outcome = routed.outcome.and(outcome),
+                Found::Elsewhere => routed.waits += u32::from(ticket.is_some()),
+                Found::Denied => self.withhold(),
+                Found::Nobody => {}
             }
         }
         // Groups are reference-counted: the table they came from shall not live on here.

@@ -5,6 +5,7 @@
 
 use super::access::Access;
 use super::message::Message;
+use super::source::Kept;
 use crate::codec::{QoS, ReasonCode};
 use crate::engine::{Time, TransportEnd};
 use crate::guard::profile::Class;
@@ -305,7 +306,7 @@ pub struct Replay {
     /// Where that shard goes on.
     pub cursor: ScanCursor,
     /// What arrived and waits for room.
-    pub batch: VecDeque<Message>,
+    pub batch: VecDeque<Kept>,
 }
 
 /// How a connection ended, as far as its session is concerned.

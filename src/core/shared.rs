@@ -1,7 +1,8 @@
 //! Shared subscriptions (MQTT 5.0 §4.8.2): each message goes to one member of the group.
 //!
 //! The publishing shard chooses a shard, weighted by its members; that shard chooses the member. Members that
-//! are connected are preferred. When a member's session ends, what it had not acknowledged goes to another.
+//! are connected are preferred. When a member's session ends, what it had not acknowledged goes to another. A message that
+//! rules keep from a member goes to one that may have it, on whichever shard there is one.
 
 use super::Core;
 use super::counters::DropReason;
@@ -14,11 +15,9 @@ use crate::index::{GroupId, Pick, ShardMembers, ShareGroup, Subscriber};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// How often a message is passed on because the shard it was sent to had lost its last member meanwhile.
-const HOPS_MAX: u8 = 4;
-
-/// How many members are tried when the rules do not allow the first to have a message.
-const MEMBERS_ASKED_MAX: usize = 16;
+/// How many members are picked in their turn when the rules do not allow the first to have a message. Then all are
+/// asked, which costs less than to deliver to all would.
+const MEMBERS_PICKED_MAX: usize = 16;
 
 /// How many groups a shard remembers its turn in; beyond, all start anew.
 const TURNS_MAX: usize = 65_536;
@@ -32,40 +31,101 @@ pub struct Turn {
     shard: Option<u16>,
 }
 
+/// The search for a member that may have a message, over all shards: the connected members of each are asked, then all
+/// members of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// Whom to answer.
+    ticket: Option<Ticket>,
+    /// The shard that waits for the answer.
+    home: u16,
+    /// Shards where nobody was found, a bit each.
+    tried: u64,
+    /// No connected member was found: now the others are asked too.
+    everybody: bool,
+    /// The rules kept the message from somebody.
+    denied: bool,
+}
+
+/// What became of a message for a group.
+pub enum Found {
+    /// A member of this shard was given it.
+    Here(Outcome),
+    /// Another shard has it, and answers whoever waits.
+    Elsewhere,
+    /// There are members, and none may have it.
+    Denied,
+    /// There is no member.
+    Nobody,
+}
+
+impl Search {
+    /// A search that begins, for a publisher on this shard if it has a ticket.
+    pub fn new(ticket: Option<Ticket>, home: u16) -> Search {
+        Search { ticket, home, tried: 0, everybody: false, denied: false }
+    }
+
+    fn found_nobody_on(&mut self, shard: u16) {
+        self.tried |= 1 << shard;
+    }
+
+    fn has_tried(&self, shard: u16) -> bool {
+        self.tried >> shard & 1 == 1
+    }
+
+    fn in_vain(self) -> Found {
+        if self.denied { Found::Denied } else { Found::Nobody }
+    }
+}
+
 impl Core {
-    /// Sends a publication to one member of a group, here or on another shard. Returns what became of it
-    /// here and how many shards will answer; `None` if the group has no member.
+    /// Sends a publication to one member of a group, here or on another shard.
     pub(super) fn route_group(
         &mut self,
         fan: &mut Fan<'_>,
         group: &Arc<ShareGroup>,
         publisher: u32,
-        ticket: Option<Ticket>,
-        hops: u8,
-    ) -> Option<(Outcome, u32)> {
-        let (shard, pick) = self.choose_shard(fan, group, publisher)?;
-        if shard != self.shard {
-            let message = fan.message().clone();
-            self.note(shard, Note::PublishShared { message, group: group.clone(), pick, ticket, hops });
-            return Some((Outcome::default(), u32::from(ticket.is_some())));
+        mut search: Search,
+    ) -> Found {
+        while let Some((shard, pick)) = self.choose_shard(fan, group, publisher, &mut search) {
+            if shard != self.shard {
+                let message = fan.message().clone();
+                self.note(shard, Note::PublishShared { message, group: group.clone(), pick, search });
+                return Found::Elsewhere;
+            }
+            if let Some(outcome) = self.deliver_to_member(fan, group, pick, &mut search) {
+                return Found::Here(outcome);
+            }
+            search.found_nobody_on(shard);
         }
-        Some((self.deliver_to_member(fan, group, pick)?, 0))
+        search.in_vain()
     }
 
     /// Chooses among the shards by how many members each has, connected ones if there are any.
-    fn choose_shard(&mut self, fan: &Fan<'_>, group: &ShareGroup, publisher: u32) -> Option<(u16, u64)> {
+    fn choose_shard(
+        &mut self,
+        fan: &Fan<'_>,
+        group: &ShareGroup,
+        publisher: u32,
+        search: &mut Search,
+    ) -> Option<(u16, u64)> {
         // What is published of this shard's own members may be a moment behind.
         let own = self.groups.counts(GroupId(group.id));
         let counts = |members: &ShardMembers| {
             if members.shard == self.shard { (own.online, own.total) } else { (members.online, members.total) }
         };
-        let any_online = group.members.iter().any(|members| counts(members).0 > 0);
-        let weights: SmallVec<[(u16, u64); 8]> = group
-            .members
-            .iter()
-            .map(|members| (members.shard, if any_online { counts(members).0 } else { counts(members).1 }.into()))
-            .collect();
-        let total: u64 = weights.iter().map(|&(_, weight)| weight).sum();
+        let weigh = |search: &Search| -> SmallVec<[(u16, u64); 8]> {
+            let left = group.members.iter().filter(|members| !search.has_tried(members.shard));
+            let weight = |(online, total): (u32, u32)| if search.everybody { total } else { online };
+            left.map(|members| (members.shard, weight(counts(members)).into())).collect()
+        };
+        let sum = |weights: &[(u16, u64)]| -> u64 { weights.iter().map(|&(_, weight)| weight).sum() };
+        let mut weights = weigh(search);
+        if sum(&weights) == 0 && !search.everybody {
+            (search.everybody, search.tried) = (true, 0);
+            weights = weigh(search);
+        }
+        let total = sum(&weights);
         if total == 0 {
             return None;
         }
@@ -90,7 +150,8 @@ impl Core {
         let mut at = number % total;
         for (shard, weight) in weights {
             if at < weight {
-                if let Some(turn) = self.turns.get_mut(&group.id) {
+                // A shard that was only asked because another had nobody is not the one to stay with.
+                if let Some(turn) = self.turns.get_mut(&group.id).filter(|_| search.tried == 0) {
                     turn.shard = Some(shard);
                 }
                 return Some((shard, number));
@@ -107,8 +168,14 @@ impl Core {
         crate::index::topic_hash(&self.shared.seed, &self.sessions[publisher].client_id) >> 7
     }
 
-    /// Delivers to one of this shard's members; `None` if it has none.
-    fn deliver_to_member(&mut self, fan: &mut Fan<'_>, group: &ShareGroup, pick: u64) -> Option<Outcome> {
+    /// Delivers to one of this shard's members; `None` if it has none that may have the message.
+    fn deliver_to_member(
+        &mut self,
+        fan: &mut Fan<'_>,
+        group: &ShareGroup,
+        pick: u64,
+        search: &mut Search,
+    ) -> Option<Outcome> {
         let id = GroupId(group.id);
         let how = match self.mqtt.shared_strategy {
             SharedStrategy::RoundRobin | SharedStrategy::Local => Pick::RoundRobin,
@@ -117,43 +184,59 @@ impl Core {
             SharedStrategy::HashClient | SharedStrategy::HashTopic => Pick::Hint(pick),
         };
         let member = self.groups.pick(id, how)?;
-        let member = if self.rules.in_force() { self.allowed_member(fan, id, member) } else { Some(member) };
-        Some(match member {
-            Some(member) => self.deliver_to(fan, member, Some(id.0)),
-            None => {
-                self.withhold();
-                Outcome::default()
-            }
-        })
+        let member = if self.rules.in_force() { self.allowed_member(fan, id, member, search)? } else { member };
+        Some(self.deliver_to(fan, member, Some(id.0)))
     }
 
-    /// The member that was picked, or the next one that may have the message.
-    fn allowed_member(&mut self, fan: &Fan<'_>, id: GroupId, picked: Subscriber) -> Option<Subscriber> {
+    /// The member that was picked, or another one that may have the message.
+    fn allowed_member(
+        &mut self,
+        fan: &Fan<'_>,
+        id: GroupId,
+        picked: Subscriber,
+        search: &mut Search,
+    ) -> Option<Subscriber> {
         let (topic, hash) = (fan.publication.topic(), fan.publication.head().topic_hash);
-        let mut member = picked;
-        for _ in 0..MEMBERS_ASKED_MAX {
+        if self.may_receive(picked.session(), topic, hash) {
+            return Some(picked);
+        }
+        search.denied = true;
+        for _ in 0..MEMBERS_PICKED_MAX {
+            let member = self.groups.pick(id, Pick::RoundRobin)?;
             if self.may_receive(member.session(), topic, hash) {
                 return Some(member);
             }
-            member = self.groups.pick(id, Pick::RoundRobin)?;
         }
-        None
+        let asked = |(_, online): &(Subscriber, bool)| *online || search.everybody;
+        let members: Vec<Subscriber> = self.groups.members(id).filter(asked).map(|(member, _)| member).collect();
+        members.into_iter().find(|member| self.may_receive(member.session(), topic, hash))
     }
 
-    /// A message that another shard chose this one for.
-    pub(super) fn receive_shared(&mut self, from: u16, note: SharedNote) {
-        let SharedNote { message, group, pick, ticket, hops } = note;
+    /// A message that another shard chose this one for. If nobody here takes it (the last member may have left
+    /// meanwhile), it is passed on, and whoever gets it answers.
+    pub(super) fn receive_shared(&mut self, message: &Message, group: &ShareGroup, pick: u64, mut search: Search) {
         let publication = message.publication();
-        let mut fan = Fan::of(&message, &publication, self.next_round());
-        if let Some(outcome) = self.deliver_to_member(&mut fan, &group, pick) {
-            return self.answer(from, ticket, outcome);
+        let mut fan = Fan::of(message, &publication, self.next_round());
+        let mut found = match self.deliver_to_member(&mut fan, group, pick, &mut search) {
+            Some(outcome) => Found::Here(outcome),
+            None => search.in_vain(),
+        };
+        if !matches!(found, Found::Here(_))
+            && let Some(group) = self.find_group(message, group.id)
+        {
+            search.found_nobody_on(self.shard);
+            found = self.route_group(&mut fan, &group, NO_SLOT, search);
         }
-        // The last member here left while the message was on its way. The answer goes to the publisher's shard
-        // from here, as one for the whole detour: the next shard is not asked for one.
-        let group = self.find_group(&message, group.id).filter(|_| hops < HOPS_MAX);
-        let passed_on = group.and_then(|group| self.route_group(&mut fan, &group, NO_SLOT, None, hops + 1));
-        let outcome = passed_on.map(|(outcome, _)| Outcome { matched: true, ..outcome });
-        self.answer(from, ticket, outcome.unwrap_or_default());
+        let outcome = match found {
+            Found::Here(outcome) => outcome,
+            Found::Elsewhere => return,
+            Found::Denied => {
+                self.withhold();
+                Outcome::default()
+            }
+            Found::Nobody => Outcome::default(),
+        };
+        self.answer(search.home, search.ticket, outcome);
     }
 
     fn find_group(&mut self, message: &Message, id: u64) -> Option<Arc<ShareGroup>> {
@@ -173,12 +256,15 @@ impl Core {
         let group = delivery.group().and_then(|id| self.find_group(&delivery.message, id));
         let publication = delivery.message.publication();
         let mut fan = Fan::of(&delivery.message, &publication, self.next_round());
-        match group.and_then(|group| self.route_group(&mut fan, &group, NO_SLOT, None, 0)) {
-            Some(_) => self.counters.redispatched.add(1),
-            None => self.counters.drop_delivery(DropReason::SessionEnded),
+        let search = Search::new(None, self.shard);
+        match group.map_or(Found::Nobody, |group| self.route_group(&mut fan, &group, NO_SLOT, search)) {
+            Found::Here(_) | Found::Elsewhere => self.counters.redispatched.add(1),
+            Found::Denied => self.counters.drop_delivery(DropReason::NotAuthorized),
+            Found::Nobody => self.counters.drop_delivery(DropReason::SessionEnded),
         }
     }
 
+    /// Makes a session a member; true if it was one.
     pub(super) fn join_group(
         &mut self,
         slot: u32,
@@ -186,15 +272,17 @@ impl Core {
         filter: &str,
         subscriber: Subscriber,
         changes: &mut Vec<Interested>,
-    ) {
-        let joined = self.groups.join(name, filter, subscriber, true);
+    ) -> bool {
+        let online = self.sessions[slot].is_connected();
+        let joined = self.groups.join(name, filter, subscriber, online);
         if joined.replaced {
-            return;
+            return true;
         }
         self.sessions[slot].groups.get_or_insert_default().push(joined.group.0);
         self.counters.subscriptions.add(1);
         self.counters.shared_subscriptions.add(1);
         changes.push(self.group_change(joined.group, name, filter));
+        false
     }
 
     /// Ends a session's membership; false if it was no member.
@@ -238,13 +326,4 @@ impl Core {
         let counts = self.groups.counts(group);
         Interested::Group { name: name.into(), filter: filter.into(), online: counts.online, total: counts.total }
     }
-}
-
-/// The parts of [`Note::PublishShared`].
-pub struct SharedNote {
-    pub message: Message,
-    pub group: Arc<ShareGroup>,
-    pub pick: u64,
-    pub ticket: Option<Ticket>,
-    pub hops: u8,
 }

@@ -7,7 +7,7 @@
 use super::Core;
 use super::inbound::Flow;
 use super::note::{Interested, Note};
-use super::session::Replay;
+use super::session::{NO_SLOT, Replay};
 use crate::acl::Subscribing;
 use crate::codec::{
     FilterRequest, Filters, Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Unsubscribe,
@@ -41,7 +41,7 @@ impl Core {
         let mut changes = Vec::new();
         for request in subscribe.filters.iter() {
             let checked = self.check_filter(slot, request.filter);
-            let code = match checked.and_then(|()| self.grant(slot, request)) {
+            let code = match checked.and_then(|()| self.grant(slot, request, &mut changes)) {
                 Ok(request) => self.subscribe_one(slot, request, identifier, &mut changes, &mut replays),
                 Err(code) if v5 => code as u8,
                 Err(_) => 0x80, // the only failure that 3.1.1 knows (§3.9.3)
@@ -75,8 +75,9 @@ impl Core {
             return Err(ReasonCode::WildcardSubscriptionsNotSupported);
         }
         let session = &self.sessions[slot];
-        let held = session.filters.len() + session.groups.as_ref().map_or(0, |groups| groups.len());
-        if held >= own.subscriptions_max as usize && !self.is_subscribed(slot, filter) {
+        let (mute, is_mute) = self.mute_subscriptions(slot, filter);
+        let held = session.filters.len() + session.groups.as_ref().map_or(0, |groups| groups.len()) + mute;
+        if held >= own.subscriptions_max as usize && !is_mute && !self.is_subscribed(slot, filter) {
             return Err(ReasonCode::QuotaExceeded);
         }
         self.guard_filter(slot, plain);
@@ -84,16 +85,24 @@ impl Core {
     }
 
     /// The subscription as far as the rules grant it.
-    fn grant<'f>(&mut self, slot: u32, request: FilterRequest<'f>) -> Result<FilterRequest<'f>, ReasonCode> {
+    fn grant<'f>(
+        &mut self,
+        slot: u32,
+        request: FilterRequest<'f>,
+        changes: &mut Vec<Interested>,
+    ) -> Result<FilterRequest<'f>, ReasonCode> {
         if !self.rules.in_force() {
             return Ok(request);
         }
+        self.forget_withheld(slot, request.filter);
         match self.may_subscribe(slot, request.filter, request.options.qos) {
             Subscribing::Granted { qos, .. } => {
                 Ok(FilterRequest { options: SubscriptionOptions { qos, ..request.options }, ..request })
             }
             Subscribing::Denied => {
                 self.counters.subscribe_denied.add(1);
+                // It may have been granted by rules of a moment ago.
+                self.take_out(slot, request.filter, changes);
                 Err(ReasonCode::NotAuthorized)
             }
         }
@@ -121,28 +130,40 @@ impl Core {
             .with_identifier(identifier)
             .with_no_local(no_local)
             .with_retain_as_published(retain_as_published);
-        if let Some((name, filter)) = parse_shared(request.filter) {
-            // Retained messages are not sent to shared subscriptions (§4.8.2).
-            self.join_group(slot, name, filter, subscriber, changes);
-            return qos as u8;
-        }
-        let subscribed = self.index.subscribe(request.filter, subscriber);
-        if !subscribed.replaced {
-            self.sessions[slot].filters.push(subscribed.filter);
-            self.counters.subscriptions.add(1);
-        }
-        if subscribed.first && self.shards > 1 {
-            changes.push(Interested::Yes { filter: request.filter.into() });
-        }
+        let replaced = self.enter(slot, request.filter, subscriber, changes);
+        // Retained messages are not sent to shared subscriptions (§4.8.2).
         let wanted = match retain_handling {
+            _ if parse_shared(request.filter).is_some() => false,
             RetainHandling::Send => true,
-            RetainHandling::SendIfNew => !subscribed.replaced,
+            RetainHandling::SendIfNew => !replaced,
             RetainHandling::DoNotSend => false,
         };
         if wanted && self.mqtt.retain_available {
             replays.push(self.new_replay(request.filter, qos, identifier));
         }
         qos as u8
+    }
+
+    /// Makes a session a subscriber to a filter, shared or not; true if it was one.
+    pub(super) fn enter(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        subscriber: Subscriber,
+        changes: &mut Vec<Interested>,
+    ) -> bool {
+        if let Some((name, filter)) = parse_shared(filter) {
+            return self.join_group(slot, name, filter, subscriber, changes);
+        }
+        let subscribed = self.index.subscribe(filter, subscriber);
+        if !subscribed.replaced {
+            self.sessions[slot].filters.push(subscribed.filter);
+            self.counters.subscriptions.add(1);
+        }
+        if subscribed.first && self.shards > 1 {
+            changes.push(Interested::Yes { filter: filter.into() });
+        }
+        subscribed.replaced
     }
 
     /// Publishes changes of interest through their owners, and answers the client when that is done: with what
@@ -166,6 +187,23 @@ impl Core {
         }
         if waits == 0 {
             self.finish_subscribe(waiter.slot);
+        }
+    }
+
+    /// Publishes changes of interest that no SUBSCRIBE made. A later SUBSCRIBE that finds them made here has to wait
+    /// for their owners all the same.
+    pub(super) fn announce_for_nobody(&mut self, changes: Vec<Interested>) {
+        if !changes.iter().any(|change| matches!(change, Interested::Yes { .. })) {
+            self.announce(changes, None);
+            return;
+        }
+        let conn = ConnId { slot: NO_SLOT, generation: 0 };
+        let waiter =
+            self.announcing.insert(Announcing { conn, packet_id: 0, codes: Vec::new(), replays: Vec::new(), waits: 0 });
+        let waits = self.announce(changes, Some(waiter));
+        self.announcing[waiter.slot].waits = waits;
+        if waits == 0 {
+            self.announcing.remove(waiter.slot);
         }
     }
 
@@ -250,11 +288,9 @@ impl Core {
         let codes = filters
             .iter()
             .map(|request| {
-                let existed = match parse_shared(request.filter) {
-                    Some((name, filter)) => self.leave_group(slot, self.group_id(name, filter), &mut changes),
-                    None => self.unsubscribe_one(slot, request.filter, &mut changes),
-                };
-                if existed { ReasonCode::Success as u8 } else { ReasonCode::NoSubscriptionExisted as u8 }
+                let was_mute = self.forget_withheld(slot, request.filter);
+                let existed = self.take_out(slot, request.filter, &mut changes);
+                if existed || was_mute { ReasonCode::Success as u8 } else { ReasonCode::NoSubscriptionExisted as u8 }
             })
             .collect();
         self.announce(changes, None);

@@ -13,12 +13,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tracing::debug;
 
 use super::Stack;
 use super::counters::TransportCounters;
 use super::link::{Failure, Link, Scratch};
+use crate::acl::Network;
 use crate::engine::{ConnId, Effect, Engine, HandOver, Output, Peer, ShardId, Time, TransportEnd};
 
 /// What the handshakes of one turn may cost, in signatures by an elliptic curve key: well under a millisecond.
@@ -104,7 +104,10 @@ impl<E: Engine> Transports<E> {
         }
         if stack.proxy.as_ref().is_some_and(|trusted| !is_trusted(trusted, address)) {
             self.counters.proxy_untrusted.add(1);
-            debug!(?address, "a connection is refused: no trusted proxy has this address");
+            tracing::info!(
+                from = address.map(tracing::field::display),
+                "a connection is refused: no trusted proxy has this address"
+            );
             return Err(());
         }
         match Link::new(stack, address) {
@@ -225,10 +228,7 @@ impl<E: Engine> Transports<E> {
     fn identify(&mut self, conn: ConnId) {
         let Some(link) = self.link(conn).filter(|link| !link.identified) else { return };
         link.identified = true;
-        let (peer, error) = link.peer();
-        if let Some(error) = error {
-            debug!(slot = conn.slot, "the names in a client's certificate are not used: {error}");
-        }
+        let peer = link.peer();
         if peer != Peer::default() {
             self.inner.identify(conn, peer);
         }
@@ -238,7 +238,11 @@ impl<E: Engine> Transports<E> {
         let Some(link) = self.link(conn) else { return };
         let handshaking = link.is_shaking_hands();
         link.failed = true;
-        debug!(slot = conn.slot, handshaking, "a connection is closed: {failure}");
+        // Who sets up a client or a broker looks here first. What comes later in a connection's life is no misconfiguration.
+        match handshaking {
+            true => tracing::info!(from = link.address().map(tracing::field::display), "a handshake failed: {failure}"),
+            false => debug!(slot = conn.slot, "a connection is closed: {failure}"),
+        }
         self.counters.failed(failure, handshaking);
         if handshaking {
             self.count_handshakes(-1);
@@ -320,9 +324,9 @@ impl<E: Engine> Transports<E> {
 }
 
 /// Whoever comes by a Unix domain socket has no address, and is as trusted as the socket's mode says.
-fn is_trusted(networks: &[IpNet], address: Option<SocketAddr>) -> bool {
+fn is_trusted(networks: &[Network], address: Option<SocketAddr>) -> bool {
     match address {
-        Some(address) => networks.iter().any(|network| network.contains(&address.ip().to_canonical())),
+        Some(address) => networks.iter().any(|network| network.contains(address.ip())),
         None => networks.is_empty(),
     }
 }

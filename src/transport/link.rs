@@ -17,6 +17,9 @@ const SEND_BYTES_MAX: usize = 4 * RECORD_BYTES_MAX;
 /// The most content that is wrapped as one: with the head of a frame it still fits in one record.
 const PIECE_BYTES_MAX: usize = RECORD_BYTES_MAX - ws::frame::HEAD_BYTES_MAX;
 
+/// Answers of the stack itself that may wait for a peer that asks and does not read. Nothing a well-behaved one does comes near.
+const REPLY_BYTES_MAX: usize = 64 * 1024;
+
 /// Memory that all links of a shard work in.
 #[derive(Default)]
 pub struct Scratch {
@@ -42,6 +45,9 @@ pub enum Failure {
     /// The PROXY header.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    /// WebSocket pings, and nobody who takes the pongs.
+    #[error("more than {REPLY_BYTES_MAX} bytes of answers to pings wait: the peer asks and does not read")]
+    Unread,
 }
 
 /// See the module's description.
@@ -126,6 +132,11 @@ impl Link {
         Ok(Cow::Owned(rest))
     }
 
+    /// Where it comes from, as far as that was asked or told.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.peer.address
+    }
+
     /// True while the TLS handshake lasts.
     pub fn is_shaking_hands(&self) -> bool {
         self.tls.as_ref().is_some_and(Session::is_handshaking)
@@ -148,17 +159,13 @@ impl Link {
     }
 
     /// Who is at the other end.
-    ///
-    /// # Errors
-    /// The names in the certificate are of no use. Then none is there.
-    pub fn peer(&self) -> (Peer, Option<tls::NameError>) {
+    pub fn peer(&self) -> Peer {
         let mut peer = self.peer.clone();
-        match self.tls.as_ref().and_then(Session::peer_certificate).map(tls::names) {
-            Some(Ok(names)) => peer.certificate = Some(Box::new(names)),
-            Some(Err(error)) => return (peer, Some(error)),
-            None => {}
+        if let Some(certificate) = self.tls.as_ref().and_then(Session::peer_certificate) {
+            // One whose names cannot be read was refused in the handshake. The proxy's word does not stand in for it.
+            peer.certificate = tls::names(certificate).ok().map(Box::new);
         }
-        (peer, None)
+        peer
     }
 
     /// Takes bytes of the wire; what they hold for the engine is left in `scratch.content`, also when this fails.
@@ -184,7 +191,8 @@ impl Link {
             }
             (None, None) => content.extend_from_slice(bytes),
         }
-        Ok(())
+        let may_ask = self.websocket.as_ref().is_some_and(ws::Session::is_open);
+        if may_ask && self.reply.len() > REPLY_BYTES_MAX { Err(Failure::Unread) } else { Ok(()) }
     }
 
     /// True when the stack has something to say by itself.
