@@ -78,8 +78,9 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
     run(&config, &placement, &asked)
 }
 
-/// Whether every file that the listeners name can be used.
+/// Whether every file that the listeners and the guard name can be used.
 pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
+    config.guard.bans.as_deref().map(ban_file::load).transpose().map_err(BansError::from)?;
     config.listeners.iter().try_for_each(|listener| {
         stack(listener)?;
         listen(listener, false).map(drop)

@@ -96,8 +96,12 @@ counters! {
         muted,
         /// Clients that connected too often and are kept out for a while.
         flapping,
+        /// Connects that were not followed as to flapping, because too many other clients connected.
+        flapping_untracked,
         /// Clients that read too slowly (gauge).
         slow_readers,
+        /// Times that a slow reader was not followed, because too many others were.
+        slow_untracked,
         /// Subscriptions and topics that an operator may want to hear of.
         anti_patterns,
         /// Topic filters refused because their wildcard stands too far ahead.
@@ -109,7 +113,7 @@ counters! {
         /// Times that this shard found the level changed.
         pressure_changes,
     } and {
-        /// Connections refused before CONNECT, or for a ban at CONNECT, by [`Refused`].
+        /// Connections refused by the guard, before CONNECT or at it, by [`Refused`].
         refused_at_door: [Counter; Refused::ALL.len()],
         /// Deliveries dropped, by [`DropReason`].
         dropped: [Counter; DropReason::COUNT],

@@ -141,6 +141,7 @@ impl Core {
         queue.deliveries.push_back(delivery);
         self.counters.queued.add(1);
         self.counters.queued_bytes.add(size as u64);
+        self.guard_queued(slot);
         TAKEN
     }
 
