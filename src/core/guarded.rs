@@ -300,19 +300,16 @@ impl Core {
     }
 
     /// Counts a connection of a user; `None` if he has as many as he may.
-    fn guard_user(&mut self, user: &str, client_id: &str) -> Option<UserPass> {
+    fn guard_user(&self, user: &str, client_id: &str) -> Option<UserPass> {
         let guard = &self.guarding.guard;
         if let Some(pass) = guard.enter_user(user) {
             return Some(pass);
         }
-        // The one that this client takes over makes room for it, if it is the same user's.
+        // The one that this client takes over makes room for it, if it is the same user's. It stays counted until it
+        // ends: the CONNECT may yet be refused for something else.
         let session = self.find_client(client_id)?;
-        let (_, held) = self.guarding.passes.get_mut(&self.sessions[session].conn)?;
-        if !guard.is_of(*held, user) {
-            return None;
-        }
-        guard.leave_user(std::mem::take(held));
-        guard.enter_user(user)
+        let (_, held) = self.guarding.passes.get(&self.sessions[session].conn)?;
+        guard.is_of(*held, user).then(|| guard.succeed_user(user))
     }
 
     /// What a client is turned away for when it is known who it is; else it gets the limits of its class.

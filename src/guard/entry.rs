@@ -265,6 +265,15 @@ impl Guard {
         Some(UserPass(Some(key)))
     }
 
+    /// As [`enter_user`](Self::enter_user), however many there are: another one of his is about to end for it.
+    pub fn succeed_user(&self, user: &str) -> UserPass {
+        UserPass(self.per_user.as_ref().map(|(tally, _)| {
+            let key = self.hash(user.as_bytes());
+            tally.add(key);
+            key
+        }))
+    }
+
     /// True if this was given for a connection of this user.
     pub fn is_of(&self, pass: UserPass, user: &str) -> bool {
         pass.0 == Some(self.hash(user.as_bytes()))

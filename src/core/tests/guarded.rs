@@ -311,6 +311,18 @@ fn a_user_has_no_more_connections_than_he_may_and_gets_them_back() {
 }
 
 #[test]
+fn a_takeover_that_fails_gives_the_user_no_connection_more() {
+    let (mut broker, _) = guarded(1, |config| config.guard.connections_per_user_max = 1);
+    let packet = |id| Connect { user_name: Some("u"), ..connect_packet(id, V5) };
+    let first = broker.connect_as(packet("a"));
+    let mut small = packet("a");
+    small.properties.maximum_packet_size = Some(2);
+    assert!(connect_told(&mut broker, small).is_empty(), "no CONNACK is so small");
+    assert!(broker.cores[0].live(first.conn).is_some(), "nobody took it over");
+    assert_eq!(connect_told(&mut broker, packet("b")), ["CONNACK 151 false"]);
+}
+
+#[test]
 fn identifiers_and_filters_that_are_not_allowed_are_refused_with_the_codes_of_the_specification() {
     let (mut broker, _) = guarded(1, |config| {
         config.guard.client_ids = vec![Glob::new("ok-*").unwrap()];
