@@ -171,7 +171,7 @@ reasons! {
         PublisherNotAuthorized = "publisher_not_authorized",
         /// QoS 0 for a connection that got as much as its rate allows.
         OutRate = "out_rate",
-        /// QoS 0 for a connection that reads slowly, while memory is short.
+        /// QoS 0 for a client that reads slowly or is away, while memory is short.
         Memory = "memory",
     }
 }

@@ -536,6 +536,35 @@ fn what_is_sent_and_not_acknowledged_counts_for_the_budget() {
 }
 
 #[test]
+fn what_is_published_at_qos_0_keeps_to_the_memory_budget_too() {
+    for retain in [true, false] {
+        let (mut broker, _) = guarded(1, |config| {
+            config.limits.memory_budget = MemoryBudget::Bytes(100_000);
+            config.mqtt.queue_qos0_offline = true;
+        });
+        let away = broker.connect("away", V5);
+        if !retain {
+            broker.subscribe(away, "#", QoS::AtMostOnce);
+        }
+        broker.hang_up(away);
+        let publisher = broker.connect("p", V5);
+        for number in 0..200 {
+            let topic = format!("t/{number}");
+            let head = PublishHead { topic: &topic, retain, ..PublishHead::default() };
+            broker.publish_head(publisher, head, &[b'x'; 1000]);
+            broker.pass(Duration::from_millis(200));
+            broker.cores[0].attend(broker.now);
+        }
+        let counters = broker.cores[0].counters();
+        assert!((90_000..=100_000).contains(&counters.message_bytes()), "{retain}: {}", counters.message_bytes());
+        let dropped = counters.dropped[counters::DropReason::Memory as usize].load();
+        let refused = if retain { counters.retained_refused.load() } else { dropped };
+        assert!(refused > 90, "{retain}: what was not taken is counted, {refused}");
+        broker.check();
+    }
+}
+
+#[test]
 fn one_reader_that_stops_costs_the_others_nothing() {
     let (mut broker, _) = guarded(1, |config| config.guard.slow_after = Duration::from_secs(10));
     let [reads, stops] = ["reads", "stops"].map(|id| {
