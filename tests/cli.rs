@@ -514,6 +514,17 @@ fn a_ban_at_sighup_ends_connections_and_one_with_an_end_ends() {
 }
 
 #[test]
+fn the_summary_says_of_system_topics_what_holds() {
+    for (name, text, said) in [
+        ("no-rules.toml", "", "no rules: everything is allowed to everybody, $SYS too"),
+        ("admins.toml", "[acl]\nadmins = [\"ops\"]\n", "topics that begin with $ to administrators"),
+    ] {
+        let (code, out, _) = ringmq(&["check-config", &file(name, text)]);
+        assert!(code == Some(0) && out.contains(said), "{name}: {out}");
+    }
+}
+
+#[test]
 fn what_is_no_ban_is_refused() {
     let list = file("no-bans.json", "{\"bans\": []}");
     let cases = [
