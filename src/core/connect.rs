@@ -177,9 +177,8 @@ impl Core {
         self.attach(id, slot, connect);
         let session = &mut self.sessions[slot];
         session.expiry_interval = expiry_interval;
-        session.will = None;
         let will = connect.will.as_ref().map(|will| self.will(will));
-        self.sessions[slot].will = will;
+        self.set_will(slot, will);
         self.count_connected();
         if let Packet::ConnAck(conn_ack) = &mut told {
             // 3.1 has no session present flag: the byte is reserved.

@@ -76,6 +76,8 @@ counters! {
         retained_messages,
         /// Bytes of retained messages (gauge).
         retained_bytes,
+        /// Bytes of wills that are not published yet (gauge).
+        will_bytes,
         /// Retained messages refused for a limit.
         retained_refused,
         /// Retained messages that expired.
@@ -234,7 +236,7 @@ impl Counters {
 
     /// Bytes of messages that this shard holds, as the [budget](crate::guard::budget) counts them.
     pub fn message_bytes(&self) -> u64 {
-        let kept = [&self.queued_bytes, &self.inflight_bytes, &self.retained_bytes];
+        let kept = [&self.queued_bytes, &self.inflight_bytes, &self.retained_bytes, &self.will_bytes];
         let passing = [&self.reassembly_bytes, &self.output_bytes];
         kept.into_iter().chain(passing).map(Counter::load).sum()
     }

@@ -565,6 +565,40 @@ fn what_is_published_at_qos_0_keeps_to_the_memory_budget_too() {
 }
 
 #[test]
+fn wills_count_against_the_memory_budget() {
+    let (mut broker, guard) = guarded(1, |config| config.limits.memory_budget = MemoryBudget::Bytes(1_000_000));
+    let payload = vec![b'x'; 60_000];
+    let will = Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "w",
+        payload: &payload,
+        delay_interval: 50,
+        properties: Default::default(),
+    };
+    let packet = |id| Connect { will: Some(will.clone()), ..connect_packet(id, V5) };
+    let ids: Vec<String> = (0..20).map(|number| format!("c{number}")).collect();
+    let mut clients = Vec::new();
+    for id in &ids {
+        if guard.enter(broker.now, 0, None, false).map(|pass| guard.leave(pass)).is_err() {
+            break;
+        }
+        clients.push(broker.connect_as(packet(id)));
+        broker.pass(Duration::from_millis(200));
+        broker.cores[0].attend(broker.now);
+    }
+    assert_eq!(clients.len(), 12, "12 of them are 70 % of the budget");
+    // One leaves in peace, the others' are published when their delay has passed.
+    broker.send(clients[0], &Packet::Disconnect(Default::default()));
+    broker.check();
+    clients[1..].iter().for_each(|client| broker.hang_up(*client));
+    broker.check();
+    broker.pass(Duration::from_secs(51));
+    assert_eq!(broker.cores[0].counters().will_bytes.load(), 0);
+    broker.check();
+}
+
+#[test]
 fn one_reader_that_stops_costs_the_others_nothing() {
     let (mut broker, _) = guarded(1, |config| config.guard.slow_after = Duration::from_secs(10));
     let [reads, stops] = ["reads", "stops"].map(|id| {
