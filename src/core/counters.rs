@@ -72,6 +72,8 @@ counters! {
         subscriptions,
         /// Shared subscriptions (gauge).
         shared_subscriptions,
+        /// About how many bytes the filters of subscriptions take, each counted once on a shard (gauge).
+        filter_bytes,
         /// Retained messages (gauge).
         retained_messages,
         /// Bytes of retained messages (gauge).
@@ -237,8 +239,8 @@ impl Counters {
     /// Bytes of messages that this shard holds, as the [budget](crate::guard::budget) counts them.
     pub fn message_bytes(&self) -> u64 {
         let kept = [&self.queued_bytes, &self.inflight_bytes, &self.retained_bytes, &self.will_bytes];
-        let passing = [&self.reassembly_bytes, &self.output_bytes];
-        kept.into_iter().chain(passing).map(Counter::load).sum()
+        let others = [&self.filter_bytes, &self.reassembly_bytes, &self.output_bytes];
+        kept.into_iter().chain(others).map(Counter::load).sum()
     }
 
     /// A delivery of QoS 1 or 2 was sent, and this much is kept until it is acknowledged.

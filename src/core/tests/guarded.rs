@@ -599,6 +599,40 @@ fn wills_count_against_the_memory_budget() {
 }
 
 #[test]
+fn filters_count_against_the_memory_budget_once_and_are_refused_at_its_end() {
+    let (mut broker, guard) = guarded(1, |config| config.limits.memory_budget = MemoryBudget::Bytes(100_000));
+    let [client, other] = ["c", "o"].map(|id| broker.connect(id, V5));
+    broker.read(client);
+    let filters: Vec<String> = (0..200).map(|number| format!("{}/{number}", "x".repeat(900))).collect();
+    let mut told = Vec::new();
+    for filter in &filters {
+        broker.subscribe(client, filter, QoS::AtMostOnce);
+        told.extend(broker.read(client));
+        broker.pass(Duration::from_millis(200));
+        broker.cores[0].attend(broker.now);
+    }
+    let granted = told.iter().filter(|told| *told == "SUBACK [0]").count();
+    assert!((80..100).contains(&granted) && told.last().is_some_and(|told| told == "SUBACK [151]"), "{granted}");
+    assert_eq!(guard.enter(broker.now, 0, None, false), Err(Refused::Memory));
+    // Again, and with other options: it costs nothing.
+    broker.subscribe(client, &filters[0], QoS::AtLeastOnce);
+    assert_eq!(broker.read(client), ["SUBACK [1]"]);
+    for filter in &filters[..20] {
+        broker.unsubscribe(client, filter);
+    }
+    broker.pass(Duration::from_millis(200));
+    broker.cores[0].attend(broker.now);
+    let before = broker.cores[0].counters().filter_bytes.load();
+    broker.subscribe(other, &filters[50], QoS::AtMostOnce);
+    assert_eq!(broker.cores[0].counters().filter_bytes.load(), before, "one filter is kept once");
+    broker.subscribe(other, "$share/g/a", QoS::AtMostOnce);
+    assert!(broker.cores[0].counters().filter_bytes.load() > before);
+    [client, other].into_iter().for_each(|client| broker.hang_up(client));
+    broker.pass(Duration::from_secs(101));
+    assert_eq!(broker.cores[0].counters().filter_bytes.load(), 0);
+}
+
+#[test]
 fn one_reader_that_stops_costs_the_others_nothing() {
     let (mut broker, _) = guarded(1, |config| config.guard.slow_after = Duration::from_secs(10));
     let [reads, stops] = ["reads", "stops"].map(|id| {
