@@ -43,8 +43,11 @@ impl Core {
         let mut codes = Vec::new();
         let mut replays = Vec::new();
         let mut changes = Vec::new();
-        for request in subscribe.filters.iter() {
-            let checked = self.check_filter(slot, request.filter);
+        let most = self.limits_of(self.sessions[slot].class).subscriptions_max as usize;
+        for (number, request) in subscribe.filters.iter().enumerate() {
+            // More than it may ever have: nothing is asked about those, for a packet holds very many, and rules are many.
+            let few = if number < most { Ok(()) } else { Err(ReasonCode::QuotaExceeded) };
+            let checked = few.and_then(|()| self.check_filter(slot, request.filter));
             let code = match checked.and_then(|()| self.grant(slot, request, &mut changes)) {
                 Ok(request) => self.subscribe_one(slot, request, identifier, &mut changes, &mut replays),
                 Err(code) if v5 => code as u8,
