@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::auth::{Authenticator, Busy, Principal, Question, Verdict};
-use crate::codec::Ack;
+use crate::codec::{Ack, Will};
 use crate::config::{ClientLimits, Config, MemoryBudget, Profile, RateLimit};
 use crate::engine::{Certificate, Peer};
 use crate::guard::bans::{Ban, Bans, Target, UnixTime};
