@@ -516,7 +516,12 @@ fn a_ban_at_sighup_ends_connections_and_one_with_an_end_ends() {
 #[test]
 fn the_summary_says_of_system_topics_what_holds() {
     for (name, text, said) in [
-        ("no-rules.toml", "", "no rules: everything is allowed to everybody, $SYS too"),
+        ("no-rules.toml", "", "no rules: everything is allowed to everybody on this host, $SYS too"),
+        (
+            "reachable.toml",
+            "[server]\nallow_anonymous = true\n[[listener]]\naddress = \"0.0.0.0:1883\"\n",
+            "topics that begin with $ to administrators",
+        ),
         ("admins.toml", "[acl]\nadmins = [\"ops\"]\n", "topics that begin with $ to administrators"),
     ] {
         let (code, out, _) = ringmq(&["check-config", &file(name, text)]);

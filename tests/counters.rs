@@ -26,7 +26,9 @@ fn same(heading: &str, names: impl Iterator<Item = &'static str>) {
 fn each_counter_has_a_line_and_each_line_a_counter() {
     same("`$SYS/broker/shards/N/…`", Counters::default().named().map(|(name, _)| name));
     let driver = DriverStats::default().named().map(|(name, _)| name).collect::<Vec<_>>();
-    same("driver/…`", driver.into_iter().chain(TransportCounters::default().named().map(|(name, _)| name)));
+    let transports = TransportCounters::default().named().map(|(name, _)| name).collect::<Vec<_>>();
+    let office = OfficeCounters::default().named().map(|(name, _)| name).collect::<Vec<_>>();
+    same("driver/…`", [driver, transports, office].concat().into_iter());
     same("`publish/messages/dropped/`", DropReason::ALL.iter().map(|reason| reason.label()));
     same("`clients/ended/`", EndReason::ALL.iter().map(|reason| reason.label()));
     same("`clients/refused/`", Refused::ALL.iter().map(|refused| refused.label()));

@@ -59,7 +59,7 @@ fn sessions(limits: &Limits) -> String {
 fn acl(config: &Config) -> String {
     let acl = &config.acl;
     match (&acl.file, acl.default) {
-        _ if !config.has_rules() => "no rules: everything is allowed to everybody, $SYS too".to_owned(),
+        _ if !config.has_rules() => "no rules: everything is allowed to everybody on this host, $SYS too".to_owned(),
         (Some(file), _) => format!("rules of {}", file.display()),
         (None, Some(Access::Deny)) => "everything is denied".to_owned(),
         (None, _) => "everything is allowed, topics that begin with $ to administrators".to_owned(),

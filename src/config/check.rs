@@ -12,7 +12,6 @@ use super::{
     Auth, AuthMethod, ClientLimits, Config, Limits, Listener, MemoryBudget, MqttOptions, Profile, Ring, Server,
     Transport, WebSocket, log,
 };
-use crate::net::address::Address;
 
 /// The largest packet MQTT can describe: the largest remaining length and its header (MQTT 5.0, 2.1.4).
 const PACKET_BYTES_LARGEST: u64 = 268_435_455 + 5;
@@ -74,7 +73,7 @@ fn listeners(config: &Config, findings: &mut Findings) {
         }
         transport(index, listener, findings);
         unix(index, listener, findings);
-        if !is_local(&listener.address) && strangers_get_in {
+        if !listener.address.is_local() && strangers_get_in {
             let what = format!("other hosts can reach {}, and clients are not authenticated", listener.address);
             let remedy = "name a method in auth.methods, or listen on 127.0.0.1 or [::1], or accept it: \
                 server.allow_anonymous = true (--allow-anonymous)";
@@ -171,11 +170,6 @@ fn unix(index: usize, listener: &Listener, findings: &mut Findings) {
         let what = "who connects to a Unix domain socket has no address".to_owned();
         findings.add(&[&format!("listener[{index}].peer_address")], what, "leave it \"auto\"");
     }
-}
-
-/// True where no other host gets.
-fn is_local(address: &Address) -> bool {
-    address.ip().is_none_or(|address| address.ip().to_canonical().is_loopback())
 }
 
 fn ring(ring: &Ring, findings: &mut Findings) {

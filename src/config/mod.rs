@@ -89,10 +89,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether clients are held to rules. Where they are not told apart and nothing is said of what they may do,
-    /// nothing is asked: it costs nothing.
+    /// Whether clients are held to rules. Where all are on this host, are not told apart, and nothing is said of what
+    /// they may do, nothing is asked: topics that begin with `$` are open to them as well.
     pub fn has_rules(&self) -> bool {
-        self.acl != Acl::default() || !self.auth.methods.is_empty()
+        let is_reachable = self.listeners.iter().any(|listener| !listener.address.is_local());
+        self.acl != Acl::default() || !self.auth.methods.is_empty() || is_reachable
     }
 }
 

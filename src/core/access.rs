@@ -228,6 +228,14 @@ impl Core {
         Some(grants)
     }
 
+    /// Makes a session's grants anew if they are not by the rules of now.
+    fn renew_stale_grants(&mut self, slot: u32) {
+        let stale = |access: &Access| access.generation != self.rules.generation;
+        if self.sessions[slot].access.as_deref().is_none_or(stale) {
+            self.renew_grants(slot);
+        }
+    }
+
     /// What a session may by the rules of now; `None` where no rules are set.
     fn grants(&mut self, slot: u32) -> Option<Grants> {
         match self.sessions[slot].access.as_deref() {
@@ -238,8 +246,12 @@ impl Core {
 
     /// Whether a session's client may publish this.
     pub(super) fn may_publish(&mut self, slot: u32, topic: &str, hash: u64, qos: QoS, retain: bool) -> bool {
-        let Some(grants) = self.grants(slot) else { return true };
-        self.rules.decisions.publish(&grants, topic, hash, qos, retain)
+        if !self.rules.in_force() {
+            return true;
+        }
+        self.renew_stale_grants(slot);
+        let grants = self.sessions[slot].access.as_deref().and_then(|access| access.grants.as_ref());
+        grants.is_none_or(|grants| self.rules.decisions.publish(grants, topic, hash, qos, retain))
     }
 
     /// What becomes of a subscription.
@@ -266,10 +278,7 @@ impl Core {
         if !self.rules.in_force() {
             return true;
         }
-        let stale = |access: &Access| access.generation != self.rules.generation;
-        if self.sessions[slot].access.as_deref().is_none_or(stale) {
-            self.renew_grants(slot);
-        }
+        self.renew_stale_grants(slot);
         let grants = self.sessions[slot].access.as_deref().and_then(|access| access.grants.as_ref());
         grants.is_none_or(|grants| self.rules.decisions.receive(grants, topic, hash))
     }

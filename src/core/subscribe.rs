@@ -31,6 +31,9 @@ pub struct Announcing {
     waits: u16,
 }
 
+/// So many filters of a SUBSCRIBE are looked at, however few its client may have: some may be refused.
+const FILTERS_LOOKED_AT_LEAST: usize = 64;
+
 impl Core {
     pub(super) fn on_subscribe(&mut self, id: ConnId, subscribe: &Subscribe<'_>) -> Flow {
         if subscribe.subscription_identifier.is_some() && !self.mqtt.subscription_identifiers {
@@ -43,9 +46,9 @@ impl Core {
         let mut codes = Vec::new();
         let mut replays = Vec::new();
         let mut changes = Vec::new();
-        let most = self.limits_of(self.sessions[slot].class).subscriptions_max as usize;
+        let most = (self.limits_of(self.sessions[slot].class).subscriptions_max as usize).max(FILTERS_LOOKED_AT_LEAST);
         for (number, request) in subscribe.filters.iter().enumerate() {
-            // More than it may ever have: nothing is asked about those, for a packet holds very many, and rules are many.
+            // Nothing is asked about more than it may ever have, for a packet holds very many, and rules are many.
             let few = if number < most { Ok(()) } else { Err(ReasonCode::QuotaExceeded) };
             let checked = few.and_then(|()| self.check_filter(slot, request.filter));
             let code = match checked.and_then(|()| self.grant(slot, request, &mut changes)) {

@@ -21,6 +21,11 @@ pub enum Address {
 }
 
 impl Address {
+    /// True where no other host gets to it.
+    pub fn is_local(&self) -> bool {
+        self.ip().is_none_or(|address| address.ip().to_canonical().is_loopback())
+    }
+
     /// The IP address and port, if it has one.
     pub fn ip(&self) -> Option<SocketAddr> {
         match self {
