@@ -19,6 +19,7 @@ use self::tune::{Row, Severity, State, Target, WantError};
 use crate::config::{Config, Placement};
 
 pub use self::memory::memory;
+pub use self::network::tls;
 pub use self::proc::allowed_cpus;
 pub use self::system::{MEMLOCK_MIN, descriptors_needed, ring};
 

@@ -113,6 +113,8 @@ pub struct HandOver {
     pub peer: Peer,
     /// What a transport between driver and engine keeps of the connection: its keys, half a frame.
     pub transport: Option<Box<dyn Any + Send>>,
+    /// What the engine counts it under for the whole process. Dropped with a hand-over that fails, it is given back.
+    pub place: Option<Box<dyn Any + Send>>,
 }
 
 /// Bytes on their way out of one connection: small packets copied together, large payloads referenced.

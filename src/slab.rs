@@ -3,6 +3,12 @@
 //! Whatever a shard holds many of (connections, sessions, filters, trie nodes) lives in one and is named by a
 //! `u32`. It grows by chunks instead of doubling, so a million entries are never copied and never held twice.
 
+use foldhash::fast::FixedState;
+use std::collections::HashMap;
+
+/// What only some slots have, by slot. Nobody outside chooses the numbers of slots: their hash needs no secret.
+pub type BySlot<T> = HashMap<u32, T, FixedState>;
+
 /// Slots per chunk. The first chunk grows like a `Vec`, so that a small slab stays small.
 const CHUNK: usize = 1024;
 /// Ends the list of free slots; no slot has this number.

@@ -260,10 +260,12 @@ fn the_doctor_says_a_line_for_each_thing_it_looks_at() {
     let (code, out, err) = ringmq(&["doctor"]);
     let levels = ["OK    ", "WARN  ", "FAIL  "];
     assert!(out.lines().all(|line| levels.iter().any(|level| line.starts_with(level))), "{out}{err}");
-    for name in ["kernel", "io_uring", "memlock", "open files", "cpus", "ports", "knobs"] {
+    for name in ["kernel", "io_uring", "memlock", "open files", "cpus", "ports", "TLS", "knobs"] {
         assert_eq!(out.lines().filter(|line| line[6..].starts_with(name)).count(), 1, "{name}:\n{out}");
     }
     assert_eq!(code, Some(i32::from(out.contains("FAIL  "))), "{out}");
+    let tls = out.lines().find(|line| line[6..].starts_with("TLS")).unwrap();
+    assert!(tls.contains("the kernel") && tls.ends_with(": the broker encrypts by itself"), "{tls}");
 }
 
 #[test]

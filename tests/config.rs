@@ -268,9 +268,23 @@ fn what_an_authentication_method_lacks_is_named_by_its_key() {
         (chosen("[]", "[auth.jwt]\nalgorithm = \"none\""), 4, "auth.jwt.algorithm", "unknown variant"),
         (chosen("[]", "[auth.jwt]\nkeyfile = \"a\""), 4, "auth.jwt.keyfile", "no such key"),
         (chosen("[]", "workers = 0"), 3, "auth.workers", "too little"),
+        (chosen("[]", "expired_reason = \"banned\""), 3, "auth.expired_reason", "banned"),
+        (chosen("[]", "expired_reason = 0x8A"), 3, "auth.expired_reason", "138"),
+        (chosen("[]", "[auth.http]\nrequests_max = 257"), 4, "auth.http.requests_max", "too much"),
+        (chosen("[]", "[auth.http]\nwaiting_max = 0"), 4, "auth.http.waiting_max", "too little"),
+        (chosen("[]", "[auth.jwt]\nwaiting_max = 0"), 4, "auth.jwt.waiting_max", "too little"),
     ];
     for (text, line, key, what) in cases {
         refused(&text, line, key, what, "");
+    }
+}
+
+#[test]
+fn the_reason_for_an_expired_authentication_is_a_name_or_its_number() {
+    for written in ["\"administrative_action\"", "0x98", "152"] {
+        let (config, _) = read(&format!("[auth]\nexpired_reason = {written}")).unwrap();
+        assert_eq!(config.auth.expired_reason as u8, 0x98, "{written}");
+        assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap().0, config);
     }
 }
 
@@ -397,12 +411,22 @@ fn a_transport_and_its_sections_belong_together() {
     refused(&format!("[[listener]]\n{tls}"), 2, "listener[0].tls", "has no TLS", "\"wss\"");
     refused("[[listener]]\n[listener.websocket]", 2, "listener[0].websocket", "has no WebSocket", "\"ws\"");
     refused("[[listener]]\n[listener.proxy]", 2, "listener[0].proxy.trusted", "nobody is trusted", "10.0.0.0/8");
+    let proxied = |trusted: &str| format!("[[listener]]\n[listener.proxy]\ntrusted = [\"{trusted}\"]");
+    let networks = [("10.0.0.0/8", "10.0.0.0/8"), ("::/0", "::/0"), ("192.0.2.7", "192.0.2.7/32")];
+    for (written, meant) in networks {
+        let (config, _) = read(&proxied(written)).unwrap();
+        assert_eq!(config.listeners[0].proxy.as_ref().unwrap().trusted[0].to_string(), meant);
+        assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap().0, config);
+    }
+    refused(&proxied("10.0.0.0/33"), 3, "listener[0].proxy.trusted", "10.0.0.0/33", "");
     let secured = format!("[[listener]]\ntransport = \"tls\"\n{tls}");
     read(&secured).unwrap();
     let text = format!("{secured}client_ca = \"ca.pem\"\n");
     refused(&text, 6, "listener[0].tls.client_ca", "not asked for a certificate", "\"required\"");
     let text = format!("{secured}client_certificate = \"required\"\n");
     refused(&text, 6, "listener[0].tls.client_certificate", "no authority", "client_ca");
+    let text = format!("{secured}client_crl_expired = \"ignore\"\n");
+    refused(&text, 6, "listener[0].tls.client_crl_expired", "ignore", "`refuse` or `accept`");
     refused(&format!("{secured}certifcate = \"b\"\n"), 6, "listener[0].tls.certifcate", "no such key", "`certificate`");
 }
 

@@ -28,7 +28,7 @@ instructions | 10 | a shard's work costs at most 5 % more instructions than the 
 simulator    |  5 | whole brokers in virtual time: a fixed set of seeds, then random ones
 fuzz         | 12 | what reads input of strangers, under libFuzzer, over the committed corpus
 million      |  5 | 20,000 connections held and woken by the load generator, within their memory
-e2e-1        |  8 | real clients on the release binary with 1 shard
+e2e-1        |  8 | real clients, a browser among them, on the release binary with 1 shard
 e2e-4        |  8 | real clients on the release binary with 4 shards
 END
 }

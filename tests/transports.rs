@@ -17,6 +17,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 const CONNECT: &[u8] = b"\x10\x0D\0\x04MQTT\x04\x02\0\x3C\0\x01c";
 const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
 
+/// A hash that costs little.
+const CHEAP: [&str; 4] = ["--memory", "64", "--passes", "1"];
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Certificates in a directory of their own.
@@ -53,6 +56,24 @@ impl Files {
     fn path(&self, name: &str) -> String {
         self.directory.join(name).to_str().unwrap().to_owned()
     }
+
+    fn text(&self, text: &str) -> String {
+        text.replace("DIR", self.directory.to_str().unwrap())
+    }
+
+    fn write(&self, name: &str, mode: u32, text: &str) {
+        fs::write(self.directory.join(name), text).unwrap();
+        fs::set_permissions(self.directory.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A file of users with ann in it, made with these options.
+    fn users(&self, name: &str, options: &[&str]) {
+        self.write("batch", 0o600, "ann:tea\n");
+        let (users, batch) = (self.path(name), self.path("batch"));
+        let arguments = ["passwd", &users, "--batch", &batch];
+        let (done, said) = run(env!("CARGO_BIN_EXE_ringmq"), &[&arguments[..], options].concat());
+        assert!(done, "{said}");
+    }
 }
 
 /// The broker, with one listener for each of these texts.
@@ -60,13 +81,20 @@ struct Broker {
     process: Child,
     log: BufReader<ChildStderr>,
     addresses: Vec<String>,
+    /// What it said until it listened.
+    began: String,
 }
 
 impl Broker {
     fn start(files: &Files, shards: u16, listeners: &[&str]) -> Broker {
-        let mut config = format!("[server]\nshards = {shards}\npin = false\n");
+        Broker::start_with(files, shards, listeners, "")
+    }
+
+    /// The same, with more sections of the configuration.
+    fn start_with(files: &Files, shards: u16, listeners: &[&str], more: &str) -> Broker {
+        let mut config = format!("[server]\nshards = {shards}\npin = false\n{}", files.text(more));
         for listener in listeners {
-            config += &format!("[[listener]]\n{}\n", listener.replace("DIR", files.directory.to_str().unwrap()));
+            config += &format!("[[listener]]\n{}\n", files.text(listener));
         }
         fs::write(files.path("broker.toml"), config).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_ringmq"))
@@ -75,9 +103,10 @@ impl Broker {
             .spawn()
             .unwrap();
         let log = BufReader::new(process.stderr.take().unwrap());
-        let mut broker = Broker { process, log, addresses: Vec::new() };
+        let mut broker = Broker { process, log, addresses: Vec::new(), began: String::new() };
         while broker.addresses.len() < listeners.len() {
             let line = broker.line();
+            broker.began += &line;
             if let Some((_, address)) = line.split_once("listening on ") {
                 broker.addresses.push(address.trim().to_owned());
             }
@@ -256,10 +285,13 @@ fn a_proxy_is_trusted_by_the_address_that_the_kernel_tells() {
     let files = Files::new("proxy");
     let listener = |network: &str| format!("address = \"127.0.0.1:0\"\n[listener.proxy]\ntrusted = [\"{network}\"]");
     let broker = Broker::start(&files, 2, &[&listener("127.0.0.0/8"), &listener("192.0.2.0/24")]);
+    let header = b"PROXY TCP4 203.0.113.7 203.0.113.8 4711 1883\r\n";
     let mut trusted = tcp(&broker.addresses[0]);
-    trusted.write_all(b"PROXY TCP4 203.0.113.7 203.0.113.8 4711 1883\r\n").unwrap();
+    trusted.write_all(header).unwrap();
     connect_over(trusted);
     let mut stranger = tcp(&broker.addresses[1]);
+    // It may be closed before all of it is written.
+    let _ = stranger.write_all(&[&header[..], CONNECT].concat());
     assert_eq!(stranger.read(&mut [0; 1]).unwrap_or(0), 0, "closed without a word");
 }
 
@@ -286,4 +318,74 @@ fn a_new_certificate_is_read_on_sighup_and_a_broken_one_is_told_and_left() {
     broker.signal("-HUP");
     broker.says("new connections get what is in the files now");
     assert_ne!(shown(), first);
+}
+
+/// CVE-2017-7652: a reload that could open no file left the broker without its users and rules.
+#[test]
+fn a_reload_that_can_open_no_file_leaves_everything_as_it_was() {
+    let files = Files::new("exhausted");
+    files.issue("server");
+    files.issue("lamp");
+    files.users("users", &CHEAP);
+    files.write("acl.toml", 0o600, "[[rules]]\naccess = \"allow\"\naction = \"publish\"\ntopic = \"open\"\n");
+    let mutual = format!("{TLS}\nclient_certificate = \"required\"\nclient_ca = \"DIR/ca.pem\"");
+    let more =
+        "[acl]\nfile = \"DIR/acl.toml\"\n[auth]\nmethods = [\"password\"]\n[auth.password]\nfile = \"DIR/users\"\n";
+    let mut broker = Broker::start_with(&files, 1, &[TLS, &mutual], more);
+    let id = broker.process.id().to_string();
+    let limit = |limit: &str| assert!(run("prlimit", &["--pid", &id, &format!("--nofile={limit}:")]).0);
+    let before = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+    let before = before.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let before = before.split_whitespace().next().unwrap().to_owned();
+    limit("3");
+    broker.signal("-HUP");
+    // In the order in which they are read: two listeners, rules, users.
+    for file in ["server.pem", "server.pem", "acl.toml", "users"] {
+        let said = broker.says(file);
+        assert!(said.contains("ERROR") && said.contains("Too many open files"), "{said}");
+    }
+    limit(&before);
+    let publish = |listener: usize, more: &[&str]| {
+        let (ca, port) = (files.path("ca.pem"), broker.port(listener));
+        let to = ["-h", "localhost", "-p", port, "--cafile", &ca, "-V", "5", "-q", "1", "-d", "-m", "m"];
+        run("mosquitto_pub", &[&to[..], more].concat())
+    };
+    let (done, said) = publish(0, &["-u", "ann", "-P", "tea", "-t", "open"]);
+    assert!(done && !said.contains("RC:135"), "{said}");
+    assert!(publish(0, &["-u", "ann", "-P", "tea", "-t", "closed"]).1.contains("RC:135"), "the rules hold");
+    assert!(!publish(0, &["-u", "ann", "-P", "coffee", "-t", "open"]).0, "passwords count");
+    assert!(!publish(0, &["-t", "open"]).0, "nobody comes in without a name");
+    assert!(!publish(1, &["-u", "ann", "-P", "tea", "-t", "open"]).0, "a certificate is asked for");
+    let (certificate, key) = (files.path("lamp.pem"), files.path("lamp.key"));
+    let shown = ["--cert", &certificate, "--key", &key, "-u", "ann", "-P", "tea", "-t", "open"];
+    assert!(publish(1, &shown).0);
+}
+
+#[test]
+fn secrets_that_others_may_read_are_warned_of() {
+    let files = Files::new("modes");
+    files.issue("server");
+    files.issue("other");
+    files.users("users", &CHEAP);
+    files.users("scram", &["--scram"]);
+    files.write("jwt.key", 0o600, "a secret of more than thirty-two bytes");
+    let listener = format!("{TLS}\nsni = [{{ certificate = \"DIR/other.pem\", key = \"DIR/other.key\" }}]");
+    let more = "[auth]\nmethods = [\"password\", \"jwt\", \"scram\"]\n[auth.password]\nfile = \"DIR/users\"\n\
+        [auth.scram]\nfile = \"DIR/scram\"\n[auth.jwt]\nkey_file = \"DIR/jwt.key\"\nalgorithm = \"HS256\"\n";
+    let secrets = ["server.key", "other.key", "users", "scram", "jwt.key"];
+    for wide in ["", "server.key", "other.key", "users", "scram", "jwt.key"] {
+        for (secret, mode) in secrets.iter().zip([0o604, 0o640, 0o620, 0o644, 0o660]) {
+            let mode = if *secret == wide { mode } else { 0o600 };
+            fs::set_permissions(files.path(secret), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let broker = Broker::start_with(&files, 1, &[&listener], more);
+        let warned: Vec<&str> = broker.began.lines().filter(|line| line.contains("chmod 600")).collect();
+        match wide {
+            "" => assert!(warned.is_empty(), "{warned:?}"),
+            wide => assert!(
+                warned.len() == 1 && warned[0].contains(wide) && warned[0].contains("WARN"),
+                "{wide}: {warned:?}"
+            ),
+        }
+    }
 }

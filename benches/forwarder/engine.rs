@@ -191,8 +191,14 @@ impl Forwarder {
 
     fn hand_over(&mut self, conn: ConnId, to: ShardId, bytes: &[u8]) {
         self.conn_mut(conn).closed = true;
-        let hand_over =
-            HandOver { listener: 0, accepted: Time(0), bytes: bytes.to_vec(), peer: Peer::default(), transport: None };
+        let hand_over = HandOver {
+            listener: 0,
+            accepted: Time(0),
+            bytes: bytes.to_vec(),
+            peer: Peer::default(),
+            transport: None,
+            place: None,
+        };
         self.effects.push_back(Effect::HandOver { conn, to, hand_over });
     }
 

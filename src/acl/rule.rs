@@ -50,7 +50,8 @@ pub struct Rule {
 }
 
 /// Addresses with a common prefix (CIDR).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Network {
     /// An address in it.
     pub address: IpAddr,
@@ -150,6 +151,21 @@ impl FromStr for Network {
             Some(_) => return Err(NetworkError),
         };
         (prefix <= bits).then_some(Network { address, prefix }).ok_or(NetworkError)
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    /// For files: the mistake is told with what is written there.
+    fn try_from(text: String) -> Result<Network, String> {
+        text.parse().map_err(|error| format!("\"{text}\": {error}"))
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> String {
+        network.to_string()
     }
 }
 

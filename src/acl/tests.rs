@@ -223,6 +223,18 @@ fn system_topics_are_for_administrators_and_where_a_rule_names_them() {
 }
 
 #[test]
+fn a_wildcard_that_allows_everything_opens_no_control_topic() {
+    let policy = toml("default = \"allow\"\nrules = [{ access = \"allow\", topic = [\"#\", \"+/#\", \"+/+/+\"] }]");
+    for topic in ["$CONTROL/dynamic-security/v1", "$CONTROL", "$MQTT/x/y", "$share/g/t", "$x"] {
+        assert!(!publishes(&policy, &client("c"), topic), "{topic}");
+        assert!(!policy.grants(&client("c")).receive(topic), "{topic}");
+    }
+    for filter in ["$CONTROL/#", "$CONTROL/+/v1", "$share/g/$CONTROL/#", "$MQTT/#"] {
+        assert_eq!(subscribes(&policy, &client("c"), filter), Subscribing::Denied, "{filter}");
+    }
+}
+
+#[test]
 fn system_topics_have_their_case() {
     let policy = toml("rules = [{ access = \"allow\", topic = [\"$SYS/#\", \"#\"] }]");
     assert_eq!(subscribes(&policy, &client("c"), "$SYS/x"), GRANTED);

@@ -87,7 +87,7 @@ mod tests {
         match method.judge(client, &mut Scratch::default()) {
             Opinion::Allow(principal) => (principal.user.map(|user| user.to_string()), None),
             Opinion::Deny(reason) => (None, Some(reason)),
-            Opinion::Pass => (None, None),
+            Opinion::Pass | Opinion::Wait => (None, None),
         }
     }
 

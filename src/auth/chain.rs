@@ -17,15 +17,65 @@ pub(crate) enum Opinion {
     Deny(ReasonCode),
     /// The next method is to say.
     Pass,
+    /// It has to wait for somebody first: [`Method::ask`] says what it thinks.
+    Wait,
 }
 
-/// One way to authenticate. It may take its time: it runs on a thread beside the shards.
+/// One way to authenticate. It runs on threads beside the shards.
 pub(crate) trait Method: Send + Sync {
-    /// Says what it thinks of a client.
+    /// Says what it thinks of a client. It may compute, but waits for nobody.
     fn judge(&self, client: &Credentials, scratch: &mut Scratch) -> Opinion;
+
+    /// What a method that says [`Opinion::Wait`] waits on; `None` if it never does.
+    fn lane(&self) -> Option<Lane> {
+        None
+    }
+
+    /// Asks whom it has to wait for, and then says what it thinks.
+    fn ask(&self, client: &Credentials) -> Opinion {
+        self.judge(client, &mut Scratch::default())
+    }
 
     /// Loads its files anew; what was loaded before stays in use when that fails.
     fn reload(&self) -> Result<(), AuthError>;
+}
+
+/// The threads and the queue of a method that waits for others.
+pub(crate) struct Lane {
+    pub queue: Queue,
+    /// How many clients can be waited for at once.
+    pub threads: u16,
+    /// Clients that may wait for one of them.
+    pub waiting_max: u32,
+}
+
+/// Where a question waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// For a thread that computes.
+    Workers,
+    /// For the HTTP hook.
+    Http,
+    /// For the key set of tokens.
+    KeySet,
+}
+
+impl Queue {
+    /// What its threads are called.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Queue::Workers => "worker",
+            Queue::Http => "http",
+            Queue::KeySet => "keys",
+        }
+    }
+}
+
+/// How far the chain came.
+pub(crate) enum Outcome {
+    Decided(Verdict),
+    /// The method of this number has to wait for somebody.
+    Waits(usize),
 }
 
 /// Methods in their order.
@@ -36,20 +86,38 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Asks one after the other.
-    pub(crate) fn judge(&self, client: &Credentials, scratch: &mut Scratch) -> Verdict {
-        for method in &self.methods {
+    /// Asks one after the other, beginning with the method of this number.
+    pub(crate) fn judge(&self, client: &Credentials, first: usize, scratch: &mut Scratch) -> Outcome {
+        for (index, method) in self.methods.iter().enumerate().skip(first) {
             match method.judge(client, scratch) {
-                Opinion::Allow(principal) => return allow(principal, client),
-                Opinion::Deny(reason) => return Verdict::Deny(reason),
-                Opinion::Pass => {}
+                Opinion::Wait => return Outcome::Waits(index),
+                opinion => {
+                    if let Some(verdict) = decided(opinion, client) {
+                        return Outcome::Decided(verdict);
+                    }
+                }
             }
         }
-        match client.user.is_none() && client.password.is_none() {
+        Outcome::Decided(match client.user.is_none() && client.password.is_none() {
             true if self.allow_anonymous => allow(Box::default(), client),
             true => Verdict::Deny(ReasonCode::NotAuthorized),
             false => Verdict::Deny(ReasonCode::BadUserNameOrPassword),
-        }
+        })
+    }
+
+    /// Has the method of this number wait for whom it has to; nothing if it passes on.
+    pub(crate) fn wait(&self, client: &Credentials, index: usize) -> Option<Verdict> {
+        decided(self.methods[index].ask(client), client)
+    }
+}
+
+fn decided(opinion: Opinion, client: &Credentials) -> Option<Verdict> {
+    match opinion {
+        Opinion::Allow(principal) => Some(allow(principal, client)),
+        Opinion::Deny(reason) => Some(Verdict::Deny(reason)),
+        Opinion::Pass => None,
+        // It was waited for, and says that it still has to: as good as no answer.
+        Opinion::Wait => Some(Verdict::Deny(ReasonCode::ServerUnavailable)),
     }
 }
 
@@ -99,6 +167,21 @@ pub(super) mod tests {
         Chain { methods, allow_anonymous }
     }
 
+    /// What a method says in the end.
+    pub(in crate::auth) fn opinion(method: &dyn Method, client: &Credentials) -> Opinion {
+        match method.judge(client, &mut Scratch::default()) {
+            Opinion::Wait => method.ask(client),
+            opinion => opinion,
+        }
+    }
+
+    fn judge(chain: &Chain, client: &Credentials) -> Verdict {
+        match chain.judge(client, 0, &mut Scratch::default()) {
+            Outcome::Decided(verdict) => verdict,
+            Outcome::Waits(index) => panic!("method {index} waits"),
+        }
+    }
+
     fn reason(verdict: &Verdict) -> Option<ReasonCode> {
         match verdict {
             Verdict::Deny(reason) => Some(*reason),
@@ -111,9 +194,7 @@ pub(super) mod tests {
         let pass: fn() -> Opinion = || Opinion::Pass;
         let allow: fn() -> Opinion = || Opinion::Allow(Box::default());
         let deny: fn() -> Opinion = || Opinion::Deny(ReasonCode::ServerUnavailable);
-        let judge = |methods: &[fn() -> Opinion]| {
-            reason(&chain(methods, false).judge(&client("c", Some("u"), None), &mut Scratch::default()))
-        };
+        let judge = |methods: &[fn() -> Opinion]| reason(&judge(&chain(methods, false), &client("c", Some("u"), None)));
         assert_eq!(judge(&[pass, allow, deny]), None);
         assert_eq!(judge(&[pass, deny, allow]), Some(ReasonCode::ServerUnavailable));
         assert_eq!(judge(&[pass, pass]), Some(ReasonCode::BadUserNameOrPassword));
@@ -123,7 +204,7 @@ pub(super) mod tests {
     fn only_who_says_nothing_of_itself_is_anonymous() {
         let judge = |allow_anonymous, user, password| {
             let client = client("c", user, password);
-            reason(&chain(&[|| Opinion::Pass], allow_anonymous).judge(&client, &mut Scratch::default()))
+            reason(&judge(&chain(&[|| Opinion::Pass], allow_anonymous), &client))
         };
         assert_eq!(judge(true, None, None), None);
         assert_eq!(judge(false, None, None), Some(ReasonCode::NotAuthorized));
@@ -136,9 +217,7 @@ pub(super) mod tests {
         let mut client = client("c", None, None);
         let certificate = Certificate { common_name: Some("device-1".to_owned()), ..Certificate::default() };
         client.peer.certificate = Some(Box::new(certificate));
-        let Verdict::Allow { principal, .. } = chain(&[], true).judge(&client, &mut Scratch::default()) else {
-            panic!("refused")
-        };
+        let Verdict::Allow { principal, .. } = judge(&chain(&[], true), &client) else { panic!("refused") };
         assert_eq!(principal.common_name.as_deref(), Some("device-1"));
     }
 }

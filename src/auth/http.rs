@@ -1,7 +1,7 @@
 //! The HTTP hook: another server decides.
 //!
-//! It fails closed: whatever is not a clear answer in time refuses the client. While the server does not answer, most
-//! clients are refused at once, so that the workers are there for those whom other methods know.
+//! It fails closed: whatever is not a clear answer in time refuses the client. Threads of its own wait for the server, and
+//! while it does not answer most clients are refused at once. What it said a while ago needs no waiting.
 
 use std::sync::Mutex;
 use std::sync::{Arc, PoisonError};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use ureq::Agent;
 use zeroize::Zeroizing;
 
-use super::chain::{Method, Opinion, common_name};
+use super::chain::{Lane, Method, Opinion, Queue, common_name};
 use super::error::AuthError;
 use super::password::Scratch;
 use super::recent::{Name, Recent};
@@ -33,6 +33,8 @@ pub(super) struct Http {
     recent: Option<(Duration, Recent<Said>)>,
     outage: web::Outage,
     failed_at: Mutex<Option<Instant>>,
+    requests_max: u16,
+    waiting_max: u32,
 }
 
 #[derive(Serialize)]
@@ -66,6 +68,25 @@ enum Outcome {
     Ignore,
 }
 
+/// Why there is no answer.
+enum Failed {
+    /// The server is not there, or says that it can answer nobody now.
+    Out(String),
+    /// This question was answered, and not as it should be: others may fare better.
+    Unclear(String),
+}
+
+impl From<ureq::Error> for Failed {
+    fn from(error: ureq::Error) -> Failed {
+        let why = web::why(&error);
+        match error {
+            ureq::Error::StatusCode(429 | 502..=504) => Failed::Out(why),
+            ureq::Error::StatusCode(_) | ureq::Error::TooManyRedirects => Failed::Unclear(why),
+            _ => Failed::Out(why),
+        }
+    }
+}
+
 /// An answer as it is remembered.
 #[derive(Clone)]
 struct Said {
@@ -85,56 +106,61 @@ impl Http {
             None => None,
         };
         let outage = web::Outage::new(KEY, &url);
-        Ok(Http { url, agent, recent, outage, failed_at: Mutex::new(None) })
+        let (requests_max, waiting_max) = (config.requests_max, config.waiting_max);
+        Ok(Http { url, agent, recent, outage, failed_at: Mutex::new(None), requests_max, waiting_max })
     }
 
-    fn ask(&self, asked: &Asked<'_>) -> Result<Answer, String> {
-        let body = Zeroizing::new(serde_json::to_vec(asked).map_err(|error| error.to_string())?);
+    fn ask_server(&self, asked: &Asked<'_>) -> Result<Answer, Failed> {
+        let unclear = |why: &str| Failed::Unclear(why.to_owned());
+        let body = Zeroizing::new(serde_json::to_vec(asked).map_err(|error| unclear(&error.to_string()))?);
         let request = self.agent.post(&self.url).header("Content-Type", "application/json");
-        let response = request.send(&body[..]).map_err(|error| web::why(&error))?;
+        let response = request.send(&body[..])?;
         if response.status() != 200 {
-            return Err(format!("it answers with status {}", response.status().as_u16()));
+            return Err(Failed::Unclear(format!("it answers with status {}", response.status().as_u16())));
         }
-        let answer: Value = serde_json::from_slice(&web::body(response)?).unwrap_or_default();
+        let answer: Value = serde_json::from_slice(&web::body(response).map_err(Failed::Out)?).unwrap_or_default();
         // The library would read a list as well, by the order of the keys.
         let answer = Some(answer).filter(Value::is_object).and_then(|answer| Answer::deserialize(answer).ok());
-        answer.ok_or_else(|| "its answer is not {\"result\": \"allow\" | \"deny\" | \"ignore\"}".to_owned())
+        answer.ok_or_else(|| unclear("its answer is not {\"result\": \"allow\" | \"deny\" | \"ignore\"}"))
     }
 
-    /// Asks, unless nobody is answered at the moment.
-    fn answer(&self, asked: &Asked<'_>, now: Instant) -> Option<Said> {
-        let paused =
-            |failed: &mut Option<Instant>| failed.is_some_and(|failed| now.saturating_duration_since(failed) < PAUSE);
-        let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if paused(&mut failed_at) {
-            self.outage.failed("", "");
-            return None;
-        }
-        drop(failed_at);
-        match self.ask(asked).and_then(|answer| said(answer, asked, now).map_err(str::to_owned)) {
+    /// Asks, and remembers the answer.
+    fn answer(&self, client: &Credentials, asked: &Asked<'_>, now: Instant) -> Option<Said> {
+        let unclear = |why: &str| Failed::Unclear(why.to_owned());
+        let why = match self.ask_server(asked).and_then(|answer| said(answer, asked, now).map_err(unclear)) {
             Ok(said) => {
                 self.outage.worked();
-                Some(said)
+                self.remember(client, asked, &said, now);
+                return Some(said);
             }
-            Err(why) => {
+            // One client's odd words must not shut out the others.
+            Err(Failed::Unclear(why)) => why,
+            Err(Failed::Out(why)) => {
                 *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-                self.outage.failed(&why, "clients that no other method knows are refused");
-                None
+                why
             }
-        }
+        };
+        self.outage.failed(&why, "clients that no other method knows are refused");
+        None
     }
 
-    /// What the server said of such a client, now or a while ago.
-    fn look_up(&self, client: &Credentials, asked: &Asked<'_>, now: Instant) -> Option<Said> {
-        let Some((remember, recent)) = &self.recent else { return self.answer(asked, now) };
-        let name = self.name(recent, client, asked);
-        if let Some(said) = recent.get(&name, now) {
-            return Some(said);
-        }
-        let said = self.answer(asked, now)?;
+    /// Whether it failed so lately that nobody asks.
+    fn is_out(&self, now: Instant) -> bool {
+        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|failed| now.saturating_duration_since(failed) < PAUSE)
+    }
+
+    /// What the server said of such a client a while ago.
+    fn remembered(&self, client: &Credentials, asked: &Asked<'_>, now: Instant) -> Option<Said> {
+        let (_, recent) = self.recent.as_ref()?;
+        recent.get(&self.name(recent, client, asked), now)
+    }
+
+    fn remember(&self, client: &Credentials, asked: &Asked<'_>, said: &Said, now: Instant) {
+        let Some((remember, recent)) = &self.recent else { return };
         let until = now + *remember;
-        recent.put(name, said.clone(), now, said.expires.map_or(until, |expires| expires.min(until)));
-        Some(said)
+        let until = said.expires.map_or(until, |expires| expires.min(until));
+        recent.put(self.name(recent, client, asked), said.clone(), now, until);
     }
 
     /// All that was said, but for the port, which is another one each time.
@@ -151,29 +177,61 @@ impl Http {
     }
 }
 
-impl Method for Http {
-    fn judge(&self, client: &Credentials, _: &mut Scratch) -> Opinion {
+impl<'a> Asked<'a> {
+    /// Nothing where JSON cannot say it.
+    fn about(client: &'a Credentials) -> Option<Asked<'a>> {
         let password = client.password.as_ref().map(|password| std::str::from_utf8(password.bytes()));
-        // JSON cannot say it.
-        let Ok(password) = password.transpose() else { return Opinion::Pass };
-        let asked = Asked {
+        Some(Asked {
             client_id: &client.client_id,
             username: client.user.as_deref(),
-            password,
+            password: password.transpose().ok()?,
             address: client.peer.address.map(|address| address.to_string()),
             listener: client.listener,
             cert_cn: common_name(client),
-        };
-        let now = Instant::now();
-        let Some(Said { outcome, mut principal, expires }) = self.look_up(client, &asked, now) else {
-            return Opinion::Deny(ReasonCode::ServerUnavailable);
-        };
+        })
+    }
+}
+
+impl Said {
+    fn opinion(self, now: Instant) -> Opinion {
+        let Said { outcome, mut principal, expires } = self;
         principal.lasts = expires.map(|expires| expires.saturating_duration_since(now));
         match outcome {
             Outcome::Allow => Opinion::Allow(Box::new(principal)),
             Outcome::Deny => Opinion::Deny(ReasonCode::NotAuthorized),
             Outcome::Ignore => Opinion::Pass,
         }
+    }
+}
+
+impl Method for Http {
+    fn judge(&self, client: &Credentials, _: &mut Scratch) -> Opinion {
+        let Some(asked) = Asked::about(client) else { return Opinion::Pass };
+        let now = Instant::now();
+        if let Some(said) = self.remembered(client, &asked, now) {
+            return said.opinion(now);
+        }
+        if self.is_out(now) {
+            self.outage.failed("", "");
+            return Opinion::Deny(ReasonCode::ServerUnavailable);
+        }
+        Opinion::Wait
+    }
+
+    fn lane(&self) -> Option<Lane> {
+        Some(Lane { queue: Queue::Http, threads: self.requests_max, waiting_max: self.waiting_max })
+    }
+
+    fn ask(&self, client: &Credentials) -> Opinion {
+        // While this one waited, the server may have failed, or said the same of another one.
+        match self.judge(client, &mut Scratch::default()) {
+            Opinion::Wait => {}
+            opinion => return opinion,
+        }
+        let Some(asked) = Asked::about(client) else { return Opinion::Pass };
+        let now = Instant::now();
+        let said = self.answer(client, &asked, now);
+        said.map_or(Opinion::Deny(ReasonCode::ServerUnavailable), |said| said.opinion(now))
     }
 
     fn reload(&self) -> Result<(), AuthError> {
@@ -209,8 +267,8 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::chain::tests::client;
-    use super::super::web::tests::Server;
+    use super::super::chain::tests::{client, opinion};
+    use super::super::web::tests::{Server, Vouched, told};
     use super::*;
 
     fn http(server: &Server, remember: Option<Duration>) -> Http {
@@ -219,7 +277,7 @@ mod tests {
     }
 
     fn judge(http: &Http, user: &str, password: &str) -> Opinion {
-        http.judge(&client("c1", Some(user), Some(password)), &mut Scratch::default())
+        opinion(http, &client("c1", Some(user), Some(password)))
     }
 
     /// Allows Ann with her password, denies Bob, does not know others.
@@ -256,10 +314,55 @@ mod tests {
         let mut client = client("c1", Some("ann"), Some("right"));
         client.listener = 2;
         client.peer.address = Some("[::1]:5".parse().unwrap());
-        let Opinion::Allow(principal) = http(&server, None).judge(&client, &mut Scratch::default()) else {
-            panic!("refused")
-        };
+        let Opinion::Allow(principal) = opinion(&http(&server, None), &client) else { panic!("refused") };
         assert_eq!(principal.user.as_deref(), Some("anna"), "the answer may name the user");
+    }
+
+    /// Asks a server whose certificate is of one authority, trusting another; returns what comes of it, and the log.
+    fn over_tls(name: &str, trusts_its_authority: bool) -> (Opinion, usize, String) {
+        let (vouched, stranger) = (Vouched::to(name), Vouched::to(name));
+        let answered = Arc::new(AtomicUsize::new(0));
+        let count = answered.clone();
+        let server = Server::with_tls(&vouched, move |body| {
+            count.fetch_add(1, Ordering::SeqCst);
+            decide(body)
+        });
+        let ca = if trusts_its_authority { &vouched.ca } else { &stranger.ca };
+        let ca_file = Some(ca.path().to_owned());
+        let config =
+            HttpAuth { url: Some(server.url()), ca_file, timeout: Duration::from_secs(20), ..HttpAuth::default() };
+        let http = Http::open(&config).unwrap();
+        let mut opinion = Opinion::Pass;
+        let log = told(|| opinion = judge(&http, "ann", "right"));
+        (opinion, answered.load(Ordering::SeqCst), log)
+    }
+
+    #[test]
+    fn over_https_only_a_server_that_the_authority_vouches_for_is_asked() {
+        let (opinion, answered, log) = over_tls("127.0.0.1", true);
+        assert!(matches!(opinion, Opinion::Allow(_)), "{opinion:?}: {log}");
+        assert_eq!((answered, log.as_str()), (1, ""));
+        for (name, is_trusted, why) in
+            [("127.0.0.1", false, "invalid peer certificate"), ("other.example", true, "not valid for name")]
+        {
+            let (opinion, answered, log) = over_tls(name, is_trusted);
+            assert!(matches!(opinion, Opinion::Deny(ReasonCode::ServerUnavailable)), "{opinion:?}: {log}");
+            assert_eq!(answered, 0, "no password went there");
+            assert!(log.contains("auth.http.url: https://") && log.contains(why), "{log}");
+            assert!(!log.contains("right"), "{log}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_authority_is_refused_at_start() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for text in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAA\n"] {
+            std::fs::write(file.path(), text).unwrap();
+            let ca_file = Some(file.path().to_owned());
+            let config = HttpAuth { url: Some("https://127.0.0.1:1/".to_owned()), ca_file, ..HttpAuth::default() };
+            let error = Http::open(&config).err().unwrap().to_string();
+            assert!(error.contains("auth.http.ca_file") && error.contains("no certificate"), "{error}");
+        }
     }
 
     #[test]
@@ -320,11 +423,24 @@ mod tests {
     }
 
     #[test]
+    fn a_client_for_whom_the_server_has_no_clear_answer_shuts_out_nobody_else() {
+        for (status, body) in [(500, ""), (400, ""), (403, ""), (200, "oops")] {
+            let server = Server::new(move |asked| match asked.contains("mallory") {
+                true => (status, body.to_owned()),
+                false => decide(asked),
+            });
+            let http = http(&server, None);
+            assert!(matches!(judge(&http, "mallory", "x"), Opinion::Deny(ReasonCode::ServerUnavailable)));
+            assert!(matches!(judge(&http, "ann", "right"), Opinion::Allow(_)), "{status} {body}");
+        }
+    }
+
+    #[test]
     fn a_password_that_json_cannot_say_is_for_the_next_method() {
         let server = Server::new(decide);
         let mut client = client("c1", Some("ann"), None);
         client.password = Some(crate::auth::Secret::new(vec![0xFF]));
-        assert!(matches!(http(&server, None).judge(&client, &mut Scratch::default()), Opinion::Pass));
+        assert!(matches!(opinion(&http(&server, None), &client), Opinion::Pass));
         assert_eq!(server.asked(), 0);
     }
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::error::{AuthError, AuthErrors, Mistake};
-pub use self::office::{Office, check};
+pub use self::office::{Office, OfficeCounters, check};
 use crate::acl::Rules;
 use crate::codec::ReasonCode;
 use crate::engine::{ConnId, Peer};

@@ -1,30 +1,30 @@
 //! The office: threads beside the shards that answer their questions, and each shard's desk in it.
 //!
-//! A desk hands a question to a bounded queue and goes on; a worker answers it and wakes the shard. Workers stand back for
-//! shards, so that hashing the passwords of a storm of clients delays those clients, not the connected ones. What needs no
-//! time (SCRAM) a desk answers itself.
+//! A desk hands a question to a bounded queue and goes on; a thread answers it and wakes the shard (`lanes`). Threads stand
+//! back for shards, so that hashing the passwords of a storm of clients delays those clients, not the connected ones. What
+//! needs no time (SCRAM) a desk answers itself.
+
+mod lanes;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
-use tracing::debug;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use self::lanes::{Answer, Job, Queues};
 use super::certificate::ByCertificate;
-use super::chain::{Chain, Method};
+use super::chain::{Chain, Method, Queue};
 use super::error::{AuthError, AuthErrors};
 use super::http::Http;
 use super::jwt::Jwt;
-use super::password::{Password, Scratch};
+use super::password::Password;
 use super::scram::{self, Exchange, Scram, Step};
-use super::{Authenticator, Busy, Credentials, Principal, Question, Verdict, web};
+use super::{Authenticator, Busy, Credentials, Principal, Question, Verdict};
 use crate::codec::ReasonCode;
 use crate::config::{Auth, AuthMethod};
+use crate::counter::counters;
 use crate::engine::{ConnId, ShardId};
-
-/// To whom what is said.
-type Answer = (ConnId, Verdict);
 
 /// Wakes a shard.
 type Wake = Box<dyn Fn(ShardId) + Send + Sync>;
@@ -32,23 +32,37 @@ type Wake = Box<dyn Fn(ShardId) + Send + Sync>;
 /// The methods and the threads that work them. They end with the last clone and the last desk.
 #[derive(Clone)]
 pub struct Office {
-    jobs: Sender<Job>,
+    queues: Arc<Queues>,
     shared: Arc<Shared>,
+}
+
+counters! {
+    /// What a shard's desk counts.
+    OfficeCounters {
+        /// Clients refused because `auth.queue_max` others waited for a worker.
+        auth_refused_workers_full,
+        /// Clients refused because `auth.http.waiting_max` others waited for the HTTP hook.
+        auth_refused_http_full,
+        /// Clients refused because `auth.jwt.waiting_max` others waited for the key set.
+        auth_refused_key_set_full,
+    }
+}
+
+impl OfficeCounters {
+    fn refused(&self, full: Queue) {
+        let counter = match full {
+            Queue::Workers => &self.auth_refused_workers_full,
+            Queue::Http => &self.auth_refused_http_full,
+            Queue::KeySet => &self.auth_refused_key_set_full,
+        };
+        counter.add(1);
+    }
 }
 
 struct Shared {
     chain: Chain,
     scram: Option<Scram>,
     wake: OnceLock<Wake>,
-}
-
-/// A question for the workers.
-struct Job {
-    shard: ShardId,
-    conn: ConnId,
-    client: Box<Credentials>,
-    forgotten: Arc<AtomicBool>,
-    answers: Sender<Answer>,
 }
 
 impl Office {
@@ -61,14 +75,12 @@ impl Office {
         if config.methods.is_empty() {
             return Ok(None);
         }
-        let shared = Arc::new(open(config, allow_anonymous)?);
-        let (jobs, waiting) = bounded(config.queue_max as usize);
-        for number in 0..config.workers {
-            let (waiting, shared) = (waiting.clone(), shared.clone());
-            let body = move || work(&waiting, &shared);
-            web::background(format!("auth {number}"), body).map_err(|error| AuthErrors(vec![error]))?;
-        }
-        Ok(Some(Office { jobs, shared }))
+        Office::of(open(config, allow_anonymous)?, config).map(Some)
+    }
+
+    fn of(shared: Shared, config: &Auth) -> Result<Office, AuthErrors> {
+        let shared = Arc::new(shared);
+        Ok(Office { queues: Queues::start(config, &shared)?, shared })
     }
 
     /// How shards are woken; all of them are, once, for what was answered before.
@@ -77,10 +89,10 @@ impl Office {
         (0..shards).for_each(|shard| wake(ShardId(shard)));
     }
 
-    /// A shard's desk.
-    pub fn desk(&self, shard: ShardId) -> Box<dyn Authenticator> {
+    /// A shard's desk, and what it counts in.
+    pub fn desk(&self, shard: ShardId, counters: Arc<OfficeCounters>) -> Box<dyn Authenticator> {
         let (office, answers) = (self.clone(), unbounded());
-        Box::new(Desk { shard, office, answers, ready: VecDeque::new(), open: HashMap::new() })
+        Box::new(Desk { shard, office, counters, answers, ready: VecDeque::new(), open: HashMap::new() })
     }
 
     /// Loads all files anew. A method whose file cannot be used keeps what it had.
@@ -127,34 +139,6 @@ fn one(method: AuthMethod, config: &Auth) -> Result<Box<dyn Method>, AuthError> 
     })
 }
 
-/// A worker's life.
-fn work(jobs: &Receiver<Job>, shared: &Shared) {
-    let mut scratch = Scratch::default();
-    loop {
-        let job = match jobs.try_recv() {
-            Ok(job) => job,
-            Err(TryRecvError::Disconnected) => return,
-            // Nobody waits: the memory that hashing takes is given back for as long.
-            Err(TryRecvError::Empty) => {
-                scratch.release();
-                let Ok(job) = jobs.recv() else { return };
-                job
-            }
-        };
-        if job.forgotten.load(Ordering::Relaxed) {
-            continue;
-        }
-        let verdict = shared.chain.judge(&job.client, &mut scratch);
-        if let Verdict::Deny(reason) = &verdict {
-            debug!("client {:?} is not let in: {}", job.client.client_id, reason.name());
-        }
-        // Fails when the shard has ended.
-        if job.answers.send((job.conn, verdict)).is_ok() {
-            shared.wake(job.shard);
-        }
-    }
-}
-
 impl Shared {
     fn wake(&self, shard: ShardId) {
         if let Some(wake) = self.wake.get() {
@@ -167,9 +151,10 @@ impl Shared {
 struct Desk {
     shard: ShardId,
     office: Office,
+    counters: Arc<OfficeCounters>,
     answers: (Sender<Answer>, Receiver<Answer>),
     /// What the desk answered itself.
-    ready: VecDeque<Answer>,
+    ready: VecDeque<(ConnId, Verdict)>,
     /// By connection: the question that is not answered yet.
     open: HashMap<ConnId, Open>,
 }
@@ -197,14 +182,18 @@ impl Authenticator for Desk {
         Ok(())
     }
 
-    fn poll(&mut self) -> Option<Answer> {
+    fn poll(&mut self) -> Option<(ConnId, Verdict)> {
         if let Some(answer) = self.ready.pop_front() {
             return Some(answer);
         }
         loop {
-            let (conn, verdict) = self.answers.1.try_recv().ok()?;
+            let (conn, answer) = self.answers.1.try_recv().ok()?;
             if let Some(Open::Asked(_)) = self.open.remove(&conn) {
-                return Some((conn, verdict));
+                let busy = |full| {
+                    self.counters.refused(full);
+                    Verdict::Deny(ReasonCode::ServerBusy)
+                };
+                return Some((conn, answer.unwrap_or_else(busy)));
             }
         }
     }
@@ -221,8 +210,8 @@ impl Desk {
     fn hand_on(&mut self, conn: ConnId, client: Box<Credentials>) -> Result<(), Busy> {
         let forgotten = Arc::new(AtomicBool::new(false));
         let (shard, answers) = (self.shard, self.answers.0.clone());
-        let job = Job { shard, conn, client, forgotten: forgotten.clone(), answers };
-        self.office.jobs.try_send(job).map_err(|_| Busy)?;
+        let job = Job { shard, conn, client, forgotten: forgotten.clone(), answers, next: 0 };
+        self.office.queues.ask(job).inspect_err(|_| self.counters.refused(Queue::Workers))?;
         self.open.insert(conn, Open::Asked(forgotten));
         Ok(())
     }

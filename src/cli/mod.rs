@@ -27,6 +27,7 @@ use crate::acl::Policy;
 use crate::auth;
 use crate::config::{Config, ConfigError, CpuSet, Draft, Placement};
 use crate::doctor;
+use crate::transport::tls::KernelTls;
 
 pub use self::serve::{ServeError, serve};
 pub use self::signals::StopSignal;
@@ -196,6 +197,7 @@ fn run_doctor(doctor: &DoctorOptions) -> ExitCode {
         }
     };
     let mut findings = doctor::examine(root, doctor::ring(), &config, &placement);
+    findings.push(doctor::tls(&KernelTls::of_this_host()));
     if doctor.connections.is_some() {
         doctor::insist(&mut findings);
     }

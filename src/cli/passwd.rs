@@ -67,7 +67,7 @@ enum Failed {
     File { file: PathBuf, source: io::Error },
     #[error("{text}\n  remedy: correct these lines; the file was left as it is")]
     Malformed { text: String },
-    #[error("the password cannot be read: {0}")]
+    #[error("the password cannot be read: {0}\n  remedy: run it in a terminal, or give the password by --stdin")]
     Prompt(io::Error),
     #[error("{0}")]
     Refused(String),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, error, info};
+use tracing::{error, info, warn};
 
 use super::addresses::{AddressUnknown, BansError, Sight};
 use super::ban::unix_now;
@@ -14,7 +14,7 @@ use super::logging::LoggingError;
 use super::signals::{self, Asked};
 use super::{access, accounts, logging, reload, rlimits, summary};
 use crate::acl::{Policy, PolicyError};
-use crate::auth::{AuthErrors, Office};
+use crate::auth::{AuthErrors, Office, OfficeCounters};
 use crate::config::{
     Acl, Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text,
 };
@@ -30,7 +30,7 @@ use crate::net::probe::probe;
 use crate::net::ring::QueueSizes;
 use crate::server::{self, Listen, PeerAddress, ServerConfig, StartError};
 use crate::shard::Wait;
-use crate::transport::tls::{self, LoadError, Settings};
+use crate::transport::tls::{KernelTls, LoadError, Settings};
 use crate::transport::{Stack, TransportCounters, Transports, ws};
 
 /// Why the broker did not start, or did not end in order.
@@ -98,21 +98,24 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     let server = server_config(config, placement)?;
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
+    shared.set_expired_reason(config.auth.expired_reason);
     // Where clients are not told apart and nothing is said of what they may do, nothing is asked: it costs nothing.
     if config.acl != Acl::default() || office.is_some() {
         let policy = Policy::load(&config.acl)?;
         sight.of_rules(&policy, &config.acl)?;
         shared.set_policy(Some(Arc::new(policy)));
     }
+    transports.stacks.iter().filter_map(|stack| stack.tls.as_deref()).for_each(warn_of_old_lists);
     let counters = transports.counters.clone();
     let mut reloads = transports.reloads();
     reloads.push(bans.clone().reload());
     reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.wake.clone(), sight));
     reloads.extend(office.clone().map(access::users));
     reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
-    let desks = office.clone();
-    let core = move |shard| match &desks {
-        Some(office) => cores.make(shard).with_authenticator(office.desk(shard)),
+    let asked_of: Vec<Arc<OfficeCounters>> = (0..placement.shards).map(|_| Arc::default()).collect();
+    let (desks, counted) = (office.clone(), asked_of.clone());
+    let core = move |shard: ShardId| match &desks {
+        Some(office) => cores.make(shard).with_authenticator(office.desk(shard, counted[usize::from(shard.0)].clone())),
         None => cores.make(shard),
     };
     let running = server::start(server, move |shard| transports.before(shard, core(shard)))?;
@@ -122,9 +125,13 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     }
     let _ = bans.wake.set((running.remote(), placement.shards));
     let stats = running.stats().to_vec();
-    shared.tell_driver_figures(Box::new(move |shard| stats[shard].named().chain(counters[shard].named()).collect()));
+    shared.tell_driver_figures(Box::new(move |shard| {
+        stats[shard].named().chain(counters[shard].named()).chain(asked_of[shard].named()).collect()
+    }));
     info!("ring features: {}", running.features());
-    debug!("TLS in the kernel: {}, not used", if tls::is_in_kernel() { "there" } else { "not there" });
+    if config.listeners.iter().any(|listener| listener.transport.has_tls()) {
+        info!("TLS: {}", KernelTls::of_this_host());
+    }
     let held = running.connections_per_shard();
     if held < wanted {
         // Not a warning: the default configuration asks for a million connections, and `ringmq doctor` tells beforehand.
@@ -294,6 +301,14 @@ fn again(settings: &Settings, insist: bool) {
         Ok(true) => info!("{}: new connections get what is in the files now", settings.name()),
         Ok(false) => {}
         Err(error) => error!("{error}: the listener goes on with the certificates and keys it has"),
+    }
+    warn_of_old_lists(settings);
+}
+
+fn warn_of_old_lists(settings: &Settings) {
+    let now = i64::try_from(unix_now().0).unwrap_or(i64::MAX);
+    if let Some(warning) = settings.revocation_warning(now) {
+        warn!("{warning}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Topic names and topic filters (MQTT 5.0 §4.7, §4.8): what they may look like, their levels, and the plain
 //! definition of what matches what, which the clever indexes are tested against.
 
+use ascii::{AsAsciiStr, AsciiStr};
 use thiserror::Error;
 
 /// The longest topic name or filter in bytes: its length takes two bytes on the wire.
@@ -37,15 +38,19 @@ pub enum TopicError {
 }
 
 /// Checks a topic name: not empty, not too long, no U+0000, no wildcards.
-#[inline]
 pub fn validate_topic_name(name: &str) -> Result<(), TopicError> {
     let bytes = name.as_bytes();
-    if !is_plain(bytes)
-        && let Some(at) = memchr::memchr3(0, b'+', b'#', bytes)
-    {
+    if let Some(at) = memchr::memchr3(0, b'+', b'#', bytes) {
         return Err(if bytes[at] == 0 { TopicError::NullCharacter } else { TopicError::WildcardInName });
     }
     validate_length(name)
+}
+
+/// The topic name that these bytes are, if it is a short and plain one, as nearly all are. `None` says nothing.
+#[inline]
+pub fn plain_name(bytes: &[u8]) -> Option<&str> {
+    // The standard library's check of UTF-8 goes byte by byte through what is this short.
+    if is_plain(bytes) { bytes.as_ascii_str().ok().map(AsciiStr::as_str) } else { None }
 }
 
 /// True for a topic name of 1 to 64 bytes of ASCII without U+0000, `+` and `#`, as most are. For these a few steps of
@@ -197,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_short_topic_name_is_checked_as_a_long_one_is(
+        fn a_topic_name_is_checked_short_and_plain_or_not(
             name in "[ -~\\x01+#\\x00\\x7f\\x80ü𝄞]{1,2}|[a-z/]{0,70}[+#\\x00ü\\x7fa\"]?[a-z/]{0,20}",
         ) {
             let expected = match name.bytes().find(|byte| matches!(byte, 0 | b'+' | b'#')) {
@@ -206,6 +211,17 @@ mod tests {
                 None => validate_length(&name),
             };
             prop_assert_eq!(validate_topic_name(&name), expected);
+            let is_plain = expected.is_ok() && name.is_ascii() && name.len() <= 64;
+            prop_assert_eq!(plain_name(name.as_bytes()), is_plain.then_some(&name[..]));
+        }
+
+        #[test]
+        fn bytes_that_are_no_ascii_are_no_plain_name(
+            name in "[a-z/]{0,40}", at in 0..=40usize, byte in 0x80u8..,
+        ) {
+            let mut bytes = name.into_bytes();
+            bytes.insert(at.min(bytes.len()), byte);
+            prop_assert_eq!(plain_name(&bytes), None);
         }
     }
 

@@ -169,7 +169,11 @@ impl<'a> Reader<'a> {
     /// A topic name, or the empty string: only the caller knows what that means.
     #[inline]
     pub fn topic_name(&mut self) -> Result<Result<&'a str, TopicError>, DecodeError> {
-        let string = utf8(self.binary()?)?;
+        let bytes = self.binary()?;
+        if let Some(name) = topic::plain_name(bytes) {
+            return Ok(Ok(name));
+        }
+        let string = utf8(bytes)?;
         match topic::validate_topic_name(string) {
             Ok(()) | Err(TopicError::Empty) => Ok(Ok(string)),
             Err(TopicError::NullCharacter) => Err(DecodeError::NullCharacter),

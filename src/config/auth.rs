@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{units, words};
+use crate::codec::ReasonCode;
 
 /// `[auth]`: the methods, and what they share.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -15,12 +16,15 @@ use super::{units, words};
 pub struct Auth {
     /// The methods in the order they are asked in, each once.
     pub methods: Vec<AuthMethod>,
-    /// Threads that check passwords and tokens and ask servers.
+    /// Threads that check passwords and tokens.
     #[serde(deserialize_with = "units::count")]
     pub workers: u16,
     /// Clients that may wait for a worker.
     #[serde(deserialize_with = "units::count")]
     pub queue_max: u32,
+    /// What 5.0 clients are told when their authentication is over, as a token's time.
+    #[serde(with = "words::expired_reason")]
+    pub expired_reason: ReasonCode,
     /// `[auth.password]`: a file of users and hashes.
     pub password: PasswordAuth,
     /// `[auth.jwt]`: signed tokens.
@@ -39,6 +43,7 @@ impl Default for Auth {
             methods: Vec::new(),
             workers: 4,
             queue_max: 4096,
+            expired_reason: ReasonCode::NotAuthorized,
             password: PasswordAuth::default(),
             jwt: JwtAuth::default(),
             certificate: CertificateAuth::default(),
@@ -109,6 +114,9 @@ pub struct JwtAuth {
     /// Certificate authorities that vouch for the key set's server, in PEM; `None` is those of the Web.
     #[serde(with = "words::path_or_none")]
     pub ca_file: Option<PathBuf>,
+    /// Clients with a token of an unknown key that may wait for the key set.
+    #[serde(deserialize_with = "units::count")]
+    pub waiting_max: u32,
     /// How far clocks may differ.
     #[serde(with = "units::duration")]
     pub leeway: Duration,
@@ -143,6 +151,7 @@ impl Default for JwtAuth {
             jwks_url: None,
             jwks_refresh: Duration::from_secs(300),
             ca_file: None,
+            waiting_max: 1024,
             leeway: Duration::from_secs(10),
             issuer: None,
             audience: None,
@@ -234,6 +243,12 @@ pub struct HttpAuth {
     /// How long an answer may take.
     #[serde(with = "units::duration")]
     pub timeout: Duration,
+    /// Questions that may be under way at once: each has a thread that waits for its answer.
+    #[serde(deserialize_with = "units::count")]
+    pub requests_max: u16,
+    /// Clients that may wait until theirs is asked.
+    #[serde(deserialize_with = "units::count")]
+    pub waiting_max: u32,
     /// How long an answer is good for clients that say the same; `None` asks each time.
     #[serde(with = "units::duration_or_zero")]
     pub remember: Option<Duration>,
@@ -250,6 +265,8 @@ impl Default for HttpAuth {
         HttpAuth {
             url: None,
             timeout: Duration::from_secs(2),
+            requests_max: 8,
+            waiting_max: 4096,
             remember: Some(Duration::from_secs(30)),
             remember_max: 10_000,
             ca_file: None,

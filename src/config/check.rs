@@ -313,6 +313,9 @@ fn auth(auth: &Auth, findings: &mut Findings) {
     findings.time("auth.jwt.leeway", auth.jwt.leeway, Duration::ZERO..=Duration::from_secs(600));
     findings.time("auth.http.timeout", auth.http.timeout, Duration::from_millis(50)..=Duration::from_secs(60));
     findings.count("auth.http.remember_max", u64::from(auth.http.remember_max), 1..=1 << 24);
+    findings.count("auth.http.requests_max", u64::from(auth.http.requests_max), 1..=256);
+    findings.count("auth.http.waiting_max", u64::from(auth.http.waiting_max), 1..=1 << 20);
+    findings.count("auth.jwt.waiting_max", u64::from(auth.jwt.waiting_max), 1..=1 << 20);
     let remembered = [("auth.password.remember", auth.password.remember), ("auth.http.remember", auth.http.remember)];
     for (key, remember) in remembered {
         findings.time(key, remember.unwrap_or_default(), Duration::ZERO..=DAY);

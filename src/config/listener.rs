@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::guard::{ClientLimits, RateLimit};
 use super::tls::Tls;
 use super::websocket::WebSocket;
 use super::{units, words};
+use crate::acl::Network;
 use crate::net::address::Address;
 
 /// One address that clients connect to.
@@ -115,5 +115,5 @@ impl Transport {
 #[serde(default, deny_unknown_fields)]
 pub struct Proxy {
     /// Where the load balancers are: connections from elsewhere are refused.
-    pub trusted: Vec<IpNet>,
+    pub trusted: Vec<Network>,
 }

@@ -43,7 +43,7 @@ pub use self::listener::{Listener, Proxy, Transport};
 pub use self::mqtt::{MqttOptions, QueueFull, SharedStrategy};
 pub use self::placement::{Placement, SHARDS_MAX};
 pub use self::problem::{ConfigError, Origin, Problem};
-pub use self::tls::{ClientCertificate, KeyPair, Tls, TlsVersion};
+pub use self::tls::{ClientCertificate, CrlExpired, KeyPair, Tls, TlsVersion};
 pub(crate) use self::units::{duration_text, parse_duration, size_text};
 pub use self::websocket::WebSocket;
 

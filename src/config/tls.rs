@@ -24,6 +24,8 @@ pub struct Tls {
     /// Certificates that those authorities have revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_crl: Option<PathBuf>,
+    /// What a list is worth whose time is over.
+    pub client_crl_expired: CrlExpired,
 }
 
 impl Default for Tls {
@@ -36,6 +38,7 @@ impl Default for Tls {
             client_certificate: ClientCertificate::None,
             client_ca: None,
             client_crl: None,
+            client_crl_expired: CrlExpired::Refuse,
         }
     }
 }
@@ -71,4 +74,14 @@ pub enum ClientCertificate {
     Optional,
     /// Whoever shows none is refused.
     Required,
+}
+
+/// What becomes of certificates whose revocation list says that there should be a newer one (nextUpdate).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CrlExpired {
+    /// They are refused: one of them may have been revoked since.
+    Refuse,
+    /// They are held against the old list.
+    Accept,
 }

@@ -137,6 +137,39 @@ pub(super) mod qos {
     }
 }
 
+/// What a client is told whose authentication is over: of the codes that a server's DISCONNECT may have (MQTT 5.0 table
+/// 3-13), those that can be true of it.
+pub(super) mod expired_reason {
+    use super::*;
+    use crate::codec::ReasonCode;
+
+    const NAMES: [(&str, ReasonCode); 5] = [
+        ("unspecified_error", ReasonCode::UnspecifiedError),
+        ("implementation_specific_error", ReasonCode::ImplementationSpecificError),
+        ("not_authorized", ReasonCode::NotAuthorized),
+        ("administrative_action", ReasonCode::AdministrativeAction),
+        ("maximum_connect_time", ReasonCode::MaximumConnectTime),
+    ];
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<ReasonCode, D::Error> {
+        let expecting = "\"not_authorized\" (0x87), \"administrative_action\" (0x98), \"maximum_connect_time\" (0xA0), \
+            \"unspecified_error\" (0x80) or \"implementation_specific_error\" (0x83)";
+        d.deserialize_any(NumberOr::new(expecting, |written| {
+            let found = NAMES.iter().find(|(name, code)| match written {
+                Written::Number(number) => *code as u64 == number,
+                Written::Text(text) => *name == text,
+            });
+            found.map(|(_, code)| *code)
+        }))
+    }
+
+    pub fn serialize<S: Serializer>(value: &ReasonCode, s: S) -> Result<S::Ok, S::Error> {
+        // What is written can be read; a code that is not in the table was never read.
+        let name = NAMES.iter().find(|(_, code)| code == value).map_or("not_authorized", |(name, _)| name);
+        s.serialize_str(name)
+    }
+}
+
 /// Protocol versions by the names people know them by; ascending, each once.
 pub(super) mod versions {
     use super::*;

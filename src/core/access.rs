@@ -102,12 +102,12 @@ pub enum Renewal {
 impl Access {
     /// A client of whom nothing is known but where it comes from and its certificate.
     fn of_peer(peer: Peer) -> Access {
-        let common_name = peer.certificate.as_ref().and_then(|certificate| certificate.common_name.as_deref());
-        let principal = Principal { common_name: common_name.map(Into::into), ..Principal::default() };
-        Access::new(principal, peer)
+        Access::new(Principal::default(), peer)
     }
 
-    fn new(principal: Principal, peer: Peer) -> Access {
+    /// Whatever let it in, rules may ask for the common name of its certificate.
+    fn new(mut principal: Principal, peer: Peer) -> Access {
+        principal.common_name = common_name(&peer);
         Access {
             principal,
             peer,
@@ -151,10 +151,15 @@ impl Access {
     }
 }
 
+fn common_name(peer: &Peer) -> Option<Arc<str>> {
+    peer.certificate.as_ref()?.common_name.as_deref().map(Arc::from)
+}
+
 impl Core {
     /// Whether a client may have the session of this identifier: it is nobody's yet, or the same user's.
     pub(super) fn may_have_session(&self, client_id: &str, admission: Option<&Admission>) -> bool {
-        let (Some(admission), Some(slot)) = (admission, self.find_client(client_id)) else { return true };
+        let Some(admission) = admission else { return true };
+        let Some(slot) = self.find_client(client_id) else { return true };
         let owner = self.sessions[slot].access.as_ref().and_then(|access| access.principal.user.as_ref());
         owner == admission.principal.user.as_ref()
     }
@@ -183,7 +188,7 @@ impl Core {
         let now = self.wire.now;
         let Some(access) = self.sessions[slot].access.as_deref_mut() else { return };
         access.lapses = principal.lasts.map(|lasts| now.after(lasts));
-        access.principal = principal;
+        access.principal = Principal { common_name: common_name(&access.peer), ..principal };
         access.source = None;
         self.renew_session(slot);
     }

@@ -50,13 +50,13 @@ pub struct Conn {
     pub stalled: bool,
     /// Listed among those that wait for an outbox to be emptied.
     pub awaits_mesh: bool,
+    /// It was handed over, and what is counted for it in the whole process with it.
+    pub moved: bool,
     /// The client's side ended while it was stalled: it ends when what it sent before is handled.
     pub ended: bool,
     /// The client wants reason strings and user properties in packets other than PUBLISH, CONNACK and
     /// DISCONNECT [MQTT-3.1.2-29].
     pub problem_information: bool,
-    /// Nothing more is written to it for now: it got as much as its rate allows.
-    pub muted: bool,
     /// Index of the listener that accepted it.
     pub listener: u16,
     /// Which limits it has.
@@ -71,6 +71,8 @@ pub struct Conn {
     pub maximum_packet_size: u32,
     /// Bytes written and not yet taken by the kernel.
     pub unsent: usize,
+    /// Data are written while less than this is unsent, in bytes; 0 while it has got as much as its rate allows.
+    room: usize,
     /// SUBACKs held back until other shards have published what was subscribed to.
     pub subacks_held: u32,
     /// When it was accepted.
@@ -101,17 +103,17 @@ pub struct Aliases {
 }
 
 impl Conn {
-    /// A connection that was just accepted.
-    pub fn new(listener: u16, accepted: Time, now: Time) -> Conn {
+    /// A connection that was just accepted, to which data are written while less than `room` bytes are unsent.
+    pub fn new(listener: u16, accepted: Time, now: Time, room: usize) -> Conn {
         Conn {
             phase: Phase::AwaitsConnect,
             version: ProtocolVersion::V311,
             dirty: false,
             stalled: false,
             awaits_mesh: false,
+            moved: false,
             ended: false,
             problem_information: true,
-            muted: false,
             listener,
             class: Class::default(),
             keep_alive: 0,
@@ -119,6 +121,7 @@ impl Conn {
             session: NO_SLOT,
             maximum_packet_size: PACKET_BYTES_MAX,
             unsent: 0,
+            room,
             subacks_held: 0,
             accepted,
             last_seen: now,
@@ -132,6 +135,26 @@ impl Conn {
     /// True for MQTT 5.0.
     pub fn is_v5(&self) -> bool {
         self.version == ProtocolVersion::V5
+    }
+
+    /// True while it takes more data: its unsent output is below the limit, and no rate of its holds it back.
+    pub fn has_room(&self) -> bool {
+        self.unsent < self.room
+    }
+
+    /// Nothing more is written to it for now: it got as much as its rate allows.
+    pub fn is_muted(&self) -> bool {
+        self.room == 0
+    }
+
+    /// No data are written to it until [`unmute`](Self::unmute).
+    pub fn mute(&mut self) {
+        self.room = 0;
+    }
+
+    /// Data are written to it again while less than `room` bytes are unsent.
+    pub fn unmute(&mut self, room: usize) {
+        self.room = room;
     }
 }
 
@@ -156,8 +179,13 @@ impl Outgoing {
     const BUFFER_BYTES: usize = 512;
 
     /// Lets `write` append to a connection's output, and returns by how many bytes it grew.
+    #[inline]
     pub fn write(&mut self, slot: u32, conn: &mut Conn, write: impl FnOnce(&mut Vec<u8>)) -> usize {
-        let before = self.begin(slot, conn);
+        // Whoever is listed has a buffer.
+        if !conn.dirty {
+            self.begin(slot, conn);
+        }
+        let before = conn.output.bytes.len();
         write(&mut conn.output.bytes);
         let grown = conn.output.bytes.len() - before;
         conn.unsent += grown;
@@ -182,18 +210,15 @@ impl Outgoing {
         self.held -= bytes as u64;
     }
 
-    fn begin(&mut self, slot: u32, conn: &mut Conn) -> usize {
-        if !conn.dirty {
-            conn.dirty = true;
-            self.dirty.push(ConnId { slot, generation: conn.generation });
-        }
+    /// Lists a connection and gives it a buffer.
+    #[inline(never)]
+    fn begin(&mut self, slot: u32, conn: &mut Conn) {
+        conn.dirty = true;
+        self.dirty.push(ConnId { slot, generation: conn.generation });
         if conn.output.bytes.capacity() == 0 {
-            conn.output = self
-                .pool
-                .pop()
-                .unwrap_or_else(|| Output { bytes: Vec::with_capacity(Self::BUFFER_BYTES), large: Vec::new() });
+            let new = || Output { bytes: Vec::with_capacity(Self::BUFFER_BYTES), large: Vec::new() };
+            conn.output = self.pool.pop().unwrap_or_else(new);
         }
-        conn.output.bytes.len()
     }
 
     /// The next connection that gained output.

@@ -47,7 +47,7 @@ impl Core {
     /// The client is at home: it is let in, or whether it may come in is asked.
     fn admit(&mut self, id: ConnId, frame: Frame<'_>, connect: &Connect<'_>, assigned: Option<String>) -> Flow {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        if let Err((code, why)) = self.guard_identifier(id, connect, client_id) {
+        if let Err((code, why)) = self.guard_identifier(connect, client_id) {
             return self.refuse(id, code, why);
         }
         if self.authenticator.is_some() {
@@ -58,10 +58,17 @@ impl Core {
 
     fn hand_over(&mut self, id: ConnId, to: ShardId, bytes: &[u8]) -> Flow {
         let peer = self.take_peer(id);
+        let place = self.guard_moves(id.slot);
         let conn = &mut self.wire.conns[id.slot];
         conn.phase = Phase::Leaving;
-        let hand_over =
-            HandOver { listener: conn.listener, accepted: conn.accepted, bytes: bytes.to_vec(), peer, transport: None };
+        let hand_over = HandOver {
+            listener: conn.listener,
+            accepted: conn.accepted,
+            bytes: bytes.to_vec(),
+            peer,
+            transport: None,
+            place: Some(Box::new(place)),
+        };
         self.wire.effects.push_back(Effect::HandOver { conn: id, to, hand_over });
         Flow::Stop
     }
@@ -161,7 +168,8 @@ impl Core {
             let has_data = connect.properties.authentication_method.is_some() && !admission.data.is_empty();
             conn_ack.properties.authentication_data = has_data.then_some(&admission.data[..]);
         }
-        if !self.wire.fits(id.slot, &Packet::ConnAck(conn_ack.clone())) {
+        let mut told = Packet::ConnAck(conn_ack);
+        if !self.wire.fits(id.slot, &told) {
             return self.refuse(id, ReasonCode::PacketTooLarge, "CONNACK exceeds the maximum packet size");
         }
         let (slot, session_present) = match self.session_for(client_id, connect.clean_start, expiry_interval) {
@@ -175,9 +183,11 @@ impl Core {
         let will = connect.will.as_ref().map(|will| self.will(will));
         self.sessions[slot].will = will;
         self.count_connected();
-        // 3.1 has no session present flag: the byte is reserved.
-        conn_ack.session_present = session_present && connect.version != ProtocolVersion::V31;
-        self.wire.packet(id.slot, &Packet::ConnAck(conn_ack));
+        if let Packet::ConnAck(conn_ack) = &mut told {
+            // 3.1 has no session present flag: the byte is reserved.
+            conn_ack.session_present = session_present && connect.version != ProtocolVersion::V31;
+        }
+        self.wire.packet(id.slot, &told);
         self.give_access(id, slot, connect, admission);
         self.wire.effects.push_back(Effect::Settle(id));
         self.set_group_members_online(slot, true);
@@ -198,13 +208,14 @@ impl Core {
     fn session_for(&mut self, client_id: &str, clean_start: bool, expiry: u32) -> Result<(u32, bool), Refusal> {
         if let Some(slot) = self.find_client(client_id) {
             self.take_over(slot, clean_start);
-        }
-        if let Some(slot) = self.find_client(client_id) {
-            if !clean_start {
-                self.resume_session(slot);
-                return Ok((slot, true));
+            // It may have ended with its connection.
+            if let Some(slot) = self.find_client(client_id) {
+                if !clean_start {
+                    self.resume_session(slot);
+                    return Ok((slot, true));
+                }
+                self.end_session(slot); // [MQTT-3.1.2-4]
             }
-            self.end_session(slot); // [MQTT-3.1.2-4]
         }
         if expiry > 0 && self.shared.offline_sessions.load(Relaxed) >= u64::from(self.limits.sessions_max) {
             return Err((ReasonCode::QuotaExceeded, "too many sessions are kept for clients that are away"));

@@ -46,6 +46,8 @@ counters! {
         queued_bytes,
         /// Deliveries sent and not acknowledged (gauge).
         inflight,
+        /// Bytes of the messages that are kept for them (gauge).
+        inflight_bytes,
         /// Deliveries given to another member of their shared subscription.
         redispatched,
         /// Connections open, before and after CONNECT (gauge).
@@ -226,9 +228,23 @@ impl Counters {
         self.dropped[reason as usize].add(1);
     }
 
-    /// Bytes of messages that this shard holds, as far as they are counted.
+    /// Bytes of messages that this shard holds, as the [budget](crate::guard::budget) counts them.
     pub fn message_bytes(&self) -> u64 {
-        self.queued_bytes.load() + self.retained_bytes.load() + self.reassembly_bytes.load() + self.output_bytes.load()
+        let kept = [&self.queued_bytes, &self.inflight_bytes, &self.retained_bytes];
+        let passing = [&self.reassembly_bytes, &self.output_bytes];
+        kept.into_iter().chain(passing).map(Counter::load).sum()
+    }
+
+    /// A delivery of QoS 1 or 2 was sent, and this much is kept until it is acknowledged.
+    pub fn begin_delivery(&self, bytes: u64) {
+        self.inflight.add(1);
+        self.inflight_bytes.add(bytes);
+    }
+
+    /// Such a delivery ended, with so much still kept for it.
+    pub fn end_delivery(&self, bytes: u64) {
+        self.inflight.sub(1);
+        self.inflight_bytes.sub(bytes);
     }
 
     /// Deliveries dropped for any reason.

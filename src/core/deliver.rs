@@ -232,10 +232,9 @@ impl Core {
             let how = delivery.how(true, inflight.packet_id);
             if self.wire.publish(session.conn, &mut fan, how).is_err() {
                 self.counters.drop_delivery(DropReason::PacketTooLarge);
-                self.counters.inflight.sub(1);
                 let finished = at - 1;
                 let before = session.inflight.len();
-                session.finish_inflight(finished);
+                self.counters.end_delivery(session.finish_inflight(finished));
                 at -= before - session.inflight.len();
             }
         }
@@ -254,12 +253,11 @@ impl Core {
         if session.inflight[at].state == InflightState::AwaitsPubRec {
             // The client may have it, and hold its packet identifier for used: PUBREL ends that either way.
             session.inflight[at].state = InflightState::AwaitsPubComp;
-            session.inflight[at].delivery = None;
+            self.counters.inflight_bytes.sub(session.inflight[at].let_go());
             self.wire.ack(session.conn, PacketType::PubRel, session.inflight[at].packet_id, 0);
         } else {
             self.counters.drop_delivery(DropReason::NotAuthorized);
-            self.counters.inflight.sub(1);
-            session.finish_inflight(at);
+            self.counters.end_delivery(session.finish_inflight(at));
         }
         true
     }
@@ -282,8 +280,7 @@ impl Core {
         if !session.inflight[at].sent {
             session.to_resend -= 1;
         }
-        session.finish_inflight(at);
-        self.counters.inflight.sub(1);
+        self.counters.end_delivery(session.finish_inflight(at));
         // A PUBCOMP of 0x92 also ends the exchange well: the client had finished it before.
         if reason >= 0x80 && state == InflightState::AwaitsPubAck {
             self.counters.drop_delivery(DropReason::RefusedByReceiver);
@@ -312,13 +309,12 @@ impl Core {
             if !session.inflight[at].sent {
                 session.to_resend -= 1;
             }
-            session.finish_inflight(at);
-            self.counters.inflight.sub(1);
+            self.counters.end_delivery(session.finish_inflight(at));
             self.counters.drop_delivery(DropReason::RefusedByReceiver);
             return self.pump(slot);
         }
         session.inflight[at].state = InflightState::AwaitsPubComp;
-        session.inflight[at].delivery = None;
+        self.counters.inflight_bytes.sub(session.inflight[at].let_go());
         self.wire.ack(conn, PacketType::PubRel, packet_id, 0);
     }
 }
@@ -347,7 +343,7 @@ fn send_kept(
     }
     session.last_packet_id = packet_id;
     session.unacked += 1;
-    counters.inflight.add(1);
+    counters.begin_delivery(delivery.message.size() as u64);
     let state =
         if delivery.qos == QoS::ExactlyOnce { InflightState::AwaitsPubRec } else { InflightState::AwaitsPubAck };
     session.inflight.push_back(Inflight { delivery: Some(delivery), packet_id, state, sent: true });

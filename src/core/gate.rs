@@ -70,6 +70,9 @@ impl Core {
 
     /// Takes what was remembered of the peer.
     pub(super) fn take_peer(&mut self, id: ConnId) -> Peer {
+        if self.gates.is_empty() {
+            return Peer::default();
+        }
         self.gates.remove(&id.slot).map(|gate| gate.peer).unwrap_or_default()
     }
 
@@ -91,6 +94,7 @@ impl Core {
             listener: self.wire.conns[id.slot].listener,
             peer: gate.peer.clone(),
         };
+        self.counters.reassembly_bytes.add(frame.body.len() as u64);
         gate.waiting = Some(Waiting {
             first: frame.first,
             body: Secret::new(frame.body.to_vec()),
@@ -150,6 +154,7 @@ impl Core {
     fn let_in(&mut self, id: ConnId, admission: Admission) -> Flow {
         let waiting = self.gates.get_mut(&id.slot).and_then(|gate| gate.waiting.take());
         let Some(Waiting { first, body, assigned, .. }) = waiting else { return Flow::Stop };
+        self.counters.reassembly_bytes.sub(body.bytes().len() as u64);
         self.wire.conns[id.slot].phase = Phase::AwaitsConnect;
         // It was decoded before it was kept.
         match decode(Frame { first, body: body.bytes() }, ProtocolVersion::V5) {
@@ -309,7 +314,8 @@ impl Core {
         let Some(access) = self.access_of(id).filter(|access| access.looked_at <= now) else { return };
         access.looked_at = Time(u64::MAX);
         if access.lapses.is_some_and(|lapses| lapses <= now) {
-            self.lapse(id, ReasonCode::NotAuthorized, "the authentication is over");
+            let reason = self.shared.expired_reason.get().copied().unwrap_or(ReasonCode::NotAuthorized);
+            self.lapse(id, reason, "the authentication is over");
         } else {
             self.schedule_lapse(id);
         }
@@ -327,7 +333,11 @@ impl Core {
         let renewing = |access: &Access| access.renewal != Renewal::None;
         let open =
             stranger || conn.session != NO_SLOT && self.sessions[conn.session].access.as_deref().is_some_and(renewing);
-        self.gates.remove(&id.slot);
+        if !self.gates.is_empty() {
+            if let Some(waiting) = self.gates.remove(&id.slot).and_then(|gate| gate.waiting) {
+                self.counters.reassembly_bytes.sub(waiting.body.bytes().len() as u64);
+            }
+        }
         if let Some(authenticator) = self.authenticator.as_mut().filter(|_| open) {
             authenticator.forget(id);
         }

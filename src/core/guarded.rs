@@ -7,11 +7,11 @@ use super::conn::Phase;
 use super::counters::{DropReason, EndReason};
 use super::session::{Leave, NO_SLOT};
 use super::timers::Timer;
-use super::{Core, Time};
+use super::{Core, Shared, Time};
 use crate::auth::Principal;
 use crate::codec::{Connect, ReasonCode};
 use crate::config::{Config, Limits, MemoryBudget};
-use crate::engine::{ConnId, Effect, HandOver, Peer};
+use crate::engine::{ConnId, Effect, Peer};
 use crate::guard::bans::UnixTime;
 use crate::guard::budget::{Budget, Pressure};
 use crate::guard::entry::{Guard, Pass, Refused, UserPass};
@@ -21,9 +21,10 @@ use crate::guard::meter::Meter;
 use crate::guard::policy;
 use crate::guard::profile::{Class, PerClient, Who};
 use crate::guard::slow::{SlowReader, SlowReaders};
-use std::collections::HashMap;
+use crate::slab::BySlot;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -53,15 +54,41 @@ pub struct Guarding {
     budget: Option<Budget>,
     /// The process's level, as this shard last saw it.
     pub pressure: Pressure,
+    /// Some class of clients has a rate to keep to.
+    has_rates: bool,
     /// What this shard held when the whole was last summed up, and when that was.
     summed: (u64, Time),
     /// What connections are counted under, by slot, where addresses or users are counted.
-    passes: HashMap<u32, (Pass, UserPass)>,
+    passes: BySlot<(Pass, UserPass)>,
     /// Until when connections are not read, by slot.
-    unread: HashMap<u32, Time>,
+    unread: BySlot<Time>,
     bans_version: u64,
     /// The next slot to be held against a new list of bans.
     bans_at: Option<u32>,
+}
+
+/// What the whole process counts of a connection, on its way to another shard: it is counted all the time, and once.
+pub struct Place {
+    shared: Arc<Shared>,
+    guard: Arc<Guard>,
+    /// `None` once it has arrived.
+    pass: Option<Pass>,
+}
+
+impl Place {
+    /// It has arrived: whoever takes it gives it back.
+    fn take(mut self) -> Option<Pass> {
+        self.pass.take()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            self.shared.connections.fetch_sub(1, Relaxed);
+            self.guard.leave(pass);
+        }
+    }
 }
 
 /// A connection's rates and how far it has used them up.
@@ -86,6 +113,7 @@ impl Guarding {
         };
         let guard = guard.cloned().unwrap_or_else(own);
         let options = guard.options();
+        let has_rates = guard.classes().iter().any(PerClient::has_rates);
         let rule = FlappingRule {
             connects: options.flapping_connects,
             window: options.flapping_window,
@@ -103,9 +131,10 @@ impl Guarding {
                 MemoryBudget::Bytes(bytes) => Budget::new(bytes),
             },
             pressure: Pressure::None,
+            has_rates,
             summed: (0, now),
-            passes: HashMap::new(),
-            unread: HashMap::new(),
+            passes: BySlot::default(),
+            unread: BySlot::default(),
             bans_version: 0,
             bans_at: None,
             guard,
@@ -121,6 +150,16 @@ impl Guarding {
     pub fn limits_of(&self, class: Class) -> &PerClient {
         &self.guard.classes()[class]
     }
+
+    /// True where what a client sends may have it read no further: somebody has a rate, or memory is short.
+    pub fn watches_input(&self) -> bool {
+        self.has_rates || self.pressure >= Pressure::SlowPublishers
+    }
+
+    /// True while somebody reads too slowly.
+    pub fn has_slow(&self) -> bool {
+        !self.slow.is_empty()
+    }
 }
 
 // Before CONNECT.
@@ -134,11 +173,19 @@ impl Core {
         })
     }
 
+    /// A connection leaves for another shard, and what is counted of it goes along.
+    pub(super) fn guard_moves(&mut self, slot: u32) -> Place {
+        let conn = &mut self.wire.conns[slot];
+        conn.moved = true;
+        let pass = self.guarding.passes.remove(&slot).map_or(Pass::of_listener(conn.listener), |(pass, _)| pass);
+        Place { shared: self.shared.clone(), guard: self.guarding.guard.clone(), pass: Some(pass) }
+    }
+
     /// A connection of another shard, which asked whether it may come in, lives here from now on.
-    pub(super) fn guard_moved_in(&mut self, id: ConnId, hand_over: &HandOver) {
-        let address = hand_over.peer.address.map(|address| address.ip());
-        let pass = self.guarding.guard.count_in(hand_over.listener, address);
-        self.guard_keep_pass(id, pass);
+    pub(super) fn guard_moved_in(&mut self, id: ConnId, place: Place) {
+        if let Some(pass) = place.take() {
+            self.guard_keep_pass(id, pass);
+        }
     }
 
     /// The transport tells who a connection comes from, which the door may not have known. False if that ends it.
@@ -160,6 +207,7 @@ impl Core {
 
     /// Somebody who passed the door was not let in after all.
     pub(super) fn guard_turned_back(&self, pass: Pass) {
+        self.shared.connections.fetch_sub(1, Relaxed);
         self.guarding.guard.leave(pass);
     }
 
@@ -171,17 +219,23 @@ impl Core {
 
     /// A connection begins to end: its user may have another, and nobody waits for it to read.
     pub(super) fn guard_ended(&mut self, slot: u32) {
-        self.guard_caught_up(slot, true);
-        self.guarding.unread.remove(&slot);
+        if self.guarding.has_slow() {
+            self.guard_caught_up(slot, true);
+        }
+        if !self.guarding.unread.is_empty() {
+            self.guarding.unread.remove(&slot);
+        }
         if let Some((_, user)) = self.guarding.passes.get_mut(&slot) {
             self.guarding.guard.leave_user(std::mem::take(user));
         }
     }
 
-    /// A connection is gone.
+    /// A connection that did not move is gone.
     pub(super) fn guard_released(&mut self, slot: u32, listener: u16) {
+        self.shared.connections.fetch_sub(1, Relaxed);
         let guarding = &mut self.guarding;
-        let (pass, user) = guarding.passes.remove(&slot).unwrap_or((Pass::of_listener(listener), UserPass::default()));
+        let counted = if guarding.passes.is_empty() { None } else { guarding.passes.remove(&slot) };
+        let (pass, user) = counted.unwrap_or((Pass::of_listener(listener), UserPass::default()));
         guarding.guard.leave(pass);
         guarding.guard.leave_user(user);
     }
@@ -190,12 +244,7 @@ impl Core {
 // At CONNECT.
 impl Core {
     /// What a client is turned away for before it is asked who it is.
-    pub(super) fn guard_identifier(
-        &mut self,
-        id: ConnId,
-        connect: &Connect<'_>,
-        client_id: &str,
-    ) -> Result<(), Refusal> {
+    pub(super) fn guard_identifier(&mut self, connect: &Connect<'_>, client_id: &str) -> Result<(), Refusal> {
         let now = self.wire.now;
         let guarding = &mut self.guarding;
         if let Some(ban) = guarding.guard.ban_of(now, client_id, connect.user_name) {
@@ -203,24 +252,15 @@ impl Core {
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
             return Err((ReasonCode::Banned, "banned"));
         }
-        let who = Who { client_id, user: connect.user_name, roles: &[] };
-        let classes = guarding.guard.classes();
-        let class = classes.of(self.wire.conns[id.slot].listener, who);
-        // An identifier that the server gave is one that it allows.
-        if !connect.client_id.is_empty() && !classes[class].allows_client_id(client_id) {
-            return Err((ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here"));
-        }
+        let Some(flapping) = &guarding.flapping else { return Ok(()) };
         let hash = guarding.guard.hash(client_id.as_bytes()).0;
-        match guarding.flapping.as_ref().is_some_and(|flapping| flapping.keeps_out(hash, now)) {
-            true => Err(FLAPS),
-            false => Ok(()),
-        }
+        if flapping.keeps_out(hash, now) { Err(FLAPS) } else { Ok(()) }
     }
 
     /// A client that was let in connects once more. (Not counted before: whoever pleases could have others kept out.)
     fn guard_flapping(&mut self, client_id: &str) -> Result<(), Refusal> {
-        let hash = self.guarding.guard.hash(client_id.as_bytes()).0;
         let Some(flapping) = &mut self.guarding.flapping else { return Ok(()) };
+        let hash = self.guarding.guard.hash(client_id.as_bytes()).0;
         if !flapping.connects(hash, self.wire.now) {
             return Ok(());
         }
@@ -259,6 +299,14 @@ impl Core {
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
             return Err((ReasonCode::Banned, "banned"));
         }
+        let roles = principal.map_or(&[][..], |principal| &principal.roles);
+        let listener = self.wire.conns[id.slot].listener;
+        let class = guard.classes().of(listener, Who { client_id, user, roles });
+        // An identifier that the server gave is one that it allows. (Not asked before: what CONNECT says of a user and
+        // what he turns out to be may be two things.)
+        if !connect.client_id.is_empty() && !guard.classes()[class].allows_client_id(client_id) {
+            return Err((ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here"));
+        }
         // An identifier that the server gave is never used again.
         if !connect.client_id.is_empty() {
             self.guard_flapping(client_id)?;
@@ -268,13 +316,10 @@ impl Core {
                 return Err((ReasonCode::QuotaExceeded, "the user has too many connections"));
             };
             if pass.is_counted() {
-                let listener = self.wire.conns[id.slot].listener;
                 self.guarding.passes.entry(id.slot).or_insert((Pass::of_listener(listener), pass)).1 = pass;
             }
         }
-        let roles = principal.map_or(&[][..], |principal| &principal.roles);
-        let conn = &mut self.wire.conns[id.slot];
-        conn.class = self.guarding.guard.classes().of(conn.listener, Who { client_id, user, roles });
+        self.wire.conns[id.slot].class = class;
         Ok(())
     }
 
@@ -342,7 +387,7 @@ impl Core {
     /// A connection may be written to again.
     pub(super) fn write_again(&mut self, id: ConnId) {
         let Some(session) = self.live(id).map(|conn| conn.session) else { return };
-        self.wire.conns[id.slot].muted = false;
+        self.wire.unmute(id.slot);
         if session != NO_SLOT {
             self.pump(session);
         }
@@ -359,14 +404,21 @@ impl Core {
     }
 
     /// Why a QoS 0 message is not written to a connection; `None` if it is.
+    #[inline]
     pub(super) fn guard_qos0(&mut self, slot: u32) -> Option<DropReason> {
+        let everyday = self.guarding.pressure < Pressure::DropQos0 && self.wire.has_room(slot);
+        if everyday { None } else { self.judge_qos0(slot) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn judge_qos0(&mut self, slot: u32) -> Option<DropReason> {
         if self.wire.has_room(slot) {
-            let unsent = self.wire.conns[slot].unsent;
-            let slow = self.guarding.pressure >= Pressure::DropQos0 && unsent >= self.limits.output_bytes_max / 16;
+            let slow = self.wire.conns[slot].unsent >= self.limits.output_bytes_max / 16;
             return slow.then_some(DropReason::Memory);
         }
         self.guard_slow(slot);
-        Some(if self.wire.conns[slot].muted { DropReason::OutRate } else { DropReason::SlowReader })
+        Some(if self.wire.conns[slot].is_muted() { DropReason::OutRate } else { DropReason::SlowReader })
     }
 }
 
@@ -443,9 +495,10 @@ impl Core {
 // Slow readers.
 impl Core {
     /// Something could not be written to a connection: too much waits for it.
+    #[cold]
     pub(super) fn guard_slow(&mut self, slot: u32) {
         // A rate of ours is no fault of the client's.
-        if self.wire.conns[slot].muted || !self.guarding.slow.enter(slot, self.wire.now) {
+        if self.wire.conns[slot].is_muted() || !self.guarding.slow.enter(slot, self.wire.now) {
             return;
         }
         self.counters.slow_readers.set(self.guarding.slow.len() as u64);
@@ -455,6 +508,7 @@ impl Core {
     }
 
     /// A connection's output was taken, or it ended.
+    #[cold]
     pub(super) fn guard_caught_up(&mut self, slot: u32, gone: bool) {
         let guarding = &mut self.guarding;
         if guarding.slow.is_empty() || !gone && self.wire.conns[slot].unsent >= self.limits.output_bytes_max / 2 {

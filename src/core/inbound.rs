@@ -112,6 +112,13 @@ impl Core {
 
     /// Handles the complete packets at the front of `bytes`; returns how many bytes they took.
     fn handle_packets(&mut self, id: ConnId, bytes: &[u8]) -> usize {
+        if self.guarding.watches_input() { self.handle_watched(id, bytes) } else { self.handle_each(id, bytes) }
+    }
+
+    /// The same where what a connection sends may have it read no further.
+    #[cold]
+    #[inline(never)]
+    fn handle_watched(&mut self, id: ConnId, bytes: &[u8]) -> usize {
         let published = self.counters.publish_received.load();
         let used = self.handle_each(id, bytes);
         self.guard_received(id, used, self.counters.publish_received.load() - published);

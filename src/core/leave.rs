@@ -80,7 +80,8 @@ impl Core {
         }
         self.counters.sessions.sub(1);
         for inflight in session.inflight.drain(..).filter(|inflight| inflight.state != InflightState::Done) {
-            self.counters.inflight.sub(1);
+            let bytes = inflight.delivery.as_ref().map_or(0, |delivery| delivery.message.size());
+            self.counters.end_delivery(bytes as u64);
             // A message that its receiver may have seen at QoS 2 goes to nobody else [MQTT-4.8.2-5].
             match inflight.delivery.filter(|_| inflight.state == InflightState::AwaitsPubAck) {
                 Some(delivery) => self.redispatch(delivery),

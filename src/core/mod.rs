@@ -46,7 +46,7 @@ use crate::config::{Limits, MqttOptions};
 use crate::engine::{ConnId, Effect, Engine, HandOver, Load, Output, Peer, ShardId, Time, TransportEnd};
 use crate::guard::entry::Guard;
 use crate::index::{Groups, HashSeed, Interest, InterestCache, LocalIndex, RetainedStore, Route, Subscriber};
-use crate::slab::{Key, Slab};
+use crate::slab::{BySlot, Key, Slab};
 use crate::wheel::Wheel;
 use conn::{Conn, Phase};
 use counters::{Counters, EndReason};
@@ -97,6 +97,8 @@ pub struct Shared {
     guard: OnceLock<Arc<Guard>>,
     /// What each shard's driver counts, if it says.
     driver_figures: OnceLock<DriverFigures>,
+    /// What a client is told whose authentication is over.
+    expired_reason: OnceLock<ReasonCode>,
 }
 
 /// Tells what the driver of a shard, given by its number, has counted.
@@ -119,12 +121,18 @@ impl Shared {
             connected_peak: AtomicU64::new(0),
             guard: OnceLock::new(),
             driver_figures: OnceLock::new(),
+            expired_reason: OnceLock::new(),
         }
     }
 
     /// Has the drivers' figures published with the core's own; only the first call counts.
     pub fn tell_driver_figures(&self, figures: DriverFigures) {
         let _ = self.driver_figures.set(figures);
+    }
+
+    /// What clients of 5.0 are told when their authentication is over, instead of 0x87; only the first call counts.
+    pub fn set_expired_reason(&self, reason: ReasonCode) {
+        let _ = self.expired_reason.set(reason);
     }
 
     /// Has the shards that are made from now on ask this guard; only the first call counts.
@@ -202,7 +210,7 @@ pub struct Core {
     /// Topic names shorter than this are taken as they are, in bytes; 0 where rules are in force.
     plain_topic_bytes: usize,
     /// What is known of connections that belong to no session yet, by slot.
-    gates: HashMap<u32, gate::Gate>,
+    gates: BySlot<gate::Gate>,
     /// What keeps clients from hurting each other.
     guarding: guarded::Guarding,
     /// Connections that are not read until an outbox has room.
@@ -262,7 +270,7 @@ impl Core {
             authenticator: None,
             rules: access::Rules::default(),
             plain_topic_bytes: 0,
-            gates: HashMap::new(),
+            gates: BySlot::default(),
             guarding: guarded::Guarding::new(shared.guard.get(), &limits, now),
             stalled: Vec::new(),
             announcing: Slab::new(),
@@ -418,15 +426,13 @@ impl Core {
         }
     }
 
-    fn take_up(&mut self, now: Time, listener: u16, accepted: Time, connections_max: u64) -> Option<ConnId> {
+    fn take_up(&mut self, now: Time, listener: u16, accepted: Time) -> Option<ConnId> {
         self.wire.now = now;
-        let open = self.shared.connections.fetch_add(1, Relaxed);
-        if self.stopping || open >= connections_max {
-            self.shared.connections.fetch_sub(1, Relaxed);
+        if self.stopping {
             return None;
         }
         self.counters.connections.add(1);
-        let key = self.wire.conns.insert(Conn::new(listener, accepted, now));
+        let key = self.wire.conns.insert(Conn::new(listener, accepted, now, self.limits.output_bytes_max));
         self.wire.conns[key.slot].generation = key.generation;
         let id = ConnId { slot: key.slot, generation: key.generation };
         self.wheel.insert(accepted.after(self.limits.connect_timeout), Timer::connect(id));
@@ -439,7 +445,8 @@ impl Engine for Core {
 
     fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId> {
         let pass = self.guard_door(now, listener, address.map(|address| address.ip())).ok()?;
-        let Some(id) = self.take_up(now, listener, now, u64::from(self.limits.connections_max)) else {
+        let free = self.shared.connections.fetch_add(1, Relaxed) < u64::from(self.limits.connections_max);
+        let Some(id) = free.then(|| self.take_up(now, listener, now)).flatten() else {
             self.guard_turned_back(pass);
             return None;
         };
@@ -456,9 +463,10 @@ impl Engine for Core {
     }
 
     fn adopt(&mut self, now: Time, hand_over: HandOver) -> Option<ConnId> {
-        // The shard that accepted it let it in, and still counts it too: the limit was asked there.
-        let id = self.take_up(now, hand_over.listener, hand_over.accepted, u64::MAX)?;
-        self.guard_moved_in(id, &hand_over);
+        // The shard that accepted it let it in: the limits were asked there.
+        let place = hand_over.place?.downcast().ok()?;
+        let id = self.take_up(now, hand_over.listener, hand_over.accepted)?;
+        self.guard_moved_in(id, *place);
         self.remember_peer(id, hand_over.peer);
         self.take_in(id, &hand_over.bytes);
         Some(id)
@@ -479,8 +487,11 @@ impl Engine for Core {
         conn.unsent -= bytes;
         let (session, stalled) = (conn.session, conn.stalled);
         self.wire.outgoing.let_go(bytes);
-        self.guard_caught_up(id.slot, false);
-        if session != session::NO_SLOT {
+        if self.guarding.has_slow() {
+            self.guard_caught_up(id.slot, false);
+        }
+        // Nearly always nothing waits.
+        if session != session::NO_SLOT && self.sessions[session].has_waiting() {
             self.pump(session);
         }
         if stalled {
@@ -510,9 +521,10 @@ impl Engine for Core {
         assert_eq!(conn.generation, id.generation, "a connection is released once");
         assert_eq!(conn.phase, Phase::Leaving, "the core lets go of a connection before the driver does");
         self.counters.connections.sub(1);
-        self.shared.connections.fetch_sub(1, Relaxed);
         self.wire.outgoing.let_go(conn.unsent);
-        self.guard_released(id.slot, conn.listener);
+        if !conn.moved {
+            self.guard_released(id.slot, conn.listener);
+        }
     }
 
     fn mesh(&mut self, now: Time, from: ShardId, note: Note) {

@@ -136,10 +136,12 @@ impl Core {
             if receiver.no_local() && receiver.session() == publisher && publisher != NO_SLOT {
                 continue;
             }
-            let (topic, hash) = (fan.publication.topic(), fan.publication.head().topic_hash);
-            if CHECKED && !self.may_receive(receiver.session(), topic, hash) {
-                self.withhold();
-                continue;
+            if CHECKED {
+                let (topic, hash) = (fan.publication.topic(), fan.publication.head().topic_hash);
+                if !self.may_receive(receiver.session(), topic, hash) {
+                    self.withhold();
+                    continue;
+                }
             }
             fan.is_last = !fan.goes_on && at + 1 == receivers.len();
             let one = if several {

@@ -123,6 +123,13 @@ pub struct Inflight {
     pub sent: bool,
 }
 
+impl Inflight {
+    /// Lets go of the message; how many bytes that were.
+    pub fn let_go(&mut self) -> u64 {
+        self.delivery.take().map_or(0, |delivery| delivery.message.size() as u64)
+    }
+}
+
 /// Where a delivery's handshake stands (MQTT 5.0 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InflightState {
@@ -394,18 +401,20 @@ impl Session {
         (packet_id != 0 && found.packet_id == packet_id && found.state != InflightState::Done).then_some(at)
     }
 
-    /// Marks a delivery finished and lets go of all finished ones at the front.
-    pub fn finish_inflight(&mut self, at: usize) {
+    /// Marks a delivery finished and lets go of all finished ones at the front. Says how many bytes of its message
+    /// were still kept.
+    #[must_use]
+    pub fn finish_inflight(&mut self, at: usize) -> u64 {
         self.unacked -= 1;
         if at > 0 {
             self.inflight[at].state = InflightState::Done;
-            self.inflight[at].delivery = None;
-            return;
+            return self.inflight[at].let_go();
         }
-        self.inflight.pop_front();
+        let bytes = self.inflight.pop_front().map_or(0, |mut front| front.let_go());
         while self.inflight.front().is_some_and(|front| front.state == InflightState::Done) {
             self.inflight.pop_front();
         }
+        bytes
     }
 
     /// True when the client has no fewer than `maximum` PUBLISH packets unfinished (receive maximum, §3.3.4).
@@ -475,10 +484,10 @@ mod tests {
     #[test]
     fn deliveries_acknowledged_out_of_order_leave_in_order() {
         let mut session = session_with(&[1, 2, 3]);
-        session.finish_inflight(1);
+        let _ = session.finish_inflight(1);
         assert_eq!((session.inflight.len(), session.unacked), (3, 2));
         assert_eq!(session.find_inflight(2), None, "an identifier is acknowledged once");
-        session.finish_inflight(0);
+        let _ = session.finish_inflight(0);
         assert_eq!((session.inflight.len(), session.unacked), (1, 1));
     }
 

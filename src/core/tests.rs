@@ -170,7 +170,13 @@ impl Broker {
     }
 
     fn check(&self) {
-        self.cores.iter().for_each(|core| core.conservation().expect("conserved"));
+        for core in &self.cores {
+            core.conservation().expect("conserved");
+            let kept = core.sessions.iter().flat_map(|(_, session)| &session.inflight);
+            let kept = kept.filter_map(|inflight| inflight.delivery.as_ref());
+            let bytes: usize = kept.map(|delivery| delivery.message.size()).sum();
+            assert_eq!(core.counters().inflight_bytes.load(), bytes as u64, "what is in flight is counted");
+        }
     }
 }
 

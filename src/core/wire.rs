@@ -122,20 +122,23 @@ impl Wire {
         }
     }
 
-    /// True while the connection takes more data: its unsent output is below the limit.
+    /// True while the connection takes more data.
     pub fn has_room(&self, slot: u32) -> bool {
-        let conn = &self.conns[slot];
-        conn.unsent < self.limits.output_bytes_max && !conn.muted
+        self.conns[slot].has_room()
+    }
+
+    /// A connection that got as much as its rate allowed may be written to again.
+    pub fn unmute(&mut self, slot: u32) {
+        self.conns[slot].unmute(self.limits.output_bytes_max);
     }
 
     /// A message was written to a connection that has a rate.
     #[cold]
-    fn charge(&mut self, slot: u32, unsent_before: usize) {
+    fn charge(&mut self, slot: u32, written: usize) {
         let conn = &mut self.conns[slot];
-        let written = conn.unsent - unsent_before;
         let until = conn.metered.as_mut().and_then(|metered| metered.sent(self.now, written));
-        if let Some(until) = until.filter(|_| !conn.muted) {
-            conn.muted = true;
+        if let Some(until) = until.filter(|_| !conn.is_muted()) {
+            conn.mute();
             self.muted.push((ConnId { slot, generation: conn.generation }, until));
         }
     }
@@ -143,43 +146,44 @@ impl Wire {
     /// Writes a PUBLISH, or nothing if it is larger than the client takes [MQTT-3.1.2-24].
     pub fn publish(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
         let conn = &mut self.conns[slot];
+        let metered = conn.metered.is_some();
         let payload_len = fan.publication.payload().len();
-        let unsent_before = conn.unsent;
         let alike =
             conn.aliases.is_none() && how.subscription_identifiers.is_empty() && payload_len < LARGE_PAYLOAD_MIN;
-        if let Some((body, packet_id_at)) = fan.publication.packet_body(conn.is_v5(), how.qos).filter(|_| alike) {
-            if packet_len(body.len()) > conn.maximum_packet_size as usize {
-                return Err(TooLarge);
-            }
-            self.outgoing.write(slot, conn, |out| put_packet(out, body, packet_id_at, how));
-        } else if alike {
-            self.cache.fill(conn.version, fan, how, self.now);
-            let FrameCache { bytes, packet_id_at, .. } = &self.cache;
-            if bytes.len() > conn.maximum_packet_size as usize {
-                return Err(TooLarge);
-            }
-            self.outgoing.write(slot, conn, |out| {
-                let at = out.len();
-                out.extend_from_slice(bytes);
-                if how.qos != QoS::AtMostOnce {
-                    out[at] |= u8::from(how.dup) << 3;
-                    out[at + packet_id_at..at + packet_id_at + 2].copy_from_slice(&how.packet_id.to_be_bytes());
+        let written =
+            if let Some((body, packet_id_at)) = fan.publication.packet_body(conn.is_v5(), how.qos).filter(|_| alike) {
+                if packet_len(body.len()) > conn.maximum_packet_size as usize {
+                    return Err(TooLarge);
                 }
-            });
-        } else {
-            self.publish_alone(slot, fan, how)?;
-        }
+                self.outgoing.write(slot, conn, |out| put_packet(out, body, packet_id_at, how))
+            } else if alike {
+                self.cache.fill(conn.version, fan, how, self.now);
+                let FrameCache { bytes, packet_id_at, .. } = &self.cache;
+                if bytes.len() > conn.maximum_packet_size as usize {
+                    return Err(TooLarge);
+                }
+                self.outgoing.write(slot, conn, |out| {
+                    let at = out.len();
+                    out.extend_from_slice(bytes);
+                    if how.qos != QoS::AtMostOnce {
+                        out[at] |= u8::from(how.dup) << 3;
+                        out[at + packet_id_at..at + packet_id_at + 2].copy_from_slice(&how.packet_id.to_be_bytes());
+                    }
+                })
+            } else {
+                self.publish_alone(slot, fan, how)?
+            };
         self.counters.packets_sent.add(1);
         self.counters.publish_sent.add(1);
         self.counters.publish_bytes_sent.add(payload_len as u64);
-        if self.conns[slot].metered.is_some() {
-            self.charge(slot, unsent_before);
+        if metered {
+            self.charge(slot, written);
         }
         Ok(())
     }
 
-    /// Writes a PUBLISH that no other receiver gets in the same form.
-    fn publish_alone(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<(), TooLarge> {
+    /// Writes a PUBLISH that no other receiver gets in the same form; how many bytes it took.
+    fn publish_alone(&mut self, slot: u32, fan: &mut Fan<'_>, how: How<'_>) -> Result<usize, TooLarge> {
         let conn = &mut self.conns[slot];
         let publication = fan.publication;
         let payload = publication.payload();
@@ -196,7 +200,7 @@ impl Wire {
             conn.give_alias(publication.topic(), alias);
         }
         let large = payload.len() >= LARGE_PAYLOAD_MIN;
-        self.outgoing.write(slot, conn, |out| {
+        let written = self.outgoing.write(slot, conn, |out| {
             encode_publish_head(out, version, &head, payload.len());
             if !large {
                 out.extend_from_slice(payload);
@@ -204,8 +208,9 @@ impl Wire {
         });
         if large {
             self.outgoing.write_large(conn, fan.payload());
+            return Ok(written + payload.len());
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Writes PUBACK, PUBREC, PUBREL or PUBCOMP.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Finding, proc};
 use crate::config::Config;
+use crate::transport::tls::KernelTls;
 
 /// A listener's port must not be one that the kernel gives to outgoing connections: at a restart it may be taken.
 pub(super) fn port_range(root: &Path, config: &Config) -> Finding {
@@ -20,6 +21,11 @@ pub(super) fn port_range(root: &Path, config: &Config) -> Finding {
         format!("port {port} is within {first}-{last}: an outgoing connection may hold it when the broker starts"),
         format!("sysctl -w net.ipv4.ip_local_reserved_ports={port}, or listen on another port"),
     )
+}
+
+/// Nothing to be done about it either way: the broker encrypts by itself.
+pub fn tls(kernel: &KernelTls) -> Finding {
+    Finding::ok("TLS", kernel.to_string())
 }
 
 fn local_ports(root: &Path) -> Option<(u16, u16)> {

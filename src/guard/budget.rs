@@ -1,7 +1,11 @@
 //! How much memory messages may take, and what is given up first when it runs short.
 //!
-//! The shards count what they hold in queues, retained messages, output and incomplete packets. Against the budget that
-//! is a level of pressure, and each level adds one measure to those below it:
+//! The shards count the bytes of messages (topic, properties, payload) that wait in queues, were sent at QoS 1 or 2 and
+//! are not acknowledged, or are retained; the output that the kernel has not taken; and what has arrived of packets whose
+//! end has not. Those who hold one message share one allocation, and each counts all of it: the sum is never less than
+//! these take, and more where one message is for many. Not counted are the records of sessions, subscriptions and
+//! deliveries, wills, what a retained replay has fetched, and what travels between shards, each with a limit of its own.
+//! Against the budget that sum is a level of pressure, and each level adds one measure to those below it:
 //!
 //! | From | Measure |
 //! |-|-|

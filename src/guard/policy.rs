@@ -31,7 +31,8 @@ impl AntiPattern {
 pub fn of_filter(filter: &str) -> Option<AntiPattern> {
     match filter {
         "#" | "+/#" => Some(AntiPattern::Everything),
-        _ if level_count(filter) > DEEP_LEVELS => Some(AntiPattern::VeryDeep),
+        // As many levels take as many bytes, but for one.
+        _ if filter.len() >= DEEP_LEVELS && level_count(filter) > DEEP_LEVELS => Some(AntiPattern::VeryDeep),
         _ => None,
     }
 }

@@ -41,6 +41,7 @@ impl Audit for Core {
             ("queued deliveries", counters.queued.load()),
             ("queued bytes", counters.queued_bytes.load()),
             ("deliveries in flight", counters.inflight.load()),
+            ("bytes in flight", counters.inflight_bytes.load()),
             ("reassembly bytes", counters.reassembly_bytes.load()),
             ("slots", self.connections() as u64),
         ]

@@ -1,6 +1,6 @@
 //! What a shard counts of its transports: written by its thread alone, read by anyone.
 
-use rustls::{Error, HandshakeKind};
+use rustls::{CertificateError, Error, HandshakeKind};
 
 use super::link::Failure;
 use super::{tls, ws};
@@ -25,20 +25,31 @@ counters! {
         tls_refused_not_tls,
         /// Handshakes that failed because the two sides have no version, cipher suite, key exchange or protocol name in common.
         tls_refused_incompatible,
+        /// Handshakes that were refused because the client wants a pre-shared key (TLS-PSK).
+        tls_refused_psk,
         /// Handshakes that failed because the client showed no certificate.
         tls_refused_no_certificate,
         /// Handshakes that failed because the client's certificate is not valid: unknown issuer, expired, revoked.
         tls_refused_certificate,
+        /// Handshakes that failed because the revocation list for the client's certificate is out of date.
+        tls_refused_list_expired,
+        /// Handshakes that failed because the names in the client's certificate, which is valid, are of no use: not UTF-8, or
+        /// more than one common name.
+        tls_refused_names,
         /// Handshakes that the client refused, by an alert: above all, it does not trust our certificate.
         tls_refused_by_client,
         /// Handshakes that failed for another reason.
         tls_refused_other,
         /// Connections that broke TLS after the handshake.
         tls_broken,
+        /// Connections closed because they did not take what was sent before they could be handed to their home shard.
+        hand_overs_given_up,
         /// WebSocket handshakes that were refused.
         ws_refused,
         /// Connections that broke the rules of WebSocket after the handshake.
         ws_broken,
+        /// Connections closed because too many answers to their WebSocket pings waited: they did not read them.
+        ws_unread,
         /// Connections refused because their PROXY header is none.
         proxy_refused,
         /// Connections refused because they came from no trusted proxy.
@@ -58,6 +69,7 @@ impl TransportCounters {
             Failure::Tls(failure) => failure,
             Failure::WebSocket(ws::Error::Handshake(_)) => return self.ws_refused.add(1),
             Failure::WebSocket(ws::Error::Frame(_)) => return self.ws_broken.add(1),
+            Failure::Unread => return self.ws_unread.add(1),
             Failure::Proxy(_) => return self.proxy_refused.add(1),
         };
         let counter = match failure {
@@ -66,10 +78,15 @@ impl TransportCounters {
                 Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => &self.tls_refused_not_tls,
                 Error::PeerIncompatible(_) | Error::NoApplicationProtocol => &self.tls_refused_incompatible,
                 Error::NoCertificatesPresented => &self.tls_refused_no_certificate,
+                Error::InvalidCertificate(
+                    CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. },
+                ) => &self.tls_refused_list_expired,
+                Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => &self.tls_refused_names,
                 Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => &self.tls_refused_certificate,
                 Error::AlertReceived(_) => &self.tls_refused_by_client,
                 _ => &self.tls_refused_other,
             },
+            tls::Failure::PreSharedKey => &self.tls_refused_psk,
             tls::Failure::TooLong | tls::Failure::CannotSend => &self.tls_refused_other,
         };
         counter.add(1);

@@ -13,16 +13,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tracing::debug;
 
 use super::Stack;
 use super::counters::TransportCounters;
 use super::link::{Failure, Link, Scratch};
+use crate::acl::Network;
 use crate::engine::{ConnId, Effect, Engine, HandOver, Output, Peer, ShardId, Time, TransportEnd};
 
 /// What the handshakes of one turn may cost, in signatures by an elliptic curve key: well under a millisecond.
 pub const HANDSHAKE_UNITS_PER_TURN: u32 = 4;
+
+/// The most that may wait for a peer of what its stack has to say: with more, it is not read until that is out.
+const REPLY_BYTES_MAX: usize = 16 * 1024;
+
+/// For how long a hand-over waits for the kernel to take what is being sent: no client that means well makes it wait.
+const HAND_OVER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Output buffers kept for the next send, and the largest of them in bytes.
 const SPARES_MAX: usize = 64;
@@ -39,6 +45,8 @@ pub struct Transports<E: Engine> {
     effects: VecDeque<Effect>,
     /// Connections whose next step of the handshake is for a later turn.
     waiting: VecDeque<ConnId>,
+    /// Connections that wait to be handed over, and until when.
+    leaving: VecDeque<(Time, ConnId)>,
     /// What is left for handshakes in this turn.
     units: u32,
     handshakes: usize,
@@ -63,6 +71,7 @@ impl<E: Engine> Transports<E> {
             dirty: Vec::new(),
             effects: VecDeque::new(),
             waiting: VecDeque::new(),
+            leaving: VecDeque::new(),
             units: HANDSHAKE_UNITS_PER_TURN,
             handshakes: 0,
             handshakes_max,
@@ -80,11 +89,13 @@ impl<E: Engine> Transports<E> {
     }
 
     fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
-        self.links.get_mut(conn.slot as usize)?.as_deref_mut()
+        let link = self.links.get_mut(conn.slot as usize)?.as_deref_mut();
+        link.filter(|link| link.generation == conn.generation)
     }
 
-    fn put(&mut self, conn: ConnId, link: Box<Link>) {
+    fn put(&mut self, conn: ConnId, mut link: Box<Link>) {
         let slot = conn.slot as usize;
+        (link.generation, link.unread, link.choked) = (conn.generation, false, false);
         if self.links.len() <= slot {
             self.links.resize_with(slot + 1, || None);
         }
@@ -104,7 +115,10 @@ impl<E: Engine> Transports<E> {
         }
         if stack.proxy.as_ref().is_some_and(|trusted| !is_trusted(trusted, address)) {
             self.counters.proxy_untrusted.add(1);
-            debug!(?address, "a connection is refused: no trusted proxy has this address");
+            tracing::info!(
+                from = address.map(tracing::field::display),
+                "a connection is refused: no trusted proxy has this address"
+            );
             return Err(());
         }
         match Link::new(stack, address) {
@@ -199,6 +213,9 @@ impl<E: Engine> Transports<E> {
         if link.has_reply() {
             self.dirty.push(conn);
         }
+        if link.reply_bytes() > REPLY_BYTES_MAX && !std::mem::replace(&mut link.choked, true) {
+            self.effects.push_back(Effect::PauseReceive(conn));
+        }
         if over {
             self.shook_hands(conn);
         }
@@ -225,10 +242,7 @@ impl<E: Engine> Transports<E> {
     fn identify(&mut self, conn: ConnId) {
         let Some(link) = self.link(conn).filter(|link| !link.identified) else { return };
         link.identified = true;
-        let (peer, error) = link.peer();
-        if let Some(error) = error {
-            debug!(slot = conn.slot, "the names in a client's certificate are not used: {error}");
-        }
+        let peer = link.peer();
         if peer != Peer::default() {
             self.inner.identify(conn, peer);
         }
@@ -238,7 +252,11 @@ impl<E: Engine> Transports<E> {
         let Some(link) = self.link(conn) else { return };
         let handshaking = link.is_shaking_hands();
         link.failed = true;
-        debug!(slot = conn.slot, handshaking, "a connection is closed: {failure}");
+        // Who sets up a client or a broker looks here first. What comes later in a connection's life is no misconfiguration.
+        match handshaking {
+            true => tracing::info!(from = link.address().map(tracing::field::display), "a handshake failed: {failure}"),
+            false => debug!(slot = conn.slot, "a connection is closed: {failure}"),
+        }
         self.counters.failed(failure, handshaking);
         if handshaking {
             self.count_handshakes(-1);
@@ -272,6 +290,20 @@ impl<E: Engine> Transports<E> {
         self.effects.push_back(Effect::HandOver { conn, to, hand_over });
     }
 
+    /// Closes those who have waited to be handed over for too long: here the engine is done with them, and there it does
+    /// not know them yet.
+    fn end_waits(&mut self, now: Time) {
+        while let Some((_, conn)) = self.leaving.front().copied().filter(|(until, _)| *until <= now) {
+            self.leaving.pop_front();
+            if let Some(link) = self.link(conn).filter(|link| link.leaving.is_some() && !link.closing) {
+                (link.leaving, link.closing) = (None, true);
+                debug!(slot = conn.slot, "a connection is closed: it takes nothing and cannot be handed over");
+                self.counters.hand_overs_given_up.add(1);
+                self.effects.push_back(Effect::Close(conn));
+            }
+        }
+    }
+
     /// What of the engine's wishes goes to the driver as it is.
     fn pass_out(&mut self, effect: Effect) -> Option<Effect> {
         match effect {
@@ -286,10 +318,17 @@ impl<E: Engine> Transports<E> {
                 let Some(link) = self.link(conn) else { return Some(Effect::HandOver { conn, to, hand_over }) };
                 if link.is_sending() {
                     link.leaving = Some(Box::new((to, hand_over)));
+                    self.leaving.push_back((self.now.after(HAND_OVER_WAIT_MAX), conn));
                     return Some(Effect::PauseReceive(conn));
                 }
                 self.hand_over(conn, (to, hand_over));
                 self.effects.pop_back()
+            }
+            Effect::PauseReceive(conn) | Effect::ResumeReceive(conn) => {
+                let resumes = matches!(effect, Effect::ResumeReceive(_));
+                let Some(link) = self.link(conn) else { return Some(effect) };
+                link.unread = !resumes;
+                (!resumes || !link.choked).then_some(effect)
             }
             effect => Some(effect),
         }
@@ -320,9 +359,9 @@ impl<E: Engine> Transports<E> {
 }
 
 /// Whoever comes by a Unix domain socket has no address, and is as trusted as the socket's mode says.
-fn is_trusted(networks: &[IpNet], address: Option<SocketAddr>) -> bool {
+fn is_trusted(networks: &[Network], address: Option<SocketAddr>) -> bool {
     match address {
-        Some(address) => networks.iter().any(|network| network.contains(&address.ip().to_canonical())),
+        Some(address) => networks.iter().any(|network| network.contains(address.ip())),
         None => networks.is_empty(),
     }
 }
@@ -350,7 +389,16 @@ impl<E: Engine> Engine for Transports<E> {
         let link = hand_over.transport.take().and_then(|transport| transport.downcast::<Link>().ok());
         let conn = self.inner.adopt(now, hand_over)?;
         if let Some(link) = link {
+            // What came behind the CONNECT may have been the end already: told where the client had not arrived yet.
+            let end = match (link.failed, link.end_told) {
+                (true, _) => Some(TransportEnd::Error(libc::EPROTO)),
+                (false, true) => Some(TransportEnd::EndOfStream),
+                (false, false) => None,
+            };
             self.put(conn, link);
+            if let Some(end) = end {
+                self.inner.disconnected(now, conn, end);
+            }
         }
         Some(conn)
     }
@@ -368,7 +416,12 @@ impl<E: Engine> Engine for Transports<E> {
         if content > 0 {
             self.inner.sent(now, conn, content);
         }
-        let leaving = self.link(conn).filter(|link| !link.is_sending()).and_then(|link| link.leaving.take());
+        let Some(link) = self.link(conn).filter(|link| !link.is_sending()) else { return };
+        if link.choked && !link.has_reply() {
+            link.choked = false;
+            self.resume.push(conn);
+        }
+        let leaving = self.link(conn).and_then(|link| link.leaving.take());
         if let Some(leaving) = leaving {
             self.hand_over(conn, *leaving);
         }
@@ -408,13 +461,18 @@ impl<E: Engine> Engine for Transports<E> {
 
     fn tick(&mut self, now: Time) {
         self.hurry = false;
+        self.end_waits(now);
         if self.inner.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.inner.tick(now);
         }
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        if self.hurry || !self.waiting.is_empty() { Some(Time(0)) } else { self.inner.next_deadline() }
+        if self.hurry || !self.waiting.is_empty() {
+            return Some(Time(0));
+        }
+        let given_up = self.leaving.front().map(|(until, _)| *until);
+        given_up.into_iter().chain(self.inner.next_deadline()).min()
     }
 
     fn poll_dirty(&mut self) -> Option<ConnId> {
@@ -443,7 +501,7 @@ impl<E: Engine> Engine for Transports<E> {
         }
         // Last, as whoever is handed over must not be read meanwhile.
         while let Some(conn) = self.resume.pop() {
-            if self.link(conn).is_some_and(|link| link.leaving.is_none() && !link.closing) {
+            if self.link(conn).is_some_and(|link| link.may_be_read()) {
                 return Some(Effect::ResumeReceive(conn));
             }
         }

@@ -17,6 +17,9 @@ const SEND_BYTES_MAX: usize = 4 * RECORD_BYTES_MAX;
 /// The most content that is wrapped as one: with the head of a frame it still fits in one record.
 const PIECE_BYTES_MAX: usize = RECORD_BYTES_MAX - ws::frame::HEAD_BYTES_MAX;
 
+/// Answers of the stack itself that may wait for a peer that asks and does not read. Nothing a well-behaved one does comes near.
+const REPLY_BYTES_MAX: usize = 64 * 1024;
+
 /// Memory that all links of a shard work in.
 #[derive(Default)]
 pub struct Scratch {
@@ -42,10 +45,15 @@ pub enum Failure {
     /// The PROXY header.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    /// WebSocket pings, and nobody who takes the pongs.
+    #[error("more than {REPLY_BYTES_MAX} bytes of answers to pings wait: the peer asks and does not read")]
+    Unread,
 }
 
 /// See the module's description.
 pub struct Link {
+    /// Of the connection: what was noted of one that had its slot before is not about this one.
+    pub generation: u32,
     /// The beginning of the PROXY header, until it is there.
     proxy: Option<Vec<u8>>,
     tls: Option<Session>,
@@ -64,6 +72,10 @@ pub struct Link {
     content_in_flight: usize,
     /// The engine was told who the peer is.
     pub identified: bool,
+    /// The engine does not want it read.
+    pub unread: bool,
+    /// It is not read: it does not take the stack's replies.
+    pub choked: bool,
     /// A step of the handshake waits for its turn.
     pub waiting: bool,
     /// The peer's stream ended while a step was waiting.
@@ -87,6 +99,7 @@ impl Link {
     pub fn new(stack: &Stack, address: Option<SocketAddr>) -> Result<Link, Failure> {
         let tls = stack.tls.as_ref().map(|settings| Session::new(settings.current())).transpose();
         Ok(Link {
+            generation: 0,
             proxy: stack.proxy.as_ref().map(|_| Vec::new()),
             tls: tls.map_err(tls::Failure::from)?,
             websocket: stack.websocket.as_ref().map(|limits| ws::Session::new(limits.clone())),
@@ -97,6 +110,8 @@ impl Link {
             wire_in_flight: 0,
             content_in_flight: 0,
             identified: false,
+            unread: false,
+            choked: false,
             waiting: false,
             ended: false,
             end_told: false,
@@ -126,6 +141,11 @@ impl Link {
         Ok(Cow::Owned(rest))
     }
 
+    /// Where it comes from, as far as that was asked or told.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.peer.address
+    }
+
     /// True while the TLS handshake lasts.
     pub fn is_shaking_hands(&self) -> bool {
         self.tls.as_ref().is_some_and(Session::is_handshaking)
@@ -134,6 +154,11 @@ impl Link {
     /// TLS, where it is part of the stack.
     pub fn tls(&mut self) -> Option<&mut Session> {
         self.tls.as_mut()
+    }
+
+    /// True when nobody minds that it is read.
+    pub fn may_be_read(&self) -> bool {
+        !self.unread && !self.choked && !self.waiting && self.leaving.is_none() && !self.closing
     }
 
     /// True when all there was is behind: from here on the bytes are MQTT as they come.
@@ -148,17 +173,13 @@ impl Link {
     }
 
     /// Who is at the other end.
-    ///
-    /// # Errors
-    /// The names in the certificate are of no use. Then none is there.
-    pub fn peer(&self) -> (Peer, Option<tls::NameError>) {
+    pub fn peer(&self) -> Peer {
         let mut peer = self.peer.clone();
-        match self.tls.as_ref().and_then(Session::peer_certificate).map(tls::names) {
-            Some(Ok(names)) => peer.certificate = Some(Box::new(names)),
-            Some(Err(error)) => return (peer, Some(error)),
-            None => {}
+        if let Some(certificate) = self.tls.as_ref().and_then(Session::peer_certificate) {
+            // One whose names cannot be read was refused in the handshake. The proxy's word does not stand in for it.
+            peer.certificate = tls::names(certificate).ok().map(Box::new);
         }
-        (peer, None)
+        peer
     }
 
     /// Takes bytes of the wire; what they hold for the engine is left in `scratch.content`, also when this fails.
@@ -184,12 +205,18 @@ impl Link {
             }
             (None, None) => content.extend_from_slice(bytes),
         }
-        Ok(())
+        let may_ask = self.websocket.as_ref().is_some_and(ws::Session::is_open);
+        if may_ask && self.reply.len() > REPLY_BYTES_MAX { Err(Failure::Unread) } else { Ok(()) }
     }
 
     /// True when the stack has something to say by itself.
     pub fn has_reply(&self) -> bool {
         !self.reply.is_empty()
+    }
+
+    /// How many bytes of that wait.
+    pub fn reply_bytes(&self) -> usize {
+        self.reply.len()
     }
 
     /// True when the kernel has not taken all that the driver was given.
@@ -262,7 +289,8 @@ impl Link {
 
     /// Takes leave in the terms of the stack, once.
     fn say_farewell(&mut self, wire: &mut Vec<u8>) {
-        if self.failed || std::mem::replace(&mut self.farewell_said, true) {
+        // In the midst of a handshake rustls would first take the next step of it, for nobody.
+        if self.failed || self.is_shaking_hands() || std::mem::replace(&mut self.farewell_said, true) {
             return;
         }
         let mut close = Vec::new();

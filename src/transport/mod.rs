@@ -21,16 +21,15 @@ mod link;
 
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 pub use self::counters::TransportCounters;
 pub use self::layer::{HANDSHAKE_UNITS_PER_TURN, Transports};
+use crate::acl::Network;
 
 /// What stands between socket and MQTT on one listener, from the outside in.
 #[derive(Clone, Default)]
 pub struct Stack {
     /// A PROXY header, taken from these networks alone; none are named where peers have no addresses.
-    pub proxy: Option<Arc<[IpNet]>>,
+    pub proxy: Option<Arc<[Network]>>,
     /// TLS, by these settings.
     pub tls: Option<Arc<tls::Settings>>,
     /// WebSocket, within these limits.

@@ -9,6 +9,7 @@ import tempfile
 import time
 
 from lib.harness import Broker, Failure
+from lib.secure import SecureBroker
 
 HERE = pathlib.Path(__file__).resolve().parent
 SUITE_S = 240  # one suite; each of its tests has a deadline of its own
@@ -22,7 +23,11 @@ SUITES = {
     "mqttjs": ["node", "mqttjs_suite.mjs"],
     "rumqttc": ["rumqttc/target/debug/rumqttc-suite"],
     "lifecycle": [*PYTHON, "lifecycle_suite.py"],
+    "secure": [*PYTHON, "secure_suite.py"],
+    "browser": ["node", "browser_suite.mjs"],
 }
+SECURE = {"secure", "browser"}  # their broker has every transport, users and rules: not for a control broker
+ONCE = {"browser"}  # slow to start, and the same on any number of shards: on one, unless asked for by name
 
 
 def arguments():
@@ -36,6 +41,12 @@ def arguments():
     if unknown := set(options.suite) - set(SUITES):
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
     return options
+
+
+def chosen(options):
+    """The suites to run: those that were asked for, or those that make sense of all there are."""
+    left_out = (SECURE if options.known else set()) | (ONCE if options.shards != "1" else set())
+    return options.suite or [name for name in SUITES if name not in left_out]
 
 
 def read_known(path):
@@ -73,11 +84,17 @@ class Tally:
         print(f"{self.passed} passed, {self.failed} failed" + (f", {self.deviations} known" if self.known else ""))
 
 
+def start(name, options, log):
+    if name in SECURE:
+        return SecureBroker(options.broker, options.shards, log, log.with_suffix(".files")).ready()
+    return Broker(options.broker, options.shards, log).ready()
+
+
 def run_suite(name, options, tally, log):
     """A suite against a broker of its own; the broker must survive it and stop in order."""
     try:
-        broker = Broker(options.broker, options.shards, log).ready()
-    except (Failure, OSError) as failure:
+        broker = start(name, options, log)
+    except (Failure, OSError, subprocess.CalledProcessError) as failure:
         tally.fail(f"{name}/broker-starts", str(failure))
         return
     try:
@@ -97,6 +114,7 @@ def run_suite(name, options, tally, log):
 def drive(name, options, tally, broker):
     """Runs the suite's program and takes over its result lines; any other line is passed on."""
     environment = dict(os.environ, E2E_PORT=str(broker.port), E2E_BROKER=options.broker, E2E_SHARDS=options.shards)
+    environment |= broker.environment()
     command = ["timeout", "--kill-after=5", str(SUITE_S), *SUITES[name], *([options.only] if options.only else [])]
     seen, closing = [0, 0], None
     with subprocess.Popen(
@@ -126,7 +144,7 @@ def main():
     logs = pathlib.Path(os.environ.get("E2E_LOGS") or tempfile.mkdtemp(prefix="e2e-"))
     logs.mkdir(parents=True, exist_ok=True)
     print(f"broker: {options.broker} ({options.shards} shards); its logs: {logs}", flush=True)
-    for name in options.suite or SUITES:
+    for name in chosen(options):
         started = time.monotonic()
         run_suite(name, options, tally, logs / f"broker-{name}-{options.shards}.log")
         print(f"# {name}: {time.monotonic() - started:.1f} s", flush=True)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# End-to-end tests with real clients (mosquitto_pub/sub, paho-mqtt, MQTT.js, rumqttc, bare sockets).
+# End-to-end tests with real clients (mosquitto_pub/sub, paho-mqtt, MQTT.js in node and in Chromium, rumqttc,
+# bare sockets).
 #
 #   tests/clients/run.sh --broker "target/release/ringmq --listen 127.0.0.1:{port} --shards {shards}" --shards 4
 #   tests/clients/run.sh --control            # the same against Debian's mosquitto, to test the tests

@@ -150,6 +150,22 @@ fn a_client_whose_authentication_is_over_is_dismissed_and_its_will_published() {
 }
 
 #[test]
+fn what_a_client_is_told_whose_authentication_is_over_is_the_operators_choice() {
+    for version in BOTH {
+        let broker = Broker::asking(1);
+        broker.shared().set_expired_reason(ReasonCode::AdministrativeAction);
+        let mut client = broker.dial(version);
+        client.send(Packet::Connect(Connect::new(version, "c")));
+        let asked = broker.question();
+        broker.answer(&asked, lasting_for("anna", 10));
+        assert_eq!(client.next_connack().code, 0);
+        broker.seconds(11);
+        // 3.1.1 has no DISCONNECT of a server: the connection is closed.
+        client.expect_dismissal(0x98);
+    }
+}
+
+#[test]
 fn who_authenticates_again_in_time_stays() {
     on_asking(|broker| {
         let mut client = broker.dial(V5);

@@ -99,6 +99,11 @@ impl Broker {
         Broker::guarded_by(guard, limits, MqttOptions::default(), None, true)
     }
 
+    /// What its shards share.
+    pub fn shared(&self) -> &Shared {
+        &self.1.shared
+    }
+
     /// Who answers.
     pub fn desk(&self) -> &Desk {
         &self.1.desk

@@ -127,6 +127,34 @@ fn topics_with_too_many_levels_or_bytes_are_refused_and_the_connection_goes_on()
 }
 
 #[test]
+fn too_many_user_properties_of_a_publication_are_refused() {
+    on_any_shards_with(
+        |limits, _| limits.user_properties_max = 3,
+        |broker| {
+            let mut watcher = broker.client(V5, "w");
+            watcher.subscribe("t", AtMostOnce);
+            let mut client = broker.client(V5, "c");
+            let with = |count, qos| {
+                let properties = (0..count).fold(Properties::new(), |all, _| all.user("k", "v"));
+                Packet::Publish(Publish { qos, packet_id: 5, properties, ..message("t", "x") })
+            };
+            for count in [4, 9000] {
+                client.send(with(count, AtLeastOnce));
+                match client.next() {
+                    Packet::PubAck(ack) => assert_eq!((ack.packet_id, ack.reason), (5, 0x97)),
+                    other => panic!("{other:?}"),
+                }
+                client.send(with(count, AtMostOnce));
+            }
+            watcher.expect_nothing();
+            client.send(with(3, AtLeastOnce));
+            client.expect(puback(5));
+            watcher.next_publish();
+        },
+    );
+}
+
+#[test]
 fn a_3_1_1_publisher_of_a_refused_message_is_acknowledged_and_ignored() {
     on_any_shards_with(
         |limits, _| limits.topic_levels_max = 3,

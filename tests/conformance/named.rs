@@ -1,4 +1,4 @@
-//! The tables that say which test holds which statement, held to the tests that there are.
+//! The tables that say which test holds which statement, and which class of regressions, held to the tests that there are.
 
 use std::collections::HashSet;
 use std::fs;
@@ -30,10 +30,10 @@ fn files(directory: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// `tests/conformance.md` and every table beside this file.
+/// `tests/conformance.md`, `tests/regressions.md` and every table beside this file.
 fn tables() -> Vec<PathBuf> {
     let mut tables = files(&root().join("tests/conformance"), &["md"]);
-    tables.extend(Some(root().join("tests/conformance.md")).filter(|path| path.exists()));
+    tables.extend(["conformance.md", "regressions.md"].map(|name| root().join("tests").join(name)));
     tables
 }
 
@@ -90,4 +90,16 @@ fn each_statement_has_one_row_and_each_row_a_test() {
             assert!(columns.len() == 3 && names(columns[2]).next().is_some(), "{statement} has no test");
         }
     }
+}
+
+#[test]
+fn each_class_of_regressions_has_one_row_and_each_row_a_test() {
+    let text = read(&root().join("tests/regressions.md"));
+    let mut seen = HashSet::new();
+    for columns in rows(&text).filter(|columns| columns[0] != "Class") {
+        let class = columns[0];
+        assert!(seen.insert(class), "{class} has two rows");
+        assert!(columns.len() == 3 && names(columns[2]).next().is_some(), "{class} has no test");
+    }
+    assert!(seen.len() > 40, "{} classes", seen.len());
 }

@@ -144,8 +144,14 @@ impl Engine for RelayEngine {
         } else {
             conn.closed = true;
             let to = ShardId(early[0].into());
-            let hand_over =
-                HandOver { listener: 0, accepted: now, bytes: early, peer: Peer::default(), transport: None };
+            let hand_over = HandOver {
+                listener: 0,
+                accepted: now,
+                bytes: early,
+                peer: Peer::default(),
+                transport: None,
+                place: None,
+            };
             self.effects.push_back(Effect::HandOver { conn: id, to, hand_over });
         }
     }

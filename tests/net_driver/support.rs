@@ -214,8 +214,14 @@ impl Engine for EchoEngine {
             self.echo(id, &early);
         } else {
             conn.closed = true;
-            let hand_over =
-                HandOver { listener: 0, accepted: now, bytes: early, peer: Peer::default(), transport: None };
+            let hand_over = HandOver {
+                listener: 0,
+                accepted: now,
+                bytes: early,
+                peer: Peer::default(),
+                transport: None,
+                place: None,
+            };
             self.effects.push_back(Effect::HandOver { conn: id, to: home, hand_over });
         }
     }

@@ -11,10 +11,10 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::Mistake;
-use super::words::{ByName, Doing, Level, Many, Named, Place, Role, Topic, by_name};
+use super::words::{ByName, Doing, Level, Many, Named, Role, Topic, by_name};
 use crate::acl::name::Name;
 use crate::acl::policy::{ADMIN_ROLE, Draft, Statement, Whom};
-use crate::acl::rule::{Access, Action, check_conditions};
+use crate::acl::rule::{Access, Action, Network, check_conditions};
 
 /// A whole file.
 #[derive(Deserialize)]
@@ -54,7 +54,7 @@ struct RawRule {
     topic: Many<Topic>,
     qos_max: Option<Level>,
     retain: Option<bool>,
-    address: Option<Many<Place>>,
+    address: Option<Many<Network>>,
     user: Option<Many<Named>>,
     client: Option<Many<Named>>,
     role: Option<Many<Role>>,
@@ -264,7 +264,7 @@ impl Draft {
 
 fn rule_section(rule: RawRule, place: &str) -> (Whom, Vec<Statement>) {
     let all_names = |many: Option<Many<Named>>| many.map(|many| many.0.into_iter().map(|named| named.0).collect());
-    let addresses: Vec<_> = rule.address.into_iter().flat_map(|many| many.0).map(|place| place.0).collect();
+    let addresses: Vec<_> = rule.address.into_iter().flat_map(|many| many.0).collect();
     let whom = Whom {
         users: all_names(rule.user),
         clients: all_names(rule.client),

@@ -8,7 +8,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor, value};
 use serde::{Deserialize, Deserializer};
 
 use crate::acl::name::Name;
-use crate::acl::rule::{Action, Network};
+use crate::acl::rule::Action;
 use crate::acl::template::Template;
 use crate::codec::QoS;
 
@@ -20,9 +20,6 @@ pub(super) struct Named(pub Name);
 
 /// The name of a role.
 pub(super) struct Role(pub Arc<str>);
-
-/// An address or a network.
-pub(super) struct Place(pub Network);
 
 /// A QoS, written as its number.
 pub(super) struct Level(pub QoS);
@@ -80,13 +77,6 @@ impl<'de> Deserialize<'de> for Role {
 
 fn not_empty(text: &str) -> Result<&str, String> {
     if text.is_empty() { Err("the name is empty".to_owned()) } else { Ok(text) }
-}
-
-impl<'de> Deserialize<'de> for Place {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Place, D::Error> {
-        let read = |text: &str| text.parse().map(Place).map_err(|error| format!("\"{text}\": {error}"));
-        d.deserialize_str(Text { expecting: "an address or a network, like \"192.0.2.0/24\"", read })
-    }
 }
 
 impl<'de> Deserialize<'de> for Level {

@@ -25,7 +25,7 @@ pub(super) struct Jwks {
     url: String,
     agent: Agent,
     keys: ArcSwap<KeySet>,
-    /// When it was last asked for. Whoever holds this fetches; the others wait for what comes.
+    /// When it was last asked for. Whoever holds this fetches; the others who need it wait for what comes.
     pub(super) asked: Mutex<Option<Instant>>,
     outage: Outage,
 }
@@ -46,6 +46,14 @@ impl Jwks {
     /// Fetches the set anew, unless that was done a moment ago; either way what is known afterwards is the newest.
     pub(super) fn refresh(&self) {
         self.fetch(AGAIN_AFTER);
+    }
+
+    /// Whether fetching it anew could bring something new: one fetch is under way, or the last is a moment ago.
+    pub(super) fn is_due(&self) -> bool {
+        match self.asked.try_lock() {
+            Ok(asked) => asked.is_none_or(|asked| asked.elapsed() >= AGAIN_AFTER),
+            Err(_) => true,
+        }
     }
 
     /// Returns false when that failed.

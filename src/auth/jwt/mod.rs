@@ -20,7 +20,7 @@ use tracing::debug;
 
 use self::jwks::Jwks;
 use self::keys::{Key, KeySet};
-use super::chain::{Method, Opinion};
+use super::chain::{Lane, Method, Opinion, Queue};
 use super::error::{AuthError, Mistake};
 use super::password::Scratch;
 use super::{Credentials, Principal, claims, files, web};
@@ -97,13 +97,7 @@ impl Jwt {
         if header.crit.is_some() {
             return Err(bad("it needs extensions (crit)"));
         }
-        let mut keys = self.known();
-        if keys.candidates(&header).next().is_none()
-            && let Keys::Url { jwks, .. } = &self.keys
-        {
-            jwks.refresh();
-            keys = jwks.keys();
-        }
+        let keys = self.known();
         let mut refusal = "no key has its name and algorithm";
         for key in keys.candidates(&header) {
             match decode::<Map<String, Value>>(token, &key.key, &self.validation(key)) {
@@ -112,6 +106,32 @@ impl Jwt {
             }
         }
         Err(bad(refusal))
+    }
+
+    /// The key set that may hold the token's key once it is fetched anew, if that key is not known.
+    fn to_be_asked(&self, token: &str) -> Option<&Jwks> {
+        let Keys::Url { jwks, .. } = &self.keys else { return None };
+        let header = decode_header(token).ok().filter(|header| header.crit.is_none())?;
+        (jwks.keys().candidates(&header).next().is_none() && jwks.is_due()).then_some(jwks)
+    }
+
+    /// The token, if what CONNECT holds is one.
+    fn token<'c>(&self, client: &'c Credentials) -> Option<&'c str> {
+        let said = match self.config.field {
+            TokenField::Password => client.password.as_ref().and_then(|said| std::str::from_utf8(said.bytes()).ok()),
+            TokenField::UserName => client.user.as_deref(),
+        };
+        said.filter(|said| looks_like_a_token(said))
+    }
+
+    fn opinion(&self, token: &str, client: &Credentials) -> Opinion {
+        match self.principal(token, client) {
+            Ok(principal) => Opinion::Allow(Box::new(principal)),
+            Err((why, reason)) => {
+                debug!("auth.jwt: the token of client {:?} is refused: {why}", client.client_id);
+                Opinion::Deny(reason)
+            }
+        }
     }
 
     fn known(&self) -> Arc<KeySet> {
@@ -175,18 +195,25 @@ fn fetched(url: &str, config: &JwtAuth) -> Result<Keys, AuthError> {
 
 impl Method for Jwt {
     fn judge(&self, client: &Credentials, _: &mut Scratch) -> Opinion {
-        let said = match self.config.field {
-            TokenField::Password => client.password.as_ref().and_then(|said| std::str::from_utf8(said.bytes()).ok()),
-            TokenField::UserName => client.user.as_deref(),
-        };
-        let Some(token) = said.filter(|said| looks_like_a_token(said)) else { return Opinion::Pass };
-        match self.principal(token, client) {
-            Ok(principal) => Opinion::Allow(Box::new(principal)),
-            Err((why, reason)) => {
-                debug!("auth.jwt: the token of client {:?} is refused: {why}", client.client_id);
-                Opinion::Deny(reason)
-            }
+        let Some(token) = self.token(client) else { return Opinion::Pass };
+        match self.to_be_asked(token) {
+            Some(_) => Opinion::Wait,
+            None => self.opinion(token, client),
         }
+    }
+
+    fn lane(&self) -> Option<Lane> {
+        let Keys::Url { .. } = &self.keys else { return None };
+        // One fetch serves all who wait.
+        Some(Lane { queue: Queue::KeySet, threads: 1, waiting_max: self.config.waiting_max })
+    }
+
+    fn ask(&self, client: &Credentials) -> Opinion {
+        let Some(token) = self.token(client) else { return Opinion::Pass };
+        if let Some(jwks) = self.to_be_asked(token) {
+            jwks.refresh();
+        }
+        self.opinion(token, client)
     }
 
     fn reload(&self) -> Result<(), AuthError> {

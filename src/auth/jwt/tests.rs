@@ -10,8 +10,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::json;
 
-use super::super::chain::tests::client;
-use super::super::web::tests::Server;
+use super::super::chain::tests::{client, opinion};
+use super::super::web::tests::{Server, Vouched, told};
 use super::*;
 use crate::acl::Action;
 
@@ -55,10 +55,10 @@ fn jwt(config: JwtAuth) -> Jwt {
 }
 
 fn judge(jwt: &Jwt, token: &str) -> Result<Box<Principal>, Option<ReasonCode>> {
-    match jwt.judge(&client("c1", Some("whoever"), Some(token)), &mut Scratch::default()) {
+    match opinion(jwt, &client("c1", Some("whoever"), Some(token))) {
         Opinion::Allow(principal) => Ok(principal),
         Opinion::Deny(reason) => Err(Some(reason)),
-        Opinion::Pass => Err(None),
+        Opinion::Pass | Opinion::Wait => Err(None),
     }
 }
 
@@ -236,7 +236,7 @@ fn a_token_may_be_the_user_name_and_last_for_ever_where_that_is_said() {
     let config = JwtAuth { field: TokenField::UserName, require_expiry: false, ..hs256_config() };
     let jwt = jwt(config);
     let token = signed(json!({"alg": "HS256"}), &json!({"sub": "ann"}), hs256);
-    let opinion = jwt.judge(&client("c", Some(&token), None), &mut Scratch::default());
+    let opinion = opinion(&jwt, &client("c", Some(&token), None));
     let Opinion::Allow(principal) = opinion else { panic!("{opinion:?}") };
     assert_eq!((principal.user.as_deref(), principal.lasts), (Some("ann"), None));
 }
@@ -284,4 +284,23 @@ fn a_key_set_is_fetched_and_survives_an_outage_and_an_unknown_key_asks_once_more
     }
     // One more where the thread in the background asks for the first time only now.
     assert!((before + 1..=before + 2).contains(&server.asked()), "an unknown key asks once, not each time");
+}
+
+#[test]
+fn a_key_set_comes_over_https_from_a_server_that_the_authority_vouches_for_and_from_no_other() {
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]});
+    let (vouched, stranger) = (Vouched::to("127.0.0.1"), Vouched::to("127.0.0.1"));
+    let server = Server::with_tls(&vouched, move |_| (200, set.to_string()));
+    let header = decode_header(signed(json!({"alg": "EdDSA"}), &json!({}), |_| Vec::new())).unwrap();
+    for (ca, is_trusted) in [(&vouched.ca, true), (&stranger.ca, false)] {
+        let config = JwtAuth { ca_file: Some(ca.path().to_owned()), ..JwtAuth::default() };
+        let jwks = Jwks::new(&server.url(), &config).unwrap();
+        let log = told(|| jwks.refresh());
+        assert_eq!(jwks.keys().candidates(&header).count(), usize::from(is_trusted), "{log}");
+        assert_eq!(
+            log.contains("auth.jwt.jwks_url: https://") && log.contains("invalid peer certificate"),
+            !is_trusted,
+            "{log}"
+        );
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::super::chain::Opinion;
 use super::super::chain::tests::client;
 use super::super::password::{Cost, Hash};
 use super::super::web::tests::Server;
@@ -18,14 +19,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Bench {
     office: Office,
     desk: Box<dyn Authenticator>,
+    counters: Arc<OfficeCounters>,
     woken: mpsc::Receiver<ShardId>,
 }
 
 fn bench(config: &Auth) -> Bench {
-    let office = Office::start(config, false).unwrap().unwrap();
+    bench_of(Office::start(config, false).unwrap().unwrap())
+}
+
+fn bench_of(office: Office) -> Bench {
     let (wake, woken) = mpsc::channel();
     office.wake_by(0, move |shard| wake.send(shard).unwrap_or_default());
-    Bench { desk: office.desk(ShardId(3)), office, woken }
+    let counters = Arc::new(OfficeCounters::default());
+    Bench { desk: office.desk(ShardId(3), counters.clone()), office, counters, woken }
 }
 
 impl Bench {
@@ -59,8 +65,8 @@ fn ann() -> (tempfile::NamedTempFile, Auth) {
     (file, Auth { methods: vec![AuthMethod::Password], password, ..Auth::default() })
 }
 
-/// A server that answers when the test lets it, so that a worker is busy for as long.
-fn slow(workers: u16, queue_max: u32) -> (Auth, mpsc::Sender<()>, mpsc::Receiver<String>) {
+/// A hook that answers when the test lets it, so that a thread waits for as long.
+fn slow(requests_max: u16, waiting_max: u32) -> (HttpAuth, mpsc::Sender<()>, mpsc::Receiver<String>) {
     let (go, wait) = mpsc::channel();
     let (came, asked) = mpsc::channel();
     let server = Server::new(move |body| {
@@ -69,8 +75,31 @@ fn slow(workers: u16, queue_max: u32) -> (Auth, mpsc::Sender<()>, mpsc::Receiver
         let _ = wait.recv();
         (200, json!({"result": "allow"}).to_string())
     });
-    let http = HttpAuth { url: Some(server.url()), remember: None, timeout: PATIENCE, ..HttpAuth::default() };
-    (Auth { methods: vec![AuthMethod::Http], http, workers, queue_max, ..Auth::default() }, go, asked)
+    let url = Some(server.url());
+    let http = HttpAuth { url, remember: None, timeout: PATIENCE, requests_max, waiting_max, ..HttpAuth::default() };
+    (http, go, asked)
+}
+
+fn hook_alone(http: HttpAuth) -> Auth {
+    Auth { methods: vec![AuthMethod::Http], http, ..Auth::default() }
+}
+
+/// A method that computes until the test says what came of it.
+struct Computes {
+    began: mpsc::Sender<()>,
+    goes_on: std::sync::Mutex<mpsc::Receiver<()>>,
+}
+
+impl Method for Computes {
+    fn judge(&self, _: &Credentials, _: &mut super::super::password::Scratch) -> Opinion {
+        self.began.send(()).unwrap();
+        let _ = self.goes_on.lock().unwrap().recv();
+        Opinion::Pass
+    }
+
+    fn reload(&self) -> Result<(), AuthError> {
+        Ok(())
+    }
 }
 
 #[test]
@@ -94,14 +123,30 @@ fn a_question_is_answered_and_the_shard_is_woken_for_it() {
 }
 
 #[test]
-fn when_too_many_wait_the_next_is_told_that_the_server_is_busy() {
-    let (config, go, asked) = slow(1, 2);
+fn an_unknown_user_is_told_what_a_wrong_password_is_told() {
+    let (_file, config) = ann();
     let mut bench = bench(&config);
+    for (user, password) in [("ann", "wrong"), ("nobody", "wrong"), ("nobody", "right")] {
+        bench.desk.ask(conn(1), connect(user, password)).unwrap();
+        let verdict = bench.answer().1;
+        assert!(matches!(verdict, Verdict::Deny(ReasonCode::BadUserNameOrPassword)), "{user}: {verdict:?}");
+    }
+}
+
+#[test]
+fn when_too_many_wait_for_a_worker_the_next_is_told_that_the_server_is_busy() {
+    let (began, begun) = mpsc::channel();
+    let (go, goes_on) = mpsc::channel();
+    let methods: Vec<Box<dyn Method>> = vec![Box::new(Computes { began, goes_on: goes_on.into() })];
+    let shared = Shared { chain: Chain { methods, allow_anonymous: false }, scram: None, wake: OnceLock::new() };
+    let config = Auth { workers: 1, queue_max: 2, ..Auth::default() };
+    let mut bench = bench_of(Office::of(shared, &config).unwrap());
     bench.desk.ask(conn(0), connect("0", "")).unwrap();
-    assert_eq!(asked.recv_timeout(PATIENCE).as_deref(), Ok("0"), "the worker is at it");
+    begun.recv_timeout(PATIENCE).expect("the worker is at it");
     bench.desk.ask(conn(1), connect("1", "")).unwrap();
     bench.desk.ask(conn(2), connect("2", "")).unwrap();
     assert_eq!(bench.desk.ask(conn(3), connect("3", "")), Err(Busy));
+    assert_eq!(bench.counters.auth_refused_workers_full.load(), 1);
     (0..3).for_each(|_| go.send(()).unwrap());
     let mut answered: Vec<u32> = (0..3).map(|_| bench.answer().0.slot).collect();
     answered.sort_unstable();
@@ -109,9 +154,97 @@ fn when_too_many_wait_the_next_is_told_that_the_server_is_busy() {
 }
 
 #[test]
+fn when_too_many_wait_for_the_hook_the_next_is_told_that_the_server_is_busy() {
+    let (http, go, asked) = slow(1, 2);
+    let mut bench = bench(&hook_alone(http));
+    bench.desk.ask(conn(0), connect("0", "")).unwrap();
+    assert_eq!(asked.recv_timeout(PATIENCE).as_deref(), Ok("0"), "its thread waits");
+    (1..=3).for_each(|number| bench.desk.ask(conn(number), connect(&number.to_string(), "")).unwrap());
+    let (refused, verdict) = bench.answer();
+    assert!(matches!(verdict, Verdict::Deny(ReasonCode::ServerBusy)), "{refused:?}: {verdict:?}");
+    assert_eq!(bench.counters.auth_refused_http_full.load(), 1);
+    (0..3).for_each(|_| go.send(()).unwrap());
+    let mut answered: Vec<u32> = (0..3).map(|_| bench.answer().0.slot).chain([refused.slot]).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_hook_that_never_answers_delays_nobody_whom_another_method_knows() {
+    let (_file, config) = ann();
+    let (http, _go, asked) = slow(1, 1);
+    let methods = vec![AuthMethod::Password, AuthMethod::Http];
+    let mut bench = bench(&Auth { methods, http, workers: 1, ..config });
+    bench.desk.ask(conn(0), connect("bob", "")).unwrap();
+    assert_eq!(asked.recv_timeout(PATIENCE).as_deref(), Ok("bob"), "its thread waits");
+    bench.desk.ask(conn(1), connect("eve", "")).unwrap();
+    for number in 2..100 {
+        bench.desk.ask(conn(number), connect("ann", "right")).unwrap();
+        let (answered, verdict) = bench.answer();
+        assert!(answered == conn(number) && matches!(verdict, Verdict::Allow { .. }), "{answered:?}: {verdict:?}");
+    }
+}
+
+#[test]
+fn whom_the_hook_does_not_know_the_next_method_is_asked_about() {
+    let (_file, config) = ann();
+    let server = Server::new(|_| (200, json!({"result": "ignore"}).to_string()));
+    let http = HttpAuth { url: Some(server.url()), remember: None, ..HttpAuth::default() };
+    let mut bench = bench(&Auth { methods: vec![AuthMethod::Http, AuthMethod::Password], http, ..config });
+    bench.desk.ask(conn(1), connect("ann", "right")).unwrap();
+    assert!(matches!(bench.answer().1, Verdict::Allow { .. }));
+    bench.desk.ask(conn(1), connect("ann", "wrong")).unwrap();
+    assert!(matches!(bench.answer().1, Verdict::Deny(ReasonCode::BadUserNameOrPassword)));
+    assert_eq!(server.asked(), 2);
+}
+
+#[test]
+fn a_key_set_that_never_comes_delays_nobody_but_those_with_an_unknown_key() {
+    let (_file, config) = ann();
+    let (came, asked) = mpsc::channel();
+    let (_go, wait) = mpsc::channel::<()>();
+    let server = Server::new(move |_| {
+        came.send(()).unwrap();
+        let _ = wait.recv();
+        (500, String::new())
+    });
+    let jwt = crate::config::JwtAuth { jwks_url: Some(server.url()), ..Default::default() };
+    let methods = vec![AuthMethod::Jwt, AuthMethod::Password];
+    let mut bench = bench(&Auth { methods, jwt, workers: 1, ..config });
+    asked.recv_timeout(PATIENCE).expect("the set is fetched at start");
+    // {"alg":"RS256"}.{"sub":"a"} and a signature.
+    let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA";
+    bench.desk.ask(conn(0), connect("bob", token)).unwrap();
+    for number in 1..4 {
+        bench.desk.ask(conn(number), connect("ann", "right")).unwrap();
+        let (answered, verdict) = bench.answer();
+        assert!(answered == conn(number) && matches!(verdict, Verdict::Allow { .. }), "{answered:?}: {verdict:?}");
+    }
+}
+
+#[test]
+fn the_threads_end_with_the_last_desk() {
+    let (_file, config) = ann();
+    let server = Server::new(|_| (200, String::new()));
+    let http = HttpAuth { url: Some(server.url()), ..HttpAuth::default() };
+    let Bench { office, desk, .. } =
+        bench(&Auth { methods: vec![AuthMethod::Password, AuthMethod::Http], http, ..config });
+    let shared = Arc::downgrade(&office.shared);
+    drop(office);
+    assert!(shared.upgrade().is_some());
+    drop(desk);
+    let given_up = std::time::Instant::now() + PATIENCE;
+    // Each thread holds what is shared until it has ended; nothing else tells.
+    while shared.upgrade().is_some() {
+        assert!(std::time::Instant::now() < given_up, "a thread lives on");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn questions_of_connections_that_are_gone_are_skipped() {
-    let (config, go, asked) = slow(1, 10);
-    let mut bench = bench(&config);
+    let (http, go, asked) = slow(1, 10);
+    let mut bench = bench(&hook_alone(http));
     bench.desk.ask(conn(0), connect("0", "")).unwrap();
     assert_eq!(asked.recv_timeout(PATIENCE).as_deref(), Ok("0"));
     bench.desk.ask(conn(1), connect("1", "")).unwrap();

@@ -2,7 +2,9 @@
 //!
 //! A line that cannot be read is a mistake of the whole file, never a user: with one mistake nothing of it is used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 
 use super::hash::{Cost, Hash};
 use crate::auth::error::Mistake;
@@ -11,8 +13,9 @@ use crate::auth::files::{self, UserLine, check_name, user_lines};
 /// The users of a file and their hashes.
 pub(crate) struct Users {
     by_name: HashMap<Box<str>, Hash>,
-    /// What an unknown user's password is held against: as costly as those of the file, and never right.
-    decoy: Hash,
+    /// What unknown users' passwords are held against: one for each cost in the file, never right, and up to which user it
+    /// is the one, counted by cost.
+    decoys: Vec<(usize, Hash)>,
 }
 
 impl Users {
@@ -34,7 +37,7 @@ impl Users {
             }
         }
         match mistakes.is_empty() {
-            true => Ok(Users { decoy: decoy(&by_name), by_name }),
+            true => Ok(Users { decoys: decoys(&by_name), by_name }),
             false => Err(mistakes),
         }
     }
@@ -43,8 +46,19 @@ impl Users {
     pub(super) fn find(&self, user: &str) -> (bool, &Hash) {
         match self.by_name.get(user) {
             Some(hash) => (true, hash),
-            None => (false, &self.decoy),
+            None => (false, self.decoy(user)),
         }
+    }
+
+    /// The decoy of a name: always the same one, and over all names as often of each cost as users of the file are. So what
+    /// a name costs does not tell whether it is a user's.
+    fn decoy(&self, user: &str) -> &Hash {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let users = self.decoys.last().map_or(0, |(up_to, _)| *up_to);
+        // A fraction of the users, so that a few more or fewer of them leave most names where they are.
+        let at = (u128::from(KEY.hash_one(user)) * users as u128) >> 64;
+        let index = self.decoys.partition_point(|(up_to, _)| *up_to as u128 <= at);
+        &self.decoys[index].1
     }
 }
 
@@ -54,14 +68,21 @@ fn read(line: &UserLine<'_>) -> Result<Hash, Mistake> {
     Hash::parse(line.rest).map_err(mistake)
 }
 
-/// As costly as most of them.
-fn decoy(users: &HashMap<Box<str>, Hash>) -> Hash {
-    let mut counts: HashMap<Cost, usize> = HashMap::new();
+/// A decoy for each cost; the default one if there are no users.
+fn decoys(users: &HashMap<Box<str>, Hash>) -> Vec<(usize, Hash)> {
+    let mut counts: BTreeMap<Cost, usize> = BTreeMap::new();
     for hash in users.values() {
         *counts.entry(hash.cost()).or_default() += 1;
     }
-    let most = counts.into_iter().max_by_key(|(_, count)| *count).map_or(Cost::DEFAULT, |(cost, _)| cost);
-    Hash::decoy(most)
+    if counts.is_empty() {
+        counts.insert(Cost::DEFAULT, 1);
+    }
+    let mut up_to = 0;
+    let decoy = |(cost, count): (Cost, usize)| {
+        up_to += count;
+        (up_to, Hash::decoy(cost))
+    };
+    counts.into_iter().map(decoy).collect()
 }
 
 #[cfg(test)]
@@ -113,14 +134,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_user_costs_what_most_known_ones_do() {
+    fn what_a_name_costs_does_not_tell_whether_it_is_a_users() {
         let ours = Hash::of(b"x", Cost::CHEAP).unwrap();
         let text = format!("a:{ours}\nb:{}\nc:{ours}\n", Hash::of(b"x", Cost::Sha512).unwrap());
         let users = Users::parse(text.as_bytes()).unwrap();
-        let (known, decoy) = users.find("nobody");
-        assert!(!known);
-        assert_eq!(decoy.cost(), ours.cost());
-        assert!(!decoy.verify(b"x", &mut Scratch::default()));
+        let mut quick = 0;
+        for name in (0..3000).map(|n| format!("nobody {n}")) {
+            let (known, decoy) = users.find(&name);
+            assert!(!known && !decoy.verify(b"x", &mut Scratch::default()));
+            assert_eq!(users.find(&name).1.cost(), decoy.cost(), "each time");
+            quick += usize::from(decoy.cost() == Cost::Sha512);
+        }
+        // A third of the users have it; for 3000 names one standard deviation is 26.
+        assert!((850..1150).contains(&quick), "{quick}");
         assert_eq!(Users::parse(b"").unwrap().find("nobody").1.cost(), Cost::DEFAULT);
     }
 }

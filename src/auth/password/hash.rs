@@ -24,7 +24,7 @@ const SHA512_BYTES: usize = 64;
 const SALT_BYTES: usize = 16;
 
 /// What computing a hash costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cost {
     /// argon2id.
     Argon2 {
@@ -68,19 +68,24 @@ impl Cost {
 
 /// Memory that hashing needs, kept from one password to the next.
 #[derive(Default)]
-pub(crate) struct Scratch(Vec<Block>);
+pub(crate) struct Scratch {
+    blocks: Vec<Block>,
+    /// What was computed with it, so that tests can hold one verification's work against another's.
+    #[cfg(test)]
+    pub(super) computed: Vec<Cost>,
+}
 
 impl Scratch {
     /// Gives the memory back.
     pub(crate) fn release(&mut self) {
-        self.0 = Vec::new();
+        self.blocks = Vec::new();
     }
 
     fn blocks(&mut self, count: usize) -> &mut [Block] {
-        if self.0.len() < count {
-            self.0 = vec![Block::new(); count];
+        if self.blocks.len() < count {
+            self.blocks = vec![Block::new(); count];
         }
-        &mut self.0[..count]
+        &mut self.blocks[..count]
     }
 }
 
@@ -147,6 +152,8 @@ impl Hash {
 
     fn compute(&self, password: &[u8], scratch: &mut Scratch) -> Result<Vec<u8>, &'static str> {
         let mut output = vec![0; self.output.len()];
+        #[cfg(test)]
+        scratch.computed.push(self.cost);
         match self.cost {
             Cost::Argon2 { memory_kib, passes, lanes } => {
                 let params = Cost::params(memory_kib, passes, lanes)?;

@@ -1,7 +1,8 @@
 //! User name and password, by a file of hashes.
 //!
 //! Whether a user is unknown or the password wrong makes no difference, neither in what is answered nor in how long it
-//! takes: for an unknown user a hash of the same cost is computed. The method vouches for its users or passes on.
+//! takes: for an unknown user a hash is computed too, of a cost that the file's users have, each as often as they have it.
+//! The method vouches for its users or passes on.
 
 mod file;
 mod hash;
@@ -103,8 +104,12 @@ mod tests {
     }
 
     fn password(remember: Option<Duration>) -> (tempfile::NamedTempFile, Password) {
+        password_of(&file_text(), remember)
+    }
+
+    fn password_of(text: &str, remember: Option<Duration>) -> (tempfile::NamedTempFile, Password) {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), file_text()).unwrap();
+        fs::write(file.path(), text).unwrap();
         let config = PasswordAuth { file: Some(file.path().to_owned()), remember };
         let password = Password::open(&config).unwrap();
         (file, password)
@@ -114,7 +119,7 @@ mod tests {
         match password.judge(&client("c", user, secret), &mut Scratch::default()) {
             Opinion::Allow(principal) => principal.user.map(|user| user.to_string()),
             Opinion::Pass => None,
-            Opinion::Deny(reason) => panic!("a file denies nobody: {reason:?}"),
+            other => panic!("a file denies nobody, and waits for nobody: {other:?}"),
         }
     }
 
@@ -133,6 +138,30 @@ mod tests {
         ];
         for (user, secret) in others {
             assert_eq!(user_of(&password, user, secret), None, "{user:?} {secret:?}");
+        }
+    }
+
+    /// What is computed, not how long that takes: the same hash, once, whoever is not let in.
+    #[test]
+    fn an_unknown_user_is_exactly_as_much_work_as_a_wrong_password() {
+        let costs = [Cost::CHEAP, Cost::Pbkdf2 { iterations: 1000.try_into().unwrap() }, Cost::Sha512];
+        for (cost, remember) in costs.into_iter().flat_map(|cost| [(cost, None), (cost, Some(Duration::from_secs(60)))])
+        {
+            let text = format!("ann:{}\n", Hash::of(b"right", cost).unwrap());
+            let (_file, password) = password_of(&text, remember);
+            let work = |user, secret| {
+                let mut scratch = Scratch::default();
+                let opinion = password.judge(&client("c", Some(user), Some(secret)), &mut scratch);
+                assert!(matches!(opinion, Opinion::Pass), "{user} {secret}: {opinion:?}");
+                scratch.computed
+            };
+            for _ in 0..2 {
+                for (user, secret) in
+                    [("ann", "wrong"), ("nobody", "wrong"), ("nobody", "right"), ("", ""), ("ann", "")]
+                {
+                    assert_eq!(work(user, secret), [cost], "{user:?} {secret:?}");
+                }
+            }
         }
     }
 

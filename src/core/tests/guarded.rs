@@ -1,7 +1,10 @@
 //! Nobody can hurt the others: what the guard says is carried out, and given back.
 
 use super::*;
+use crate::auth::{Authenticator, Busy, Principal, Question, Verdict};
+use crate::codec::Ack;
 use crate::config::{ClientLimits, Config, MemoryBudget, Profile, RateLimit};
+use crate::engine::{Certificate, Peer};
 use crate::guard::bans::{Ban, Bans, Target, UnixTime};
 use crate::guard::entry::{Guard, Refused};
 use crate::guard::glob::Glob;
@@ -157,6 +160,9 @@ fn an_address_gets_its_connections_back_when_they_end_also_on_another_shard() {
     let Some(Effect::HandOver { conn, hand_over, .. }) = broker.cores[0].poll_effect() else { panic!("handed over") };
     assert_eq!(hand_over.peer.address, address);
     let moved = broker.cores[1].adopt(broker.now, hand_over).unwrap();
+    broker.cores[0].disconnected(broker.now, second, TransportEnd::EndOfStream);
+    broker.cores[0].release(second);
+    let second = open(&mut broker).expect("counted once, though two shards have it");
     broker.cores[0].release(conn);
     assert!(open(&mut broker).is_none(), "it counts where it is");
     broker.hang_up(Client { shard: 1, conn: moved, version: V5 });
@@ -167,6 +173,23 @@ fn an_address_gets_its_connections_back_when_they_end_also_on_another_shard() {
         broker.cores[0].release(conn);
     }
     assert!(open(&mut broker).is_some() && open(&mut broker).is_some() && open(&mut broker).is_none());
+}
+
+#[test]
+fn a_hand_over_that_is_lost_gives_back_what_was_counted() {
+    let (mut broker, _) = guarded(2, |config| config.guard.connections_per_address_max = 1);
+    let address = Some("192.0.2.1:5".parse().unwrap());
+    let first = broker.cores[0].open(broker.now, 0, address).unwrap();
+    let id = client_on(&broker, 1, "c");
+    let mut bytes = Vec::new();
+    encode(&Packet::Connect(Box::new(connect_packet(&id, V5))), V5, &mut bytes);
+    broker.cores[0].receive(broker.now, first, &bytes);
+    let Some(Effect::HandOver { conn, hand_over, .. }) = broker.cores[0].poll_effect() else { panic!("handed over") };
+    broker.cores[0].release(conn);
+    assert!(broker.cores[0].open(broker.now, 0, address).is_none(), "it is on its way");
+    drop(hand_over);
+    assert_eq!(broker.cores[0].shared.connections.load(Relaxed), 0);
+    assert!(broker.cores[0].open(broker.now, 0, address).is_some());
 }
 
 #[test]
@@ -217,6 +240,82 @@ fn identifiers_and_filters_that_are_not_allowed_are_refused_with_the_codes_of_th
         }
     }
     assert_eq!(broker.cores[0].counters().shallow_wildcards.load(), 6);
+}
+
+/// Lets everybody in, in this role.
+struct Role(&'static str, Vec<ConnId>);
+
+impl Authenticator for Role {
+    fn ask(&mut self, conn: ConnId, _: Question) -> Result<(), Busy> {
+        self.1.push(conn);
+        Ok(())
+    }
+    fn poll(&mut self) -> Option<(ConnId, Verdict)> {
+        let principal = Principal { user: Some("u".into()), roles: vec![self.0.into()], ..Principal::default() };
+        Some((self.1.pop()?, Verdict::Allow { principal: Box::new(principal), data: Vec::new() }))
+    }
+    fn forget(&mut self, _: ConnId) {}
+}
+
+#[test]
+fn identifiers_are_held_against_the_profile_of_who_a_client_turned_out_to_be() {
+    for (role, user) in [(Some("sensor"), None), (None, Some("u"))] {
+        let (mut broker, _) = guarded(1, |config| {
+            let limits = ClientLimits { client_ids: Some(vec![Glob::new("s-*").unwrap()]), ..ClientLimits::default() };
+            let (role, user) = (role.map(str::to_owned), user.map(|user| Glob::new(user).unwrap()));
+            config.guard.profiles = vec![Profile { role, user, limits, ..Profile::default() }];
+        });
+        let core = broker.cores.remove(0).with_authenticator(Box::new(Role("sensor", Vec::new())));
+        broker.cores.push(core);
+        for (client_id, told) in [("admin-1", "CONNACK 133 false"), ("s-1", "CONNACK 0 false")] {
+            let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+            let client = Client { shard: 0, conn, version: V5 };
+            // It says nothing of its user: that comes out of its token, or its certificate.
+            broker.send(client, &Packet::Connect(Box::new(connect_packet(client_id, V5))));
+            broker.cores[0].attend(broker.now);
+            assert_eq!(broker.read(client), [told], "{client_id}");
+        }
+    }
+}
+
+#[test]
+fn rules_see_the_common_name_of_a_certificate_whatever_method_let_its_client_in() {
+    let mut broker = Broker::new(1);
+    let core = broker.cores.remove(0).with_authenticator(Box::new(Role("r", Vec::new())));
+    broker.cores.push(core);
+    let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+    let certificate = Certificate { common_name: Some("device-1".to_owned()), ..Certificate::default() };
+    broker.cores[0].identify(conn, Peer { address: None, certificate: Some(Box::new(certificate)) });
+    let client = Client { shard: 0, conn, version: V5 };
+    broker.send(client, &Packet::Connect(Box::new(connect_packet("c", V5))));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(broker.read(client), ["CONNACK 0 false"]);
+    let slot = broker.cores[0].find_client("c").unwrap();
+    let name = |core: &Core| core.sessions[slot].access.as_ref().unwrap().principal.common_name.clone();
+    assert_eq!(name(&broker.cores[0]).as_deref(), Some("device-1"));
+    // Authenticated again.
+    broker.cores[0].take_principal(slot, Principal { user: Some("u".into()), ..Principal::default() });
+    assert_eq!(name(&broker.cores[0]).as_deref(), Some("device-1"));
+}
+
+#[test]
+fn a_connect_that_waits_for_its_answer_counts_as_memory_until_then() {
+    for leaves in [false, true] {
+        let mut broker = Broker::new(1);
+        let core = broker.cores.remove(0).with_authenticator(Box::new(Role("r", Vec::new())));
+        broker.cores.push(core);
+        let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+        let client = Client { shard: 0, conn, version: V5 };
+        let password = [b'x'; 60_000];
+        let packet = Connect { user_name: Some("u"), password: Some(&password), ..connect_packet("c", V5) };
+        broker.send(client, &Packet::Connect(Box::new(packet)));
+        assert!(broker.cores[0].counters().reassembly_bytes.load() > 60_000);
+        match leaves {
+            true => broker.cores[0].disconnected(broker.now, conn, TransportEnd::Error(libc::ECONNRESET)),
+            false => broker.cores[0].attend(broker.now),
+        }
+        assert_eq!(broker.cores[0].counters().reassembly_bytes.load(), 0);
+    }
 }
 
 #[test]
@@ -290,6 +389,38 @@ fn short_memory_refuses_connections_then_slows_then_refuses_and_lets_go_again() 
 }
 
 #[test]
+fn what_is_sent_and_not_acknowledged_counts_for_the_budget() {
+    let (mut broker, _) = guarded(1, |config| config.limits.memory_budget = MemoryBudget::Bytes(100_000));
+    let publisher = broker.connect("p", V5);
+    let subscriber = broker.connect("s", V5);
+    broker.subscribe(subscriber, "t", QoS::ExactlyOnce);
+    let pressure = |broker: &mut Broker| {
+        broker.pass(Duration::from_millis(200));
+        broker.cores[0].attend(broker.now);
+        broker.cores[0].counters().pressure.load()
+    };
+    for packet_id in 1..=75 {
+        broker.publish(publisher, "t", QoS::ExactlyOnce, packet_id, &[b'x'; 1000]);
+        broker.read(subscriber);
+        broker.read(publisher);
+        broker.check();
+    }
+    assert_eq!(pressure(&mut broker), 1, "75 of 100 kB");
+    assert_eq!(broker.cores[0].counters().output_bytes.load() + broker.cores[0].counters().queued_bytes.load(), 0);
+    let ack = |packet_id| Ack { packet_id, ..Ack::default() };
+    for packet_id in 1..=75 {
+        broker.send(subscriber, &Packet::PubRec(ack(packet_id)));
+        broker.check();
+    }
+    assert_eq!(pressure(&mut broker), 0, "only PUBCOMP is awaited, and no message kept for that");
+    for packet_id in 1..=75 {
+        broker.send(subscriber, &Packet::PubComp(ack(packet_id)));
+    }
+    assert_eq!(broker.cores[0].counters().inflight_bytes.load(), 0);
+    broker.check();
+}
+
+#[test]
 fn one_reader_that_stops_costs_the_others_nothing() {
     let (mut broker, _) = guarded(1, |config| config.guard.slow_after = Duration::from_secs(10));
     let [reads, stops] = ["reads", "stops"].map(|id| {
@@ -321,14 +452,16 @@ fn one_reader_that_stops_costs_the_others_nothing() {
 
 #[test]
 fn a_huge_remaining_length_before_connect_gets_no_memory_however_it_is_cut() {
-    let announced = [0x10, 0xFF, 0xFF, 0xFF, 0x7F];
-    for cut in 1..announced.len() {
-        let (mut broker, _) = guarded(1, |config| config.limits.connect_bytes_max = 1000);
-        let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
-        broker.cores[0].receive(broker.now, conn, &announced[..cut]);
-        broker.cores[0].receive(broker.now, conn, &announced[cut..]);
-        assert!(broker.cores[0].live(conn).is_none(), "closed, cut after {cut}");
-        assert_eq!(broker.cores[0].reassembly_bytes(), 0);
+    // All that can be said, and what a client that is known could send.
+    for announced in [&[0x10, 0xFF, 0xFF, 0xFF, 0x7F][..], &[0x10, 0xD0, 0x0F]] {
+        for cut in 1..announced.len() {
+            let (mut broker, _) = guarded(1, |config| config.limits.connect_bytes_max = 1000);
+            let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+            broker.cores[0].receive(broker.now, conn, &announced[..cut]);
+            broker.cores[0].receive(broker.now, conn, &announced[cut..]);
+            assert!(broker.cores[0].live(conn).is_none(), "closed, cut after {cut}");
+            assert_eq!(broker.cores[0].reassembly_bytes(), 0);
+        }
     }
 }
 

@@ -74,6 +74,7 @@ impl Engine for Mirror {
                 bytes: bytes.to_vec(),
                 peer: Default::default(),
                 transport: None,
+                place: None,
             };
             return self.effects.push_back(Effect::HandOver { conn: id, to: home, hand_over });
         }

@@ -233,7 +233,7 @@ fn parse_ssl(value: &[u8], header: &mut Header) -> Result<(), ProxyError> {
 
 fn common_name(value: &[u8]) -> Result<String, ProxyError> {
     let fits = (1..=COMMON_NAME_BYTES_MAX).contains(&value.len());
-    let text = std::str::from_utf8(value).ok().filter(|text| fits && !text.contains('\0'));
+    let text = std::str::from_utf8(value).ok().filter(|text| fits && !text.chars().any(char::is_control));
     text.map(str::to_owned).ok_or(ProxyError::TlvMalformed(PP2_SUBTYPE_SSL_CN))
 }
 

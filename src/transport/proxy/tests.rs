@@ -192,6 +192,7 @@ fn absurd_proxy_v2_tlvs_are_refused() {
         (ssl(0x07, 0, &twice), PP2_SUBTYPE_SSL_CN),
         (name(b""), PP2_SUBTYPE_SSL_CN),
         (name(b"admin\0.example"), PP2_SUBTYPE_SSL_CN),
+        (name(b"admin\n2026 client let in"), PP2_SUBTYPE_SSL_CN),
         (name(b"sensor-\xFF"), PP2_SUBTYPE_SSL_CN),
         (name(&[b'x'; COMMON_NAME_BYTES_MAX + 1]), PP2_SUBTYPE_SSL_CN),
         (tlv(PP2_TYPE_CRC32C, &[0; 3]), PP2_TYPE_CRC32C),

@@ -5,13 +5,16 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    KeyUsagePurpose, RevokedCertParams, SerialNumber, SigningKey, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::host::Host;
 use crate::config::Tls;
@@ -44,13 +47,43 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from(self.serial));
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(self.directory.join(format!("{name}.pem")), certificate.pem()).unwrap();
-        fs::write(self.directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        self.write(name, &certificate.pem(), &key);
         self.serial
+    }
+
+    fn write(&self, name: &str, certificate: &str, key: &KeyPair) {
+        fs::write(self.file(&format!("{name}.pem")), certificate).unwrap();
+        fs::write(self.file(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
+    /// Issues a certificate whose common name is these bytes, which need not be UTF-8, as an authority that takes
+    /// anything would; writes `NAME.pem` and `NAME.key`.
+    pub fn issue_to(&self, name: &str, common_name: &[u8]) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let stand_in = "#".repeat(common_name.len());
+        params.distinguished_name.push(DnType::CommonName, stand_in.clone());
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let (_, parsed) = X509Certificate::from_der(certificate.der()).unwrap();
+        let mut signed = parsed.tbs_certificate.as_ref().to_vec();
+        let at = signed.windows(stand_in.len()).position(|bytes| bytes == stand_in.as_bytes()).unwrap();
+        signed[at..at + common_name.len()].copy_from_slice(common_name);
+        // AlgorithmIdentifier of ecdsa-with-SHA256, and the signature as a BIT STRING.
+        let algorithm = [0x30, 10, 6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 2];
+        let signature = self.issuer.key().sign(&signed).unwrap();
+        let parts = [&signed[..], &algorithm, &[3, signature.len() as u8 + 1, 0], &signature].concat();
+        let der = [&[0x30, 0x82][..], &(parts.len() as u16).to_be_bytes(), &parts].concat();
+        let text = STANDARD.encode(der);
+        self.write(name, &format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"), &key);
     }
 
     /// Writes `crl.pem` with these serial numbers.
     pub fn revoke(&self, serials: &[u64]) {
+        self.revoke_until(serials, 2099);
+    }
+
+    /// The same, good from 2024 to that year.
+    pub fn revoke_until(&self, serials: &[u64], year: i32) {
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2024, 1, 1),
@@ -59,7 +92,7 @@ impl Authority {
         });
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(2099, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1u64),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),

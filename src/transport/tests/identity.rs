@@ -7,7 +7,7 @@ use rustls::AlertDescription;
 
 use super::client::{Authority, CONNACK, Client, connect};
 use super::host::Host;
-use crate::config::{ClientCertificate, KeyPair, Tls};
+use crate::config::{ClientCertificate, CrlExpired, KeyPair, Tls};
 use crate::transport::Stack;
 use crate::transport::tls::Settings;
 
@@ -58,6 +58,29 @@ fn a_client_without_the_certificate_that_is_required_is_refused() {
 }
 
 #[test]
+fn non_utf8_common_name_is_refused_in_the_handshake_and_counted() {
+    for client_certificate in [ClientCertificate::Required, ClientCertificate::Optional] {
+        let mut authority = Authority::new("utf8");
+        authority.issue("server");
+        authority.issue_to("latin1", b"caf\xE9-01");
+        authority.issue_to("nul", b"admin\0.x");
+        authority.issue_to("plain", "café-01".as_bytes());
+        let tls = Tls { client_ca: Some(authority.file("ca.pem")), client_certificate, ..authority.tls("server") };
+        let (mut host, _) = host(&tls);
+        assert_eq!(try_in(&mut host, &authority, Some("plain"), "server"), Ok(()), "made as the others are");
+        let alert = rustls::Error::AlertReceived(AlertDescription::AccessDenied);
+        for name in ["latin1", "nul"] {
+            assert_eq!(try_in(&mut host, &authority, Some(name), "server"), Err(alert.clone()), "{name}");
+        }
+        assert_eq!(host.counters[0].tls_refused_names.load(), 2);
+        let known = std::mem::take(&mut host.shards[0].inner().peers);
+        let names: Vec<_> =
+            known.iter().map(|peer| peer.certificate.as_ref().unwrap().common_name.as_deref()).collect();
+        assert_eq!(names, [Some("café-01")], "the core has not heard of the others");
+    }
+}
+
+#[test]
 fn a_certificate_that_was_revoked_is_refused_from_the_next_reload_on_and_no_ticket_helps() {
     let mut authority = Authority::new("revoked");
     authority.issue("server");
@@ -81,6 +104,71 @@ fn a_certificate_that_was_revoked_is_refused_from_the_next_reload_on_and_no_tick
     let mut client = Client::new(&mut host, &config, "server");
     client.talk(&mut host);
     assert_eq!(client.error, Some(rustls::Error::AlertReceived(AlertDescription::CertificateRevoked)));
+}
+
+#[test]
+fn by_a_revocation_list_that_is_out_of_date_nobody_gets_in_unless_that_is_said() {
+    let mut authority = Authority::new("late");
+    authority.issue("server");
+    authority.issue("lamp");
+    let revoked = authority.issue("thief");
+    let (ca, crl) = (authority.file("ca.pem"), authority.file("crl.pem"));
+    let tls = |client_crl_expired| Tls {
+        client_ca: Some(ca.clone()),
+        client_crl: Some(crl.clone()),
+        client_certificate: ClientCertificate::Required,
+        client_crl_expired,
+        ..authority.tls("server")
+    };
+    authority.revoke_until(&[revoked], 2025);
+    assert_eq!(Tls::default().client_crl_expired, CrlExpired::Refuse);
+    let (mut strict, settings) = host(&tls(CrlExpired::Refuse));
+    let refused = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
+    assert_eq!(try_in(&mut strict, &authority, Some("lamp"), "server"), Err(refused));
+    assert_eq!(strict.counters[0].tls_refused_list_expired.load(), 1);
+    let (mut lenient, _) = host(&tls(CrlExpired::Accept));
+    assert_eq!(try_in(&mut lenient, &authority, Some("lamp"), "server"), Ok(()));
+    let refused = rustls::Error::AlertReceived(AlertDescription::CertificateRevoked);
+    assert_eq!(
+        try_in(&mut lenient, &authority, Some("thief"), "server"),
+        Err(refused),
+        "what the list says still holds"
+    );
+    authority.revoke_until(&[revoked], 2099);
+    assert!(settings.reload(true).unwrap());
+    assert_eq!(try_in(&mut strict, &authority, Some("lamp"), "server"), Ok(()), "the list was renewed");
+}
+
+#[test]
+fn that_a_revocation_list_is_old_or_out_of_date_is_told_once() {
+    const YEAR: i64 = 31_556_952;
+    let mut authority = Authority::new("old");
+    authority.issue("server");
+    // Good from 2024 to 2028.
+    authority.revoke_until(&[], 2028);
+    let crl = authority.file("crl.pem");
+    let tls = |client_crl_expired| Tls {
+        client_ca: Some(authority.file("ca.pem")),
+        client_crl: Some(crl.clone()),
+        client_certificate: ClientCertificate::Required,
+        client_crl_expired,
+        ..authority.tls("server")
+    };
+    for (policy, in_time, too_late) in [
+        (CrlExpired::Refuse, "will be refused", "are refused until it is renewed"),
+        (CrlExpired::Accept, "renew it", "whoever was revoked since gets in"),
+    ] {
+        let (_, settings) = host(&tls(policy));
+        let warning = |year: i64| settings.revocation_warning((year - 1970) * YEAR + YEAR / 2);
+        assert_eq!(warning(2026), None);
+        for (year, told) in [(2027, in_time), (2028, too_late)] {
+            let text = warning(year).unwrap();
+            assert!(text.contains(told) && text.contains("crl.pem") && text.contains("2028"), "{text}");
+            assert_eq!(warning(year), None, "once");
+        }
+        settings.reload(true).unwrap();
+        assert!(warning(2028).is_some(), "the file was read again, and is no newer");
+    }
 }
 
 #[test]
@@ -134,4 +222,28 @@ fn what_is_wrong_with_a_file_is_said_with_its_name() {
     let swapped = Tls { certificate: authority.file("server.key"), ..authority.tls("server") };
     let error = Settings::load(&swapped, &[]).err().unwrap().to_string();
     assert!(error.contains("server.key: there is no certificate in it"), "{error}");
+}
+
+#[test]
+fn an_authority_that_is_no_longer_in_its_file_is_no_longer_trusted() {
+    let mut authority = Authority::new("former");
+    authority.issue("server");
+    authority.issue("lamp");
+    let ca = authority.file("clients.pem");
+    fs::copy(authority.file("ca.pem"), &ca).unwrap();
+    let tls =
+        Tls { client_ca: Some(ca.clone()), client_certificate: ClientCertificate::Required, ..authority.tls("server") };
+    let (mut host, settings) = host(&tls);
+    let config = Arc::new(authority.client(Some("lamp")));
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    client.send(&mut host, &connect("c"));
+    assert_eq!(client.got, CONNACK);
+    fs::copy(Authority::new("latter").file("ca.pem"), &ca).unwrap();
+    assert!(settings.reload(true).unwrap());
+    // The same client, with the ticket of its first connection.
+    let mut client = Client::new(&mut host, &config, "server");
+    client.talk(&mut host);
+    assert_eq!(client.error, Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)));
+    assert_eq!(host.counters[0].tls_refused_certificate.load(), 1);
 }

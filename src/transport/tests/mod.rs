@@ -2,6 +2,7 @@
 
 mod client;
 mod host;
+mod hostile;
 mod identity;
 mod known;
 mod tls;

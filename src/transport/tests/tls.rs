@@ -194,6 +194,25 @@ fn a_client_that_speaks_plain_mqtt_is_told_by_an_alert() {
     assert_eq!(host.counters[0].tls_handshaking.load(), 0);
 }
 
+/// What `mosquitto_pub --psk aabbcc --psk-identity me` of Debian sends, which would take any certificate.
+const MOSQUITTO_PSK: &[u8] = include_bytes!("mosquitto-psk-hello.bin");
+
+#[test]
+fn a_client_that_relies_on_a_pre_shared_key_is_told_that_none_is_known() {
+    let (mut host, _, _authority) = tls_host("psk", 1);
+    for piece in [1, 100, usize::MAX] {
+        let wire = host.accept().unwrap();
+        for bytes in MOSQUITTO_PSK.chunks(piece) {
+            host.receive(wire, bytes);
+        }
+        host.settle();
+        assert!(host.wires[wire].is_closed);
+        assert_eq!(host.wires[wire].to_client, [21, 3, 3, 0, 2, 2, 115], "fatal alert unknown_psk_identity");
+    }
+    assert_eq!(host.counters[0].tls_refused_psk.load(), 3);
+    assert_eq!(host.counters[0].tls_handshaking.load(), 0);
+}
+
 #[test]
 fn a_tls_client_on_a_plain_listener_is_cut_off() {
     let (_, config, _authority) = tls_host("inverse", 1);

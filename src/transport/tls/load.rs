@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -16,7 +16,9 @@ use tracing::warn;
 
 use super::names::names;
 use super::resolver::Resolver;
-use crate::config::{ClientCertificate, KeyPair, Tls, TlsVersion};
+use super::revocation::{Lists, Term};
+use super::verifier::Verifier;
+use crate::config::{ClientCertificate, CrlExpired, KeyPair, Tls, TlsVersion};
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +30,7 @@ pub struct LoadError {
     pub what: String,
 }
 
-fn wrong(file: &Path, what: impl std::fmt::Display) -> LoadError {
+pub(super) fn wrong(file: &Path, what: impl std::fmt::Display) -> LoadError {
     LoadError { file: file.to_owned(), what: what.to_string() }
 }
 
@@ -38,6 +40,8 @@ pub struct Loaded {
     pub config: ServerConfig,
     /// True when a handshake may be signed by an RSA key, which costs ten times as much.
     pub signs_by_rsa: bool,
+    /// Until when the revocation lists are good.
+    pub revocation: Option<Term>,
 }
 
 /// Reads every file that the settings name. `ticketer` is that of former settings, if their tickets may still be used.
@@ -50,11 +54,12 @@ pub fn load(tls: &Tls, alpn: &[&str], ticketer: Option<Arc<dyn ProducesTickets>>
     let pairs = std::iter::once(&first).chain(&tls.sni);
     let certificates = pairs.map(|pair| certificate(pair, &provider)).collect::<Result<Vec<_>, _>>()?;
     let signs_by_rsa = certificates.iter().any(|(certified, _)| certified.key.algorithm() == SignatureAlgorithm::RSA);
+    let (verifier, revocation) = verifier(tls, provider.clone())?;
     let versions: Vec<_> = tls.versions.iter().map(|version| supported(*version)).collect();
-    let mut config = ServerConfig::builder_with_provider(provider.clone())
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)
         .map_err(|error| wrong(&tls.certificate, error))?
-        .with_client_cert_verifier(verifier(tls, provider)?)
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(Resolver::new(certificates)));
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -64,7 +69,7 @@ pub fn load(tls: &Tls, alpn: &[&str], ticketer: Option<Arc<dyn ProducesTickets>>
         Some(ticketer) => ticketer,
         None => ring::Ticketer::new().map_err(|error| wrong(&tls.certificate, error))?,
     };
-    Ok(Loaded { config, signs_by_rsa })
+    Ok(Loaded { config, signs_by_rsa, revocation })
 }
 
 fn supported(version: TlsVersion) -> &'static SupportedProtocolVersion {
@@ -96,7 +101,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> 
     if chain.is_empty() { Err(wrong(file, "there is no certificate in it (PEM is expected)")) } else { Ok(chain) }
 }
 
-fn unreadable(what: &str, error: &rustls::pki_types::pem::Error) -> String {
+pub(super) fn unreadable(what: &str, error: &rustls::pki_types::pem::Error) -> String {
     use rustls::pki_types::pem::Error;
     match error {
         Error::Io(error) => error.to_string(),
@@ -114,9 +119,13 @@ fn warn_of_mode(file: &Path) {
     }
 }
 
-fn verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, LoadError> {
+/// Who says whose certificate is taken, and until when the revocation lists for it are good.
+fn verifier(
+    tls: &Tls,
+    provider: Arc<CryptoProvider>,
+) -> Result<(Arc<dyn ClientCertVerifier>, Option<Term>), LoadError> {
     let ca = match (tls.client_certificate, &tls.client_ca) {
-        (ClientCertificate::None, _) | (_, None) => return Ok(WebPkiClientVerifier::no_client_auth()),
+        (ClientCertificate::None, _) | (_, None) => return Ok((WebPkiClientVerifier::no_client_auth(), None)),
         (_, Some(ca)) => ca,
     };
     let mut roots = RootCertStore::empty();
@@ -127,15 +136,16 @@ fn verifier(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCe
     if tls.client_certificate == ClientCertificate::Optional {
         builder = builder.allow_unauthenticated();
     }
+    let mut term = None;
     if let Some(file) = &tls.client_crl {
+        let lists = Lists::read(file)?;
+        term = Some(lists.term);
         // A certificate whose issuer has no list is refused: the list may just have been forgotten.
-        builder = builder.with_crls(revocation_lists(file)?).only_check_end_entity_revocation();
+        builder = builder.with_crls(lists.der).only_check_end_entity_revocation();
+        if tls.client_crl_expired == CrlExpired::Refuse {
+            builder = builder.enforce_revocation_expiration();
+        }
     }
-    builder.build().map_err(|error| wrong(tls.client_crl.as_deref().unwrap_or(ca), error))
-}
-
-fn revocation_lists(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, LoadError> {
-    let read = CertificateRevocationListDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let lists = read.map_err(|error| wrong(file, unreadable("revocation list", &error)))?;
-    if lists.is_empty() { Err(wrong(file, "there is no revocation list in it (PEM is expected)")) } else { Ok(lists) }
+    let verifier = builder.build().map_err(|error| wrong(tls.client_crl.as_deref().unwrap_or(ca), error))?;
+    Ok((Arc::new(Verifier(verifier)), term))
 }

@@ -12,6 +12,8 @@ use rustls::unbuffered::{
 };
 use rustls::{HandshakeKind, ServerConfig};
 
+use super::hello;
+
 /// Bytes of one record's header (RFC 8446 §5.1).
 const HEADER_BYTES: usize = 5;
 
@@ -30,6 +32,11 @@ pub enum Failure {
     /// What rustls says; the peer is told by an alert.
     #[error("{0}")]
     Tls(#[from] rustls::Error),
+    /// It relies on a key that is none of ours.
+    #[error(
+        "the client wants a pre-shared key (TLS-PSK): only certificates are spoken here, give it the authority instead"
+    )]
+    PreSharedKey,
     /// A handshake message that never ends.
     #[error("more than {HANDSHAKE_BYTES_MAX} bytes of an unfinished handshake")]
     TooLong,
@@ -45,6 +52,8 @@ pub struct Session {
     incoming: Vec<u8>,
     /// rustls has looked at `incoming`, and may have changed it.
     looked_at: bool,
+    /// Some of the client's hello was looked at.
+    greeted: bool,
     handshaking: bool,
     peer_closed: bool,
 }
@@ -56,7 +65,14 @@ impl Session {
     /// The settings do not fit together.
     pub fn new(settings: Arc<ServerConfig>) -> Result<Session, rustls::Error> {
         let connection = UnbufferedServerConnection::new(settings)?;
-        Ok(Session { connection, incoming: Vec::new(), looked_at: false, handshaking: true, peer_closed: false })
+        Ok(Session {
+            connection,
+            incoming: Vec::new(),
+            looked_at: false,
+            greeted: false,
+            handshaking: true,
+            peer_closed: false,
+        })
     }
 
     /// True until both sides have finished the handshake.
@@ -112,6 +128,10 @@ impl Session {
             buffer.clear();
         }
         buffer.extend_from_slice(bytes);
+        if !std::mem::replace(&mut self.greeted, true) && hello::wants_pre_shared_key(buffer) {
+            reply.extend_from_slice(&hello::UNKNOWN_PSK_IDENTITY);
+            return Err(Failure::PreSharedKey);
+        }
         let (done, outcome) = self.process(buffer, plain, reply);
         let rest = buffer.len() - done;
         if rest > 0 && in_scratch {

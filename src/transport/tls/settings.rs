@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
 use super::load::{LoadError, Loaded, load};
-use crate::config::{ClientCertificate, Tls};
+use super::revocation::{Age, Term};
+use crate::config::{ClientCertificate, CrlExpired, Tls};
 
 /// A step of a handshake that is signed by an elliptic curve key, and by an RSA key.
 const EC_UNITS: u32 = 1;
@@ -28,6 +29,14 @@ pub struct Settings {
     step_units: AtomicU32,
     /// The files as they were when they were last read.
     stamps: Mutex<BTreeMap<PathBuf, Stamp>>,
+    revocation: Mutex<Revocation>,
+}
+
+/// What is known of the revocation lists, and how they stood when that was told.
+#[derive(Clone, Copy)]
+struct Revocation {
+    term: Option<Term>,
+    told: Age,
 }
 
 impl Settings {
@@ -37,13 +46,14 @@ impl Settings {
     /// The first file that cannot be used.
     pub fn load(tls: &Tls, alpn: &[&'static str]) -> Result<Settings, LoadError> {
         let stamps = stamps(tls);
-        let Loaded { config, signs_by_rsa } = load(tls, alpn, None)?;
+        let Loaded { config, signs_by_rsa, revocation } = load(tls, alpn, None)?;
         Ok(Settings {
             tls: tls.clone(),
             alpn: alpn.to_vec(),
             current: ArcSwap::from_pointee(config),
             step_units: AtomicU32::new(units(signs_by_rsa)),
             stamps: Mutex::new(stamps),
+            revocation: Mutex::new(Revocation { term: revocation, told: Age::Fresh }),
         })
     }
 
@@ -78,10 +88,46 @@ impl Settings {
         // A ticket stands for a client certificate that was verified by the former authorities and revocation lists.
         let keeps_tickets = self.tls.client_certificate == ClientCertificate::None;
         let ticketer = keeps_tickets.then(|| self.current.load().ticketer.clone());
-        let Loaded { config, signs_by_rsa } = load(&self.tls, &self.alpn, ticketer)?;
+        let Loaded { config, signs_by_rsa, revocation } = load(&self.tls, &self.alpn, ticketer)?;
+        *self.revocation() = Revocation { term: revocation, told: Age::Fresh };
         self.current.store(Arc::new(config));
         self.step_units.store(units(signs_by_rsa), Relaxed);
         Ok(true)
+    }
+}
+
+impl Settings {
+    /// What is to be told of the revocation lists at this time, in seconds since 1970: that they are to be renewed soon, or
+    /// are out of date. Each is told once for a file as it is.
+    pub fn revocation_warning(&self, now: i64) -> Option<String> {
+        let mut revocation = self.revocation();
+        let term = revocation.term?;
+        let age = term.age(now);
+        if age == std::mem::replace(&mut revocation.told, age) {
+            return None;
+        }
+        let file = self.tls.client_crl.as_deref().unwrap_or(Path::new("")).display();
+        let (until, refuses) = (term.until, self.tls.client_crl_expired == CrlExpired::Refuse);
+        match (age, refuses) {
+            (Age::Fresh, _) => None,
+            (Age::Old, true) => Some(format!(
+                "{file}: the revocation list is good until {until}: renew it before, or clients that show a certificate \
+                will be refused (client_crl_expired)"
+            )),
+            (Age::Old, false) => Some(format!("{file}: the revocation list is good until {until}: renew it")),
+            (Age::OutOfDate, true) => Some(format!(
+                "{file}: the revocation list was good until {until}: clients that show a certificate are refused until it \
+                is renewed; client_crl_expired = \"accept\" would let them in"
+            )),
+            (Age::OutOfDate, false) => Some(format!(
+                "{file}: the revocation list was good until {until}: renew it; whoever was revoked since gets in \
+                (client_crl_expired = \"accept\")"
+            )),
+        }
+    }
+
+    fn revocation(&self) -> MutexGuard<'_, Revocation> {
+        self.revocation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

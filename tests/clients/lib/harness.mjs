@@ -58,8 +58,8 @@ const tests = []
 /** Registers a test; its function gets `cleanup`, a list of functions called at its end. */
 export const test = (name, body) => tests.push([name, body])
 
-/** Runs all tests whose names hold one of the arguments, and exits. */
-export async function main(suite) {
+/** Runs all tests whose names hold one of the arguments, calls `close`, and exits. */
+export async function main(suite, close = async () => {}) {
   const wanted = process.argv.slice(2)
   let passed = 0
   let failed = 0
@@ -78,6 +78,7 @@ export async function main(suite) {
     }
     await Promise.allSettled(cleanup.map((close) => close()))
   }
+  await within(close(), 'the suite to end').catch((error) => console.log(String(error.message)))
   console.log(`${passed} passed, ${failed} failed`)
   process.exit(failed ? 1 : 0)
 }

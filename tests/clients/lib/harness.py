@@ -103,6 +103,10 @@ class Broker:
         await_until(listening, f"{self.command[0]} to listen on {self.port}")
         return self
 
+    def environment(self):
+        """What a suite is told beyond the port."""
+        return {}
+
     def alive(self):
         return self.process.poll() is None
 

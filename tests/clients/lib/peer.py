@@ -32,8 +32,12 @@ def prop(message, name, default=None):
 class Peer:
     """One client identifier and its connection."""
 
-    def __init__(self, t, version=V5, client_id=None, clean=True, port=None, expiry=None, auto_ack=True, **connect_properties):
+    def __init__(
+        self, t, version=V5, client_id=None, clean=True, port=None, expiry=None, auto_ack=True, transport="tcp",
+        **connect_properties,
+    ):
         self.version, self.port, self.clean = version, port or t.port, clean
+        self.host = HOST
         self.client_id = token() if client_id is None else client_id
         if expiry is not None:
             connect_properties["SessionExpiryInterval"] = expiry
@@ -43,7 +47,7 @@ class Peer:
         flags = {} if version == V5 else {"clean_session": clean}
         self.client = paho.Client(
             CallbackAPIVersion.VERSION2, self.client_id, protocol=version, manual_ack=not auto_ack,
-            reconnect_on_failure=False, **flags,
+            reconnect_on_failure=False, transport=transport, **flags,
         )
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
@@ -66,10 +70,14 @@ class Peer:
 
     def connect(self, clean=None, keep_alive=60, expect=0):
         """Connects and returns the CONNACK as (session present, properties)."""
-        options = {"clean_start": self.clean if clean is None else clean, "properties": self.connect_properties}
-        self.client.connect(HOST, self.port, keep_alive, **(options if self.version == V5 else {}))
-        self.client.loop_start()
+        self.dial(clean, keep_alive)
         return self.connack(expect)
+
+    def dial(self, clean=None, keep_alive=60):
+        """Connects and sends CONNECT."""
+        options = {"clean_start": self.clean if clean is None else clean, "properties": self.connect_properties}
+        self.client.connect(self.host, self.port, keep_alive, **(options if self.version == V5 else {}))
+        self.client.loop_start()
 
     def connack(self, expect=0):
         flags, reason, properties = take(self.connacks, "CONNACK")

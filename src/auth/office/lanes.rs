@@ -1,0 +1,149 @@
+//! Where questions wait, and the threads that answer them.
+//!
+//! Workers compute; they wait for nobody. A method that has to ask a server says so, and the question moves on to the queue
+//! of that method alone, whose threads wait. A server that never answers holds up those whom only it knows, and nobody else.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use tracing::debug;
+
+use super::Shared;
+use crate::auth::chain::{Lane, Outcome, Queue};
+use crate::auth::error::{AuthError, AuthErrors};
+use crate::auth::password::Scratch;
+use crate::auth::{Busy, Credentials, Verdict, web};
+use crate::config::Auth;
+use crate::engine::{ConnId, ShardId};
+
+/// What is said of a connection; an error names the queue that had no room.
+pub(super) type Answer = (ConnId, Result<Verdict, Queue>);
+
+/// A question on its way.
+pub(super) struct Job {
+    pub shard: ShardId,
+    pub conn: ConnId,
+    pub client: Box<Credentials>,
+    /// Nobody waits for the answer any more.
+    pub forgotten: Arc<AtomicBool>,
+    pub answers: Sender<Answer>,
+    /// The number of the method that is asked next.
+    pub next: usize,
+}
+
+/// Where questions wait. The threads end with the last desk, so they hold this weakly.
+pub(super) struct Queues {
+    workers: Sender<Job>,
+    /// By the number of the method.
+    waiting: Vec<Option<(Queue, Sender<Job>)>>,
+}
+
+impl Queues {
+    /// Makes the queues, and starts the threads that empty them.
+    pub(super) fn start(config: &Auth, shared: &Arc<Shared>) -> Result<Arc<Queues>, AuthErrors> {
+        let (workers, jobs) = bounded(config.queue_max as usize);
+        let mut lanes = Vec::new();
+        let mut waiting = Vec::new();
+        for (index, method) in shared.chain.methods.iter().enumerate() {
+            waiting.push(method.lane().map(|lane| {
+                let (sender, jobs) = bounded(lane.waiting_max as usize);
+                let entry = (lane.queue, sender);
+                lanes.push((index, lane, jobs));
+                entry
+            }));
+        }
+        let queues = Arc::new(Queues { workers, waiting });
+        let staff = Staff { shared: shared.clone(), queues: Arc::downgrade(&queues) };
+        for number in 0..config.workers {
+            let (staff, jobs) = (staff.clone(), jobs.clone());
+            background(format!("auth {number}"), move || staff.work(&jobs))?;
+        }
+        for (index, Lane { queue, threads, .. }, jobs) in lanes {
+            for number in 0..threads {
+                let (staff, jobs) = (staff.clone(), jobs.clone());
+                background(format!("auth {} {number}", queue.name()), move || staff.wait(index, &jobs))?;
+            }
+        }
+        Ok(queues)
+    }
+
+    /// Puts a new question to the workers.
+    pub(super) fn ask(&self, job: Job) -> Result<(), Busy> {
+        self.workers.try_send(job).map_err(|_| Busy)
+    }
+
+    /// Passes a question on to the queue where it belongs next. One that finds no room there is given back.
+    fn pass_on(&self, job: Job, to: Option<usize>) -> Result<(), (Job, Queue)> {
+        let waiting = to.and_then(|index| self.waiting.get(index)?.as_ref());
+        let (queue, sender) = waiting.map_or((Queue::Workers, &self.workers), |(queue, sender)| (*queue, sender));
+        sender.try_send(job).map_err(|error| (error.into_inner(), queue))
+    }
+}
+
+fn background(name: String, body: impl FnOnce() + Send + 'static) -> Result<(), AuthErrors> {
+    web::background(name, body).map_err(|error: AuthError| AuthErrors(vec![error]))
+}
+
+/// What a thread works with.
+#[derive(Clone)]
+struct Staff {
+    shared: Arc<Shared>,
+    queues: Weak<Queues>,
+}
+
+impl Staff {
+    /// A worker's life.
+    fn work(&self, jobs: &Receiver<Job>) {
+        let mut scratch = Scratch::default();
+        loop {
+            let job = match jobs.try_recv() {
+                Ok(job) => job,
+                Err(TryRecvError::Disconnected) => return,
+                // Nobody waits: the memory that hashing takes is given back for as long.
+                Err(TryRecvError::Empty) => {
+                    scratch.release();
+                    let Ok(job) = jobs.recv() else { return };
+                    job
+                }
+            };
+            if !job.forgotten.load(Ordering::Relaxed) {
+                match self.shared.chain.judge(&job.client, job.next, &mut scratch) {
+                    Outcome::Decided(verdict) => self.answer(job, Ok(verdict)),
+                    Outcome::Waits(index) => self.pass_on(job, index, Some(index)),
+                }
+            }
+        }
+    }
+
+    /// The life of a thread that waits for what a method asks others.
+    fn wait(&self, index: usize, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            if !job.forgotten.load(Ordering::Relaxed) {
+                match self.shared.chain.wait(&job.client, index) {
+                    Some(verdict) => self.answer(job, Ok(verdict)),
+                    None => self.pass_on(job, index + 1, None),
+                }
+            }
+        }
+    }
+
+    fn pass_on(&self, mut job: Job, next: usize, to: Option<usize>) {
+        job.next = next;
+        // Without queues there is no desk left that would take an answer.
+        let Some(queues) = self.queues.upgrade() else { return };
+        if let Err((job, queue)) = queues.pass_on(job, to) {
+            self.answer(job, Err(queue));
+        }
+    }
+
+    fn answer(&self, job: Job, answer: Result<Verdict, Queue>) {
+        if let Ok(Verdict::Deny(reason)) = &answer {
+            debug!("client {:?} is not let in: {}", job.client.client_id, reason.name());
+        }
+        // Fails when the shard has ended.
+        if job.answers.send((job.conn, answer)).is_ok() {
+            self.shared.wake(job.shard);
+        }
+    }
+}
