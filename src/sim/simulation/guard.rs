@@ -170,11 +170,16 @@ impl<E: Audit> Simulation<E> {
         actor.lapses.filter(|lapses| actor.client.phase == Phase::Online && *lapses <= now)
     }
 
-    /// The broker may have let go of a client, and published its will, before the client notices.
+    /// The broker may have let go of a client, and published its will, before the client notices, or sees CONNACK.
     pub(super) fn release_wills_of_lapsed(&mut self, now: Time) {
-        for index in 0..self.actors.len() {
-            if let (Some(_), Some(pending)) = (self.lapsed(index, now), self.model.parties[index].will) {
-                self.model.known(pending.number).will = Some(Fate::Open);
+        for (index, actor) in self.actors.iter().enumerate() {
+            let pending = match actor.client.phase {
+                Phase::Connecting => actor.will,
+                Phase::Online => self.model.parties[index].will.map(|pending| pending.number),
+                Phase::Offline | Phase::Leaving => None,
+            };
+            if let (Some(number), true) = (pending, actor.lapses.is_some_and(|lapses| lapses <= now)) {
+                self.model.known(number).will = Some(Fate::Open);
             }
         }
     }

@@ -159,6 +159,10 @@ impl<E: Audit> Simulation<E> {
         }
         self.rest();
         for index in 2..self.actors.len() {
+            // Nobody will ever say whether it may come in: it asks anew.
+            if self.actors[index].client.phase == Phase::Connecting {
+                self.turned_away(index);
+            }
             let resumes = self.actors[index].habits.resumes;
             if resumes && self.actors[index].client.phase == Phase::Offline {
                 self.dial(index, false);
