@@ -471,8 +471,57 @@ fn bans_are_kept_in_a_file_and_taken_over_at_sighup_and_a_broken_file_changes_no
     served.stop();
     let (code, _, err) = ban(&["list"]);
     assert!(code == Some(1) && err.contains("bans.json") && err.contains("remedy"), "{err}");
+    let (code, _, err) = ringmq(&["check-config", &config]);
+    assert!(code == Some(1) && err.contains("bans.json") && err.contains("line 1"), "{err}");
     let (code, _, err) = ringmq(&["serve", "--listen", "127.0.0.1:0", "--config", &config]);
     assert!(code == Some(1) && err.contains("bans.json"), "no start with a list that cannot be read: {err}");
+}
+
+/// Whether whoever connects to this address is let in at all.
+fn door_is_open(address: &str) -> bool {
+    let mut socket = TcpStream::connect(address).unwrap();
+    // Who was let in is answered, whatever the answer; who was not is closed or reset without a word.
+    let connect = b"\x10\x0E\0\x04MQTT\x05\x02\0\x3C\0\0\x01d";
+    socket.write_all(connect).is_ok() && socket.read(&mut [0; 4]).is_ok_and(|read| read > 0)
+}
+
+#[test]
+fn a_ban_at_sighup_ends_connections_and_one_with_an_end_ends() {
+    let list = file("bans-2.json", "{\"bans\": []}");
+    let config = file("bans-2.toml", &format!("[guard]\nbans = \"{list}\"\n"));
+    let ban = |args: &[&str]| ringmq(&[&["ban"], args, &["--file", &list]].concat());
+    let mut served = Served::after("true", &format!("--shards 2 --config {config}"));
+    let address = served.address.clone();
+    let (mut there, _) = connect_as(&address, "there", None);
+    assert_eq!(ban(&["add", "--address", "127.0.0.0/8", "--for", "7d"]).0, Some(0));
+    assert!(door_is_open(&address), "not before the broker is told");
+    served.reload("1 bans in");
+    assert_eq!(packet(&mut there), [0xE0, 1, 0x98], "DISCONNECT: administrative action");
+    assert!(!door_is_open(&address));
+    assert_eq!(ban(&["list"]).1, "address 127.0.0.0/8, for 7d\n");
+    assert_eq!(ban(&["remove", "--address", "127.0.0.1/8"]).0, Some(0), "the same network");
+    assert_eq!(ban(&["add", "--user", "ann", "--for", "2s"]).0, Some(0));
+    served.reload("1 bans in");
+    let ann = || connect_as(&address, "c", Some(("ann", ""))).1;
+    assert_eq!([ann(), connect(&address, "c")], [0x8A, 0]);
+    let begun = std::time::Instant::now();
+    while ann() != 0 {
+        assert!(begun.elapsed().as_secs() < 30, "its end is not noticed");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(ban(&["list"]).1, "", "one that ended is not listed");
+    served.stop();
+}
+
+#[test]
+fn the_summary_says_of_system_topics_what_holds() {
+    for (name, text, said) in [
+        ("no-rules.toml", "", "no rules: everything is allowed to everybody, $SYS too"),
+        ("admins.toml", "[acl]\nadmins = [\"ops\"]\n", "topics that begin with $ to administrators"),
+    ] {
+        let (code, out, _) = ringmq(&["check-config", &file(name, text)]);
+        assert!(code == Some(0) && out.contains(said), "{name}: {out}");
+    }
 }
 
 #[test]

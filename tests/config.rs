@@ -361,7 +361,7 @@ fn the_guards_values_are_read_and_survive_being_written() {
         [[listener]]
         connect_rate = "1000/s burst 5000"
         connections_max = 10
-        limits = { keep_alive_max = "5min", queue_bytes_max = "2MiB", client_ids = ["a-*"] }
+        limits = { keep_alive_max = "5min", queue_bytes_max = "2MiB", client_ids = ["a-*"], packet_bytes_max = "64KiB" }
         [limits]
         bytes_in_rate = "1MiB/s burst 4MiB"
         messages_in_rate = "10/min"
@@ -376,6 +376,7 @@ fn the_guards_values_are_read_and_survive_being_written() {
     let config = read(text).unwrap().0;
     assert_eq!(config.listeners[0].connect_rate.0.map(|rate| (rate.amount(), rate.burst())), Some((1000, 5000)));
     assert_eq!(config.listeners[0].limits.keep_alive_max, Some(300));
+    assert_eq!(config.listeners[0].limits.packet_bytes_max, Some(64 << 10));
     assert_eq!(config.limits.bytes_in_rate.0.map(|rate| rate.burst()), Some(4 << 20));
     assert_eq!(config.limits.messages_in_rate.0.map(|rate| rate.period()), Some(Duration::from_secs(60)));
     assert_eq!(config.limits.memory_budget, MemoryBudget::Bytes(4 << 30));
@@ -393,11 +394,41 @@ fn what_the_guard_cannot_do_is_refused() {
         ("[guard]\nconnect_rate_per_address = \"5/d\"", "guard.connect_rate_per_address", "5/d", "\"10/min\""),
         ("[guard]\nturn_max = \"2h\"", "guard.turn_max", "too much", "1h or less"),
         ("[guard]\nflapping_window = \"1ms\"", "guard.flapping_window", "too little", "1s or more"),
-        ("[guard]\nprofile = [{ users = \"x\" }]", "guard.profile", "unknown field `users`", "`user`"),
+        ("[guard]\nprofile = [{ users = \"x\" }]", "guard.profile[0].users", "no such key", "`user`"),
+        ("[guard]\nprofile = [{}, { user = \"x\" }]", "guard.profile[0]", "for everybody", "put it last"),
+        ("[guard]\nprofile = 5", "guard.profile", "not a list of tables", "[[guard.profile]]"),
         ("[limits]\nkeep_alive_min = \"2min\"\nkeep_alive_max = \"1min\"", "limits.keep_alive_min", "longer", "lower"),
         ("[limits]\nmemory_budget = \"1KiB\"", "limits.memory_budget", "too little", "1MiB or more"),
         ("[limits]\nconnect_bytes_max = 1", "limits.connect_bytes_max", "too little", "128B or more"),
-        ("[[listener]]\nlimits = { inflight = 1 }", "listener[0].limits", "unknown field `inflight`", "`inflight_max`"),
+        ("[[listener]]\nlimits = { inflight = 1 }", "listener[0].limits.inflight", "no such key", "inflight_max"),
+        ("[[listener]]\nlimits = 5", "listener[0].limits", "not a table", "[listener[0].limits]"),
+        ("[[listener]]\nlimits = { inflight_max = 65536 }", "listener[0].limits.inflight_max", "65536", "65535"),
+        ("[[listener]]\nlimits = { receive_maximum = 0 }", "listener[0].limits.receive_maximum", "too little", "1 or"),
+        (
+            "[[listener]]\nlimits = { packet_bytes_max = 1 }",
+            "listener[0].limits.packet_bytes_max",
+            "too little",
+            "128B",
+        ),
+        (
+            "[[listener]]\nlimits = { packet_bytes_max = \"8MiB\" }",
+            "listener[0].limits.packet_bytes_max",
+            "output_bytes_max, 1MiB, cannot hold one packet",
+            "raise output_bytes_max",
+        ),
+        ("[[guard.profile]]\nlimits = { inflight_max = 0 }", "guard.profile[0].limits.inflight_max", "little", "1 or"),
+        (
+            "[[guard.profile]]\nlimits = { queue_bytes_max = \"1KiB\" }",
+            "guard.profile[0].limits.queue_bytes_max",
+            "cannot hold one packet",
+            "or lower packet_bytes_max",
+        ),
+        (
+            "[[guard.profile]]\nlimits = { keep_alive_min = \"2min\", keep_alive_max = \"1min\" }",
+            "guard.profile[0].limits.keep_alive_min",
+            "longer",
+            "lower",
+        ),
     ];
     for (text, key, what, remedy) in cases {
         refused(text, 2, key, what, remedy);

@@ -1,7 +1,7 @@
 //! One rule, and a list of them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,22 @@ pub(super) fn check_conditions(
 }
 
 impl Network {
+    /// The same network in its plain form.
+    fn plain(self) -> Network {
+        let (address, prefix) = match self.address.to_canonical() {
+            IpAddr::V4(v4) if self.address.is_ipv6() && self.prefix >= 96 => (IpAddr::V4(v4), self.prefix - 96),
+            _ => (self.address, self.prefix),
+        };
+        let behind = |bits: u8| u32::from(bits - prefix);
+        let address = match address {
+            IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & u32::MAX.checked_shl(behind(32)).unwrap_or(0)).into(),
+            IpAddr::V6(v6) => {
+                Ipv6Addr::from_bits(v6.to_bits() & u128::MAX.checked_shl(behind(128)).unwrap_or(0)).into()
+            }
+        };
+        Network { address, prefix }
+    }
+
     /// Whether an address is in it. An IPv4 address is the same written as IPv6 (`::ffff:…`).
     pub fn contains(&self, address: IpAddr) -> bool {
         let beyond = |bits: u8| u32::from(bits.saturating_sub(self.prefix));
@@ -138,7 +154,8 @@ pub struct NetworkError;
 impl FromStr for Network {
     type Err = NetworkError;
 
-    /// Reads an address, alone or with the length of its prefix. Bits behind the prefix may be anything.
+    /// Reads an address, alone or with the length of its prefix. Bits behind the prefix may be anything and are not kept,
+    /// and IPv4 may be written as IPv6 (`::ffff:…`): one network is one value, however it was written.
     fn from_str(text: &str) -> Result<Network, NetworkError> {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
@@ -150,7 +167,7 @@ impl FromStr for Network {
             }
             Some(_) => return Err(NetworkError),
         };
-        (prefix <= bits).then_some(Network { address, prefix }).ok_or(NetworkError)
+        (prefix <= bits).then(|| Network { address, prefix }.plain()).ok_or(NetworkError)
     }
 }
 
@@ -215,6 +232,21 @@ mod tests {
         assert!(is_in("::/0", "2001:db8::1"));
         assert!(is_in("192.0.2.7", "192.0.2.7"));
         assert!(!is_in("192.0.2.7", "192.0.2.6"));
+    }
+
+    #[test]
+    fn one_network_is_one_value_however_it_is_written() {
+        for (written, plain) in [
+            ("192.0.2.7/24", "192.0.2.0/24"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("2001:db8::1/32", "2001:db8::/32"),
+            ("203.0.113.9/0", "0.0.0.0/0"),
+            ("::1/0", "::/0"),
+        ] {
+            assert_eq!(network(written).to_string(), plain, "{written}");
+        }
+        assert!(network("::ffff:10.0.0.0/104").contains("10.1.2.3".parse().unwrap()));
     }
 
     #[test]

@@ -479,7 +479,7 @@ fn toml_says_the_same_as_json() {
 
 #[test]
 fn mosquitto_files_mean_what_they_mean_there() {
-    let text = "# comment\n\ntopic read news/#\n\nuser alice\ntopic readwrite a/#\ntopic deny a/secret/#\ntopic b c\n\
+    let text = "# comment\n\ntopic read news/#\n\nuser alice\ntopic readwrite a/#\ntopic deny a/secret/#\ntopic write b c\ntopic d\n\
         user bob smith\ntopic write ${clientid}/x\nuser alice\ntopic read late\npattern write up/%c/#\r\n";
     let policy = policy(Format::Auto, text);
     let (alice, bob) = (user("c1", "alice"), user("c2", "bob smith"));
@@ -488,7 +488,8 @@ fn mosquitto_files_mean_what_they_mean_there() {
     assert_eq!(subscribes(&policy, &alice, "news/x"), Subscribing::Denied, "for clients without a user name only");
     assert_eq!(subscribes(&policy, &alice, "a/#"), CHECKED);
     assert!(!publishes(&policy, &alice, "a/secret/x"), "denials come first, wherever they stand");
-    assert!(publishes(&policy, &alice, "b c"), "no word: read and write, spaces belong to the topic");
+    assert!(publishes(&policy, &alice, "b c"), "spaces belong to the topic");
+    assert!(publishes(&policy, &alice, "d") && subscribes(&policy, &alice, "d") == GRANTED, "no word: read and write");
     assert_eq!(subscribes(&policy, &alice, "late"), GRANTED);
     assert!(publishes(&policy, &bob, "${clientid}/x"), "not a placeholder there");
     assert!(publishes(&policy, &bob, "up/c2/x") && !publishes(&policy, &bob, "up/c1/x"));
@@ -507,7 +508,10 @@ fn mistakes_are_told_with_their_place() {
         (Format::Mosquitto, "user u\ntopic a/#/b", "2:7: this is no topic filter"),
         (Format::Mosquitto, "user u\n  topik a", "2:3: \"topik\" is no keyword"),
         (Format::Mosquitto, "user\n", "1:5: nothing follows"),
-        (Format::Mosquitto, "pattern read $share/g/%c", "1:9: rules are about the filter"),
+        (Format::Mosquitto, "topic a\ntopic denny secret/#", "2:7: \"denny\" is no access: write read"),
+        (Format::Mosquitto, "pattern Deny secret/%u", "1:9: \"Deny\" is no access"),
+        (Format::Mosquitto, "topic read a/#/b", "1:12: this is no topic filter"),
+        (Format::Mosquitto, "pattern read $share/g/%c", "1:14: rules are about the filter"),
         (Format::Toml, "\n[[rules]]\naccess = \"allow\"\ntopic = \"a+\"", "4:9: \"a+\": this is no topic filter"),
         (Format::Toml, "default = \"perhaps\"", "1:11: "),
         (Format::Toml, "[[rules]]\nacces = \"allow\"", "2:1: unknown field `acces`"),

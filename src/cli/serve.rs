@@ -15,9 +15,7 @@ use super::signals::{self, Asked};
 use super::{access, accounts, logging, reload, rlimits, summary};
 use crate::acl::{Policy, PolicyError};
 use crate::auth::{AuthErrors, Office, OfficeCounters};
-use crate::config::{
-    Acl, Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text,
-};
+use crate::config::{Config, Limits, Listener, MemoryBudget, MqttOptions, Placement, WaitIn, WebSocket, duration_text};
 use crate::core::{Core, CoreConfig, Shared};
 use crate::doctor;
 use crate::engine::{ShardId, Time};
@@ -78,8 +76,9 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
     run(&config, &placement, &asked)
 }
 
-/// Whether every file that the listeners name can be used.
+/// Whether every file that the listeners and the guard name can be used.
 pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
+    config.guard.bans.as_deref().map(ban_file::load).transpose().map_err(BansError::from)?;
     config.listeners.iter().try_for_each(|listener| {
         stack(listener)?;
         listen(listener, false).map(drop)
@@ -99,8 +98,7 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     let wanted = server.connections_per_shard;
     let shared = cores.shared.clone();
     shared.set_expired_reason(config.auth.expired_reason);
-    // Where clients are not told apart and nothing is said of what they may do, nothing is asked: it costs nothing.
-    if config.acl != Acl::default() || office.is_some() {
+    if config.has_rules() {
         let policy = Policy::load(&config.acl)?;
         sight.of_rules(&policy, &config.acl)?;
         shared.set_policy(Some(Arc::new(policy)));

@@ -1,7 +1,7 @@
 //! What a configuration amounts to, in a few lines: told at start-up and by `check-config`.
 
 use crate::acl::Access;
-use crate::config::{Acl, Auth, Config, Limits, Listener, MqttOptions, Placement, Ring, duration_text, size_text};
+use crate::config::{Auth, Config, Limits, Listener, MqttOptions, Placement, Ring, duration_text, size_text};
 
 /// Lines of a name and a text.
 pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static str, String)> {
@@ -13,7 +13,7 @@ pub(super) fn summary(config: &Config, placement: &Placement) -> Vec<(&'static s
         ("limits", limits(&config.limits)),
         ("sessions", sessions(&config.limits)),
         ("mqtt", mqtt(&config.mqtt)),
-        ("acl", acl(&config.acl)),
+        ("acl", acl(config)),
         ("auth", auth(&config.auth, config.server.allow_anonymous)),
         ("$SYS", config.sys.interval.map_or("never".to_owned(), |every| format!("every {}", duration_text(every)))),
     ]
@@ -56,8 +56,10 @@ fn sessions(limits: &Limits) -> String {
     )
 }
 
-fn acl(acl: &Acl) -> String {
+fn acl(config: &Config) -> String {
+    let acl = &config.acl;
     match (&acl.file, acl.default) {
+        _ if !config.has_rules() => "no rules: everything is allowed to everybody, $SYS too".to_owned(),
         (Some(file), _) => format!("rules of {}", file.display()),
         (None, Some(Access::Deny)) => "everything is denied".to_owned(),
         (None, _) => "everything is allowed, topics that begin with $ to administrators".to_owned(),

@@ -9,8 +9,8 @@ use super::problem::Finding;
 use super::tls::{ClientCertificate, Tls};
 use super::units::{duration_text, size_text};
 use super::{
-    Auth, AuthMethod, ClientLimits, Config, Limits, Listener, MemoryBudget, MqttOptions, Ring, Server, Transport,
-    WebSocket, log,
+    Auth, AuthMethod, ClientLimits, Config, Limits, Listener, MemoryBudget, MqttOptions, Profile, Ring, Server,
+    Transport, WebSocket, log,
 };
 use crate::net::address::Address;
 
@@ -268,27 +268,70 @@ fn guard(config: &Config, findings: &mut Findings) {
     if let MemoryBudget::Bytes(bytes @ 1..) = config.limits.memory_budget {
         findings.size("limits.memory_budget", bytes, 1 << 20..=u64::MAX);
     }
-    keep_alive_bounds(config, findings);
+    let everybody = |profile: &Profile| profile.user.is_none() && profile.role.is_none() && profile.client_id.is_none();
+    if let Some(index) = guard.profiles.iter().position(everybody).filter(|index| index + 1 < guard.profiles.len()) {
+        let what = "it is for everybody, so that those behind it are for nobody".to_owned();
+        let remedy = "name its user, role or client_id, or put it last";
+        findings.add(&[&format!("guard.profile[{index}]")], what, remedy);
+    }
+    let listeners = config.listeners.iter().enumerate();
+    let own = listeners.map(|(index, listener)| (format!("listener[{index}].limits"), &listener.limits));
+    let profiles = guard.profiles.iter().enumerate();
+    let own = own.chain(profiles.map(|(index, profile)| (format!("guard.profile[{index}].limits"), &profile.limits)));
+    for (section, limits) in own {
+        client_limits(&section, limits, config, findings);
+    }
+    let Limits { keep_alive_min, keep_alive_max, .. } = config.limits;
+    keep_alive_bounds("limits", keep_alive_min, keep_alive_max, findings);
+}
+
+/// Limits of a listener or profile: each in its range, and with those of `[limits]` where it does not say itself.
+fn client_limits(section: &str, own: &ClientLimits, config: &Config, findings: &mut Findings) {
+    let key = |name: &str| format!("{section}.{name}");
+    let counts = [
+        ("topic_levels_max", own.topic_levels_max),
+        ("receive_maximum", own.receive_maximum),
+        ("inflight_max", own.inflight_max),
+    ];
+    for (name, value) in counts.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        findings.count(&key(name), u64::from(value), 1..=u64::MAX);
+    }
+    if let Some(bytes) = own.packet_bytes_max {
+        findings.size(&key("packet_bytes_max"), u64::from(bytes), 128..=PACKET_BYTES_LARGEST);
+    }
+    let limits = &config.limits;
+    if own.keep_alive_min.is_some() || own.keep_alive_max.is_some() {
+        let least = own.keep_alive_min.unwrap_or(limits.keep_alive_min);
+        keep_alive_bounds(section, least, own.keep_alive_max.unwrap_or(limits.keep_alive_max), findings);
+    }
+    if own.packet_bytes_max.is_none() && own.queue_bytes_max.is_none() {
+        return;
+    }
+    let packet = u64::from(own.packet_bytes_max.unwrap_or(limits.packet_bytes_max));
+    let messages = own.queue_messages_max.unwrap_or(limits.queue_messages_max);
+    let must_hold_a_packet = [
+        ("queue_bytes_max", own.queue_bytes_max.unwrap_or(limits.queue_bytes_max) as u64, messages > 0),
+        ("output_bytes_max", limits.output_bytes_max as u64, true),
+        ("retained_bytes_max", limits.retained_bytes_max, config.mqtt.retain_available),
+    ];
+    for (name, bytes, counts) in must_hold_a_packet {
+        if counts && bytes < packet {
+            let (bytes, packet) = (size_text(bytes), size_text(packet));
+            let what = format!("{name}, {bytes}, cannot hold one packet of packet_bytes_max, {packet}");
+            let remedy = format!("raise {name} to at least {packet}, or lower packet_bytes_max");
+            let to_blame = if own.packet_bytes_max.is_some() { "packet_bytes_max" } else { "queue_bytes_max" };
+            findings.add(&[&key(to_blame)], what, &remedy);
+        }
+    }
 }
 
 /// A shortest keep alive above the longest one would leave none to grant.
-fn keep_alive_bounds(config: &Config, findings: &mut Findings) {
-    let (least, most) = (config.limits.keep_alive_min, config.limits.keep_alive_max);
-    let own = |key: String, limits: &ClientLimits| {
-        // One that says nothing of it is not to blame.
-        let says = limits.keep_alive_min.is_some() || limits.keep_alive_max.is_some();
-        says.then(|| (key, limits.keep_alive_min.unwrap_or(least), limits.keep_alive_max.unwrap_or(most)))
-    };
-    let mut all = vec![("limits.keep_alive_min".to_owned(), least, most)];
-    let listeners = config.listeners.iter().enumerate();
-    all.extend(listeners.filter_map(|(index, listener)| own(format!("listener[{index}].limits"), &listener.limits)));
-    all.extend(config.guard.profiles.iter().filter_map(|profile| own("guard.profile".to_owned(), &profile.limits)));
-    for (key, least, most) in all {
-        if most > 0 && least > most {
-            let [least, most] = [least, most].map(|seconds| duration_text(Duration::from_secs(u64::from(seconds))));
-            let what = format!("the shortest keep alive, {least}, is longer than the longest, {most}");
-            findings.add(&[&key, "limits.keep_alive_max"], what, "lower keep_alive_min, or raise keep_alive_max");
-        }
+fn keep_alive_bounds(section: &str, least: u16, most: u16, findings: &mut Findings) {
+    if most > 0 && least > most {
+        let [least, most] = [least, most].map(|seconds| duration_text(Duration::from_secs(u64::from(seconds))));
+        let what = format!("the shortest keep alive, {least}, is longer than the longest, {most}");
+        let keys = ["keep_alive_min", "keep_alive_max"].map(|name| format!("{section}.{name}"));
+        findings.add(&keys.each_ref().map(String::as_str), what, "lower keep_alive_min, or raise keep_alive_max");
     }
 }
 

@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::fields::fields;
 use super::problem::{Origin, Problem};
 use super::{
-    Acl, Auth, CertificateAuth, Config, GuardOptions, HttpAuth, JwtAuth, Limits, Listener, MqttOptions, PasswordAuth,
-    Proxy, Ring, ScramAuth, Server, Sys, Tls, WebSocket,
+    Acl, Auth, CertificateAuth, ClientLimits, Config, GuardOptions, HttpAuth, JwtAuth, Limits, Listener, MqttOptions,
+    PasswordAuth, Profile, Proxy, Ring, ScramAuth, Server, Sys, Tls, WebSocket,
 };
 
 /// How alike (0 to 1) a known name must be to an unknown one to be suggested for it.
@@ -66,7 +66,7 @@ impl Reader<'_> {
                 "acl" => self.section::<Acl>("acl", value),
                 "auth" => self.auth(value),
                 "sys" => self.section::<Sys>("sys", value),
-                "guard" => self.section::<GuardOptions>("guard", value),
+                "guard" => self.guard(value),
                 unknown => self.unknown_at_top(unknown, name.span()),
             }
         }
@@ -84,7 +84,30 @@ impl Reader<'_> {
         }
     }
 
-    /// The one section that has sections of its own.
+    /// The guard's own keys, and a section for each profile.
+    fn guard(&mut self, value: &Spanned<DeValue<'_>>) {
+        let profiles = match value.get_ref() {
+            DeValue::Table(table) => table.get("profile"),
+            _ => None,
+        };
+        if let Some(profiles) = profiles {
+            self.origins.insert("guard.profile".to_owned(), self.origin(profiles.span()));
+            match profiles.get_ref() {
+                DeValue::Array(tables) => {
+                    for (index, table) in tables.iter().enumerate() {
+                        self.section::<Profile>(&format!("guard.profile[{index}]"), table);
+                    }
+                }
+                _ => {
+                    let remedy = "write [[guard.profile]], once for each";
+                    self.problem(profiles.span(), "guard.profile", "not a list of tables", remedy);
+                }
+            }
+        }
+        self.section::<GuardOptions>("guard", value);
+    }
+
+    /// The section that has sections of its own.
     fn auth(&mut self, value: &Spanned<DeValue<'_>>) {
         if let DeValue::Table(table) = value.get_ref() {
             for (name, value) in table {
@@ -112,11 +135,14 @@ impl Reader<'_> {
             if is_subsection(&path) {
                 continue;
             }
+            let of_profile = section.starts_with("guard.profile[");
             let of_listener = section.starts_with("listener[") && section.ends_with(']');
             if of_listener && key.get_ref() == "tls" {
                 self.section::<Tls>(&path, value);
             } else if of_listener && key.get_ref() == "websocket" {
                 self.section::<WebSocket>(&path, value);
+            } else if (of_listener || of_profile) && key.get_ref() == "limits" {
+                self.section::<ClientLimits>(&path, value);
             } else if of_listener && key.get_ref() == "proxy" {
                 self.section::<Proxy>(&path, value);
             } else if known.contains(&key.get_ref().as_ref()) {
@@ -190,7 +216,7 @@ fn unknown_key_remedy(section: &str, key: &str, known: &'static [&'static str]) 
 
 /// True for what is read as a section of its own.
 fn is_subsection(path: &str) -> bool {
-    ["auth.password", "auth.jwt", "auth.certificate", "auth.http", "auth.scram"].contains(&path)
+    ["auth.password", "auth.jwt", "auth.certificate", "auth.http", "auth.scram", "guard.profile"].contains(&path)
 }
 
 /// The section that has a key of exactly this name.

@@ -23,6 +23,8 @@ pub struct GuardOptions {
     /// Connections of one address at once; 0 is any number.
     #[serde(deserialize_with = "units::count")]
     pub connections_per_address_max: u32,
+    /// Connects of one user.
+    pub connect_rate_per_user: RateLimit,
     /// Connections of one user at once; 0 is any number.
     #[serde(deserialize_with = "units::count")]
     pub connections_per_user_max: u32,
@@ -57,13 +59,14 @@ impl Default for GuardOptions {
             bans: None,
             connect_rate_per_address: RateLimit(None),
             connections_per_address_max: 0,
+            connect_rate_per_user: RateLimit(None),
             connections_per_user_max: 0,
             flapping_connects: 0,
             flapping_window: Duration::from_secs(60),
             flapping_ban: Duration::from_secs(300),
             turn_max: Some(Duration::from_secs(1)),
             slow_after: Duration::from_secs(10),
-            log_lines_per_minute: 600,
+            log_lines_per_minute: 100,
             client_ids: Vec::new(),
             profiles: Vec::new(),
         }
@@ -92,6 +95,12 @@ pub struct Profile {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientLimits {
+    /// Instead of `limits.packet_bytes_max`.
+    #[serde(with = "some_bytes", skip_serializing_if = "Option::is_none")]
+    pub packet_bytes_max: Option<u32>,
+    /// Instead of `limits.receive_maximum`.
+    #[serde(deserialize_with = "some_count", skip_serializing_if = "Option::is_none")]
+    pub receive_maximum: Option<u16>,
     /// Instead of `limits.topic_levels_max`.
     #[serde(deserialize_with = "some_count", skip_serializing_if = "Option::is_none")]
     pub topic_levels_max: Option<u16>,
@@ -147,11 +156,14 @@ fn some_count<'de, D: Deserializer<'de>, T: TryFrom<u64> + units::Widest>(d: D) 
 mod some_bytes {
     use super::*;
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<usize>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<u64>>(d: D) -> Result<Option<T>, D::Error> {
         units::bytes::deserialize(d).map(Some)
     }
 
-    pub fn serialize<S: Serializer>(value: &Option<usize>, s: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer, T: TryInto<u64> + Copy + Default>(
+        value: &Option<T>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
         units::bytes::serialize(&value.unwrap_or_default(), s)
     }
 }

@@ -94,7 +94,8 @@ pub struct Limits {
     /// How many levels of a filter come before its first wildcard, at least; 0 refuses none.
     #[serde(deserialize_with = "units::count")]
     pub wildcard_depth_min: u16,
-    /// Bytes of messages in the whole process: in queues, retained, in output and in packets that are incomplete.
+    /// Bytes of messages in the whole process: in queues, in flight, retained, wills, output, incomplete
+    /// packets; and of filters.
     pub memory_budget: MemoryBudget,
 }
 

@@ -88,6 +88,14 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether clients are held to rules. Where they are not told apart and nothing is said of what they may do,
+    /// nothing is asked: it costs nothing.
+    pub fn has_rules(&self) -> bool {
+        self.acl != Acl::default() || !self.auth.methods.is_empty()
+    }
+}
+
 /// `[server]`: the process as a whole.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]

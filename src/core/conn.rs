@@ -69,6 +69,8 @@ pub struct Conn {
     pub session: u32,
     /// The largest packet the client takes, in bytes.
     pub maximum_packet_size: u32,
+    /// The largest packet taken from it, in bytes: little until it is let in, then what its class allows.
+    pub packet_bytes_max: u32,
     /// Bytes written and not yet taken by the kernel.
     pub unsent: usize,
     /// Data are written while less than this is unsent, in bytes; 0 while it has got as much as its rate allows.
@@ -104,7 +106,7 @@ pub struct Aliases {
 
 impl Conn {
     /// A connection that was just accepted, to which data are written while less than `room` bytes are unsent.
-    pub fn new(listener: u16, accepted: Time, now: Time, room: usize) -> Conn {
+    pub fn new(listener: u16, packet_bytes_max: u32, accepted: Time, now: Time, room: usize) -> Conn {
         Conn {
             phase: Phase::AwaitsConnect,
             version: ProtocolVersion::V311,
@@ -120,6 +122,7 @@ impl Conn {
             generation: 0,
             session: NO_SLOT,
             maximum_packet_size: PACKET_BYTES_MAX,
+            packet_bytes_max,
             unsent: 0,
             room,
             subacks_held: 0,

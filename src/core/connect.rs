@@ -9,7 +9,7 @@ use super::timers::silence_allowed;
 use super::{Core, Time};
 use crate::codec::{
     ConnAck, ConnAckProperties, Connect, DecodeError, Frame, Packet, ProtocolVersion, QoS, ReasonCode,
-    connack_return_code_v3, connect_version, decode, topic::level_count,
+    connack_return_code_v3, connect_version, decode,
 };
 use crate::config::MqttOptions;
 use crate::engine::{ConnId, Effect, HandOver, ShardId};
@@ -47,7 +47,7 @@ impl Core {
     /// The client is at home: it is let in, or whether it may come in is asked.
     fn admit(&mut self, id: ConnId, frame: Frame<'_>, connect: &Connect<'_>, assigned: Option<String>) -> Flow {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        if let Err((code, why)) = self.guard_identifier(connect, client_id) {
+        if let Err((code, why)) = self.guard_identifier(id, connect, client_id) {
             return self.refuse(id, code, why);
         }
         if self.authenticator.is_some() {
@@ -106,9 +106,7 @@ impl Core {
         if will.retain && !self.mqtt.retain_available {
             return Err((ReasonCode::RetainNotSupported, "retained messages are not available")); // [MQTT-3.2.2-13]
         }
-        if will.topic.len() > usize::from(self.limits.topic_bytes_max)
-            || level_count(will.topic) > usize::from(self.limits.topic_levels_max)
-        {
+        if will.topic.len() > usize::from(self.limits.topic_bytes_max) {
             return Err((ReasonCode::TopicNameInvalid, "the will's topic name is too long"));
         }
         if will.topic.starts_with("$SYS/") || will.topic == "$SYS" {
@@ -179,9 +177,8 @@ impl Core {
         self.attach(id, slot, connect);
         let session = &mut self.sessions[slot];
         session.expiry_interval = expiry_interval;
-        session.will = None;
         let will = connect.will.as_ref().map(|will| self.will(will));
-        self.sessions[slot].will = will;
+        self.set_will(slot, will);
         self.count_connected();
         if let Packet::ConnAck(conn_ack) = &mut told {
             // 3.1 has no session present flag: the byte is reserved.
@@ -254,21 +251,23 @@ impl Core {
     /// Ties connection and session together.
     fn attach(&mut self, id: ConnId, slot: u32, connect: &Connect<'_>) {
         let properties = &connect.properties;
-        let keep_alive = self
-            .limits_of(self.wire.conns[id.slot].class)
-            .keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
         let outgoing_max = properties.topic_alias_maximum.unwrap_or(0).min(self.limits.topic_alias_max);
         let class = self.wire.conns[id.slot].class;
-        let inflight_max = self.limits_of(class).inflight_max;
+        let own = self.limits_of(class);
+        let keep_alive = own.keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
+        let (inflight_max, receive_maximum, packet_bytes_max) =
+            (own.inflight_max, own.receive_maximum, own.packet_bytes_max);
         let conn = &mut self.wire.conns[id.slot];
         conn.phase = Phase::Connected;
         conn.session = slot;
         conn.keep_alive = keep_alive;
+        conn.packet_bytes_max = packet_bytes_max;
         conn.problem_information = properties.request_problem_information.unwrap_or(true);
         conn.aliases = (outgoing_max > 0).then(|| Box::new(Aliases { outgoing_max, ..Aliases::default() }));
         let session = &mut self.sessions[slot];
         session.conn = id.slot;
         session.class = class;
+        session.receive_maximum = receive_maximum;
         session.window = properties.receive_maximum.unwrap_or(u16::MAX).min(inflight_max);
         self.guard_meter(id, class);
         if keep_alive > 0 {
@@ -292,18 +291,17 @@ impl Core {
         granted: u32,
         assigned: Option<&'a str>,
     ) -> ConnAck<'a> {
-        let keep_alive = self
-            .limits_of(self.wire.conns[id.slot].class)
-            .keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
+        let own = self.limits_of(self.wire.conns[id.slot].class);
+        let keep_alive = own.keep_alive(connect.keep_alive, connect.version == ProtocolVersion::V5);
         let unless = |available: bool| (!available).then_some(false);
         let wants_information = connect.properties.request_response_information == Some(true);
         let properties = ConnAckProperties {
             session_expiry_interval: (granted != connect.properties.session_expiry_interval.unwrap_or(0))
                 .then_some(granted),
-            receive_maximum: Some(self.limits.receive_maximum),
+            receive_maximum: Some(own.receive_maximum),
             maximum_qos: (mqtt.max_qos != QoS::ExactlyOnce).then_some(mqtt.max_qos),
             retain_available: unless(mqtt.retain_available),
-            maximum_packet_size: Some(self.limits.packet_bytes_max),
+            maximum_packet_size: Some(own.packet_bytes_max),
             assigned_client_identifier: assigned,
             topic_alias_maximum: (self.limits.topic_alias_max > 0).then_some(self.limits.topic_alias_max),
             wildcard_subscription_available: unless(mqtt.wildcard_subscriptions),

@@ -72,10 +72,14 @@ counters! {
         subscriptions,
         /// Shared subscriptions (gauge).
         shared_subscriptions,
+        /// About how many bytes the filters of subscriptions take, each counted once on a shard (gauge).
+        filter_bytes,
         /// Retained messages (gauge).
         retained_messages,
         /// Bytes of retained messages (gauge).
         retained_bytes,
+        /// Bytes of wills that are not published yet (gauge).
+        will_bytes,
         /// Retained messages refused for a limit.
         retained_refused,
         /// Retained messages that expired.
@@ -96,8 +100,12 @@ counters! {
         muted,
         /// Clients that connected too often and are kept out for a while.
         flapping,
+        /// Connects that were not followed as to flapping, because too many other clients connected.
+        flapping_untracked,
         /// Clients that read too slowly (gauge).
         slow_readers,
+        /// Times that a slow reader was not followed, because too many others were.
+        slow_untracked,
         /// Subscriptions and topics that an operator may want to hear of.
         anti_patterns,
         /// Topic filters refused because their wildcard stands too far ahead.
@@ -109,7 +117,7 @@ counters! {
         /// Times that this shard found the level changed.
         pressure_changes,
     } and {
-        /// Connections refused before CONNECT, or for a ban at CONNECT, by [`Refused`].
+        /// Connections refused by the guard, before CONNECT or at it, by [`Refused`].
         refused_at_door: [Counter; Refused::ALL.len()],
         /// Deliveries dropped, by [`DropReason`].
         dropped: [Counter; DropReason::COUNT],
@@ -167,7 +175,7 @@ reasons! {
         PublisherNotAuthorized = "publisher_not_authorized",
         /// QoS 0 for a connection that got as much as its rate allows.
         OutRate = "out_rate",
-        /// QoS 0 for a connection that reads slowly, while memory is short.
+        /// QoS 0 for a client that reads slowly or is away, while memory is short.
         Memory = "memory",
     }
 }
@@ -230,9 +238,9 @@ impl Counters {
 
     /// Bytes of messages that this shard holds, as the [budget](crate::guard::budget) counts them.
     pub fn message_bytes(&self) -> u64 {
-        let kept = [&self.queued_bytes, &self.inflight_bytes, &self.retained_bytes];
-        let passing = [&self.reassembly_bytes, &self.output_bytes];
-        kept.into_iter().chain(passing).map(Counter::load).sum()
+        let kept = [&self.queued_bytes, &self.inflight_bytes, &self.retained_bytes, &self.will_bytes];
+        let others = [&self.filter_bytes, &self.reassembly_bytes, &self.output_bytes];
+        kept.into_iter().chain(others).map(Counter::load).sum()
     }
 
     /// A delivery of QoS 1 or 2 was sent, and this much is kept until it is acknowledged.

@@ -7,6 +7,7 @@ use super::session::{Delivery, Extra, Inflight, InflightState, NO_SLOT, Outcome,
 use super::wire::{Fan, How, Wire};
 use crate::codec::{PacketType, QoS};
 use crate::config::QueueFull;
+use crate::guard::budget::Pressure;
 use crate::index::Subscriber;
 use std::num::NonZeroU64;
 
@@ -57,6 +58,12 @@ impl Core {
         let conn = session.conn;
         // What was queued while the client was away goes first [MQTT-4.6.0-6].
         if (conn == NO_SLOT || session.has_queue()) && self.mqtt.queue_qos0_offline {
+            // No reader is slower than one that is away.
+            if self.guarding.pressure >= Pressure::DropQos0 {
+                self.counters.drop_delivery(DropReason::Memory);
+                self.missed_live(slot, fan);
+                return TAKEN;
+            }
             let delivery = delivery(fan, how, None);
             return self.enqueue(slot, delivery);
         }
@@ -141,6 +148,7 @@ impl Core {
         queue.deliveries.push_back(delivery);
         self.counters.queued.add(1);
         self.counters.queued_bytes.add(size as u64);
+        self.guard_queued(slot);
         TAKEN
     }
 

@@ -333,10 +333,10 @@ impl Core {
         let renewing = |access: &Access| access.renewal != Renewal::None;
         let open =
             stranger || conn.session != NO_SLOT && self.sessions[conn.session].access.as_deref().is_some_and(renewing);
-        if !self.gates.is_empty() {
-            if let Some(waiting) = self.gates.remove(&id.slot).and_then(|gate| gate.waiting) {
-                self.counters.reassembly_bytes.sub(waiting.body.bytes().len() as u64);
-            }
+        if !self.gates.is_empty()
+            && let Some(waiting) = self.gates.remove(&id.slot).and_then(|gate| gate.waiting)
+        {
+            self.counters.reassembly_bytes.sub(waiting.body.bytes().len() as u64);
         }
         if let Some(authenticator) = self.authenticator.as_mut().filter(|_| open) {
             authenticator.forget(id);

@@ -9,18 +9,19 @@ use super::session::{Leave, NO_SLOT};
 use super::timers::Timer;
 use super::{Core, Shared, Time};
 use crate::auth::Principal;
-use crate::codec::{Connect, ReasonCode};
+use crate::codec::{Connect, ReasonCode, Will, topic::level_count};
 use crate::config::{Config, Limits, MemoryBudget};
 use crate::engine::{ConnId, Effect, Peer};
-use crate::guard::bans::UnixTime;
+use crate::guard::bans::{Ban, UnixTime};
 use crate::guard::budget::{Budget, Pressure};
+use crate::guard::complaints::brief;
 use crate::guard::entry::{Guard, Pass, Refused, UserPass};
 use crate::guard::flapping::{Flapping, FlappingRule};
 use crate::guard::lag::Lag;
 use crate::guard::meter::Meter;
-use crate::guard::policy;
+use crate::guard::policy::{self, AntiPattern};
 use crate::guard::profile::{Class, PerClient, Who};
-use crate::guard::slow::{SlowReader, SlowReaders};
+use crate::guard::slow::SlowReaders;
 use crate::slab::BySlot;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,8 +29,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
-/// How often slow readers are looked at, while there are any.
-const SLOW_LOOK: Duration = Duration::from_secs(1);
 /// For how long a publisher is not read, each time, while memory is short.
 const SLOWED_FOR: Duration = Duration::from_millis(100);
 /// How often the whole use of memory is summed up at least, while there are turns.
@@ -40,6 +39,9 @@ const BANS_STEP: usize = 1024;
 /// Why a CONNECT is refused.
 type Refusal = (ReasonCode, &'static str);
 
+const BANNED: Refusal = (ReasonCode::Banned, "banned");
+const IDENTIFIER_NOT_ALLOWED: Refusal =
+    (ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here");
 const FLAPS: Refusal = (ReasonCode::Banned, "connects too often");
 
 /// What a shard keeps for protection.
@@ -47,10 +49,10 @@ pub struct Guarding {
     guard: Arc<Guard>,
     lag: Lag,
     flapping: Option<Flapping>,
-    slow: SlowReaders,
-    slow_after: Duration,
+    pub(super) slow: SlowReaders,
+    pub(super) slow_after: Duration,
     /// Slow readers are looked at later.
-    slow_timer: bool,
+    pub(super) slow_timer: bool,
     budget: Option<Budget>,
     /// The process's level, as this shard last saw it.
     pub pressure: Pressure,
@@ -60,6 +62,8 @@ pub struct Guarding {
     summed: (u64, Time),
     /// What connections are counted under, by slot, where addresses or users are counted.
     passes: BySlot<(Pass, UserPass)>,
+    /// Where clients came from, by slot, where there is a file of bans: a new one may be about their addresses.
+    pub(super) addresses: BySlot<IpAddr>,
     /// Until when connections are not read, by slot.
     unread: BySlot<Time>,
     bans_version: u64,
@@ -134,6 +138,7 @@ impl Guarding {
             has_rates,
             summed: (0, now),
             passes: BySlot::default(),
+            addresses: BySlot::default(),
             unread: BySlot::default(),
             bans_version: 0,
             bans_at: None,
@@ -205,10 +210,13 @@ impl Core {
         came.is_ok()
     }
 
-    /// Somebody who passed the door was not let in after all.
+    /// Somebody who passed the door finds the house full.
     pub(super) fn guard_turned_back(&self, pass: Pass) {
         self.shared.connections.fetch_sub(1, Relaxed);
         self.guarding.guard.leave(pass);
+        if !self.stopping {
+            self.counters.refused_at_door[Refused::Connections as usize].add(1);
+        }
     }
 
     pub(super) fn guard_keep_pass(&mut self, id: ConnId, pass: Pass) {
@@ -224,6 +232,9 @@ impl Core {
         }
         if !self.guarding.unread.is_empty() {
             self.guarding.unread.remove(&slot);
+        }
+        if !self.guarding.addresses.is_empty() {
+            self.guarding.addresses.remove(&slot);
         }
         if let Some((_, user)) = self.guarding.passes.get_mut(&slot) {
             self.guarding.guard.leave_user(std::mem::take(user));
@@ -244,45 +255,61 @@ impl Core {
 // At CONNECT.
 impl Core {
     /// What a client is turned away for before it is asked who it is.
-    pub(super) fn guard_identifier(&mut self, connect: &Connect<'_>, client_id: &str) -> Result<(), Refusal> {
+    pub(super) fn guard_identifier(
+        &mut self,
+        id: ConnId,
+        connect: &Connect<'_>,
+        client_id: &str,
+    ) -> Result<(), Refusal> {
         let now = self.wire.now;
         let guarding = &mut self.guarding;
         if let Some(ban) = guarding.guard.ban_of(now, client_id, connect.user_name) {
+            let client_id = brief(client_id);
             debug!(shard = self.shard, client_id, ban = %ban.target, reason = ban.reason, "banned client refused");
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
-            return Err((ReasonCode::Banned, "banned"));
+            return Err(BANNED);
+        }
+        // An identifier that nobody may use needs no asking who this is.
+        let listener = self.wire.conns[id.slot].listener;
+        if !connect.client_id.is_empty() && !guarding.guard.classes().may_allow_client_id(listener, client_id) {
+            return Err(IDENTIFIER_NOT_ALLOWED);
         }
         let Some(flapping) = &guarding.flapping else { return Ok(()) };
         let hash = guarding.guard.hash(client_id.as_bytes()).0;
-        if flapping.keeps_out(hash, now) { Err(FLAPS) } else { Ok(()) }
+        if flapping.keeps_out(hash, now) {
+            self.counters.refused_at_door[Refused::Flapping as usize].add(1);
+            return Err(FLAPS);
+        }
+        Ok(())
     }
 
     /// A client that was let in connects once more. (Not counted before: whoever pleases could have others kept out.)
     fn guard_flapping(&mut self, client_id: &str) -> Result<(), Refusal> {
         let Some(flapping) = &mut self.guarding.flapping else { return Ok(()) };
         let hash = self.guarding.guard.hash(client_id.as_bytes()).0;
-        if !flapping.connects(hash, self.wire.now) {
+        let flaps = flapping.connects(hash, self.wire.now);
+        self.counters.flapping_untracked.set(flapping.untracked());
+        if !flaps {
             return Ok(());
         }
         self.counters.flapping.add(1);
+        self.counters.refused_at_door[Refused::Flapping as usize].add(1);
+        let client_id = brief(client_id);
         info!(shard = self.shard, client_id, "connects too often: kept out for a while (guard.flapping_ban)");
         Err(FLAPS)
     }
 
     /// Counts a connection of a user; `None` if he has as many as he may.
-    fn guard_user(&mut self, user: &str, client_id: &str) -> Option<UserPass> {
+    fn guard_user(&self, user: &str, client_id: &str) -> Option<UserPass> {
         let guard = &self.guarding.guard;
         if let Some(pass) = guard.enter_user(user) {
             return Some(pass);
         }
-        // The one that this client takes over makes room for it, if it is the same user's.
+        // The one that this client takes over makes room for it, if it is the same user's. It stays counted until it
+        // ends: the CONNECT may yet be refused for something else.
         let session = self.find_client(client_id)?;
-        let (_, held) = self.guarding.passes.get_mut(&self.sessions[session].conn)?;
-        if !guard.is_of(*held, user) {
-            return None;
-        }
-        guard.leave_user(std::mem::take(held));
-        guard.enter_user(user)
+        let (_, held) = self.guarding.passes.get(&self.sessions[session].conn)?;
+        guard.is_of(*held, user).then(|| guard.succeed_user(user))
     }
 
     /// What a client is turned away for when it is known who it is; else it gets the limits of its class.
@@ -297,29 +324,46 @@ impl Core {
         let guard = &self.guarding.guard;
         if user != connect.user_name && guard.ban_of(self.wire.now, client_id, user).is_some() {
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
-            return Err((ReasonCode::Banned, "banned"));
+            return Err(BANNED);
         }
         let roles = principal.map_or(&[][..], |principal| &principal.roles);
         let listener = self.wire.conns[id.slot].listener;
         let class = guard.classes().of(listener, Who { client_id, user, roles });
-        // An identifier that the server gave is one that it allows. (Not asked before: what CONNECT says of a user and
-        // what he turns out to be may be two things.)
-        if !connect.client_id.is_empty() && !guard.classes()[class].allows_client_id(client_id) {
-            return Err((ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here"));
+        let limits = self.limits_of(class);
+        // An identifier that the server gave is one that it allows. (Who a client is was not known before: what CONNECT says
+        // of a user and what he turns out to be may be two things.)
+        if !connect.client_id.is_empty() && !limits.allows_client_id(client_id) {
+            return Err(IDENTIFIER_NOT_ALLOWED);
         }
+        connect.will.as_ref().map_or(Ok(()), |will| check_will(will, limits))?;
         // An identifier that the server gave is never used again.
         if !connect.client_id.is_empty() {
             self.guard_flapping(client_id)?;
         }
-        if let Some(user) = user {
-            let Some(pass) = self.guard_user(user, client_id) else {
-                return Err((ReasonCode::QuotaExceeded, "the user has too many connections"));
-            };
-            if pass.is_counted() {
-                self.guarding.passes.entry(id.slot).or_insert((Pass::of_listener(listener), pass)).1 = pass;
-            }
-        }
+        user.map_or(Ok(()), |user| self.guard_connect_of_user(id, user, client_id))?;
         self.wire.conns[id.slot].class = class;
+        if self.guarding.guard.options().bans.is_some()
+            && let Some(address) = self.known_address(id)
+        {
+            self.guarding.addresses.insert(id.slot, address.ip());
+        }
+        Ok(())
+    }
+
+    /// One more connection of a user: how often, and how many.
+    fn guard_connect_of_user(&mut self, id: ConnId, user: &str, client_id: &str) -> Result<(), Refusal> {
+        if !self.guarding.guard.user_may_connect(self.wire.now, user) {
+            self.counters.refused_at_door[Refused::UserRate as usize].add(1);
+            return Err((ReasonCode::ConnectionRateExceeded, "the user connects too often"));
+        }
+        let Some(pass) = self.guard_user(user, client_id) else {
+            self.counters.refused_at_door[Refused::UserConnections as usize].add(1);
+            return Err((ReasonCode::QuotaExceeded, "the user has too many connections"));
+        };
+        if pass.is_counted() {
+            let listener = self.wire.conns[id.slot].listener;
+            self.guarding.passes.entry(id.slot).or_insert((Pass::of_listener(listener), pass)).1 = pass;
+        }
         Ok(())
     }
 
@@ -335,11 +379,21 @@ impl Core {
         self.wire.conns[id.slot].metered = metered;
     }
 
+    /// A topic that was not published to lately: the operator may want to hear of it.
+    pub(super) fn guard_topic(&self, publisher: u32, topic: &str) {
+        if publisher == NO_SLOT || !policy::is_very_deep(topic) {
+            return;
+        }
+        self.counters.anti_patterns.add(1);
+        let (client_id, topic) = (brief(&self.sessions[publisher].client_id), brief(topic));
+        info!(shard = self.shard, client_id, topic, "a client {}", AntiPattern::VeryDeep.advice());
+    }
+
     /// A filter that was accepted: the operator may want to hear of it.
     pub(super) fn guard_filter(&self, slot: u32, filter: &str) {
         let Some(odd) = policy::of_filter(filter) else { return };
         self.counters.anti_patterns.add(1);
-        let client_id = &*self.sessions[slot].client_id;
+        let (client_id, filter) = (brief(&self.sessions[slot].client_id), brief(filter));
         info!(shard = self.shard, client_id, filter, "a client {}", odd.advice());
     }
 }
@@ -479,64 +533,38 @@ impl Core {
             self.wire.conns.iter().map(|(slot, _)| slot).filter(|slot| *slot >= from).take(BANS_STEP).collect();
         self.guarding.bans_at = slots.last().filter(|_| slots.len() == BANS_STEP).map(|last| last + 1);
         for slot in slots {
-            let conn = &self.wire.conns[slot];
-            if conn.phase != Phase::Connected {
-                continue;
-            }
-            let session = &self.sessions[conn.session];
-            let user = session.access.as_ref().and_then(|access| access.principal.user.as_deref());
-            let Some(ban) = self.guarding.guard.ban_of(self.wire.now, &session.client_id, user) else { continue };
-            info!(client_id = &*session.client_id, ban = %ban.target, reason = ban.reason, "banned client disconnected");
+            let Some(ban) = self.ban_of_connection(slot) else { continue };
+            let session = self.sessions.get(self.wire.conns[slot].session);
+            let client_id = session.map_or("", |session| brief(&session.client_id));
+            info!(shard = self.shard, client_id, ban = %ban.target, reason = ban.reason, "banned client disconnected");
             self.end(slot, EndReason::Banned, Some(ReasonCode::AdministrativeAction), Leave::WithWill);
         }
     }
+
+    /// The ban that a connection that is there has come under. Who has not said CONNECT is known by his address alone.
+    fn ban_of_connection(&self, slot: u32) -> Option<Ban> {
+        let (conn, guard, now) = (&self.wire.conns[slot], &self.guarding.guard, self.wire.now);
+        if conn.phase == Phase::Leaving {
+            return None;
+        }
+        if conn.phase.is_stranger() {
+            let address = self.known_address(ConnId { slot, generation: conn.generation })?;
+            return guard.ban_of_address(now, address.ip());
+        }
+        let session = &self.sessions[conn.session];
+        let user = session.access.as_ref().and_then(|access| access.principal.user.as_deref());
+        let by_name = guard.ban_of(now, &session.client_id, user);
+        by_name.or_else(|| guard.ban_of_address(now, *self.guarding.addresses.get(&slot)?))
+    }
 }
 
-// Slow readers.
-impl Core {
-    /// Something could not be written to a connection: too much waits for it.
-    #[cold]
-    pub(super) fn guard_slow(&mut self, slot: u32) {
-        // A rate of ours is no fault of the client's.
-        if self.wire.conns[slot].is_muted() || !self.guarding.slow.enter(slot, self.wire.now) {
-            return;
-        }
-        self.counters.slow_readers.set(self.guarding.slow.len() as u64);
-        if !std::mem::replace(&mut self.guarding.slow_timer, true) {
-            self.wheel.insert(self.wire.now.after(SLOW_LOOK), Timer::slow());
-        }
+/// What a will is refused for that its client could not publish either.
+fn check_will(will: &Will<'_>, limits: &PerClient) -> Result<(), Refusal> {
+    if level_count(will.topic) > usize::from(limits.topic_levels_max) {
+        return Err((ReasonCode::TopicNameInvalid, "the will's topic name has too many levels"));
     }
-
-    /// A connection's output was taken, or it ended.
-    #[cold]
-    pub(super) fn guard_caught_up(&mut self, slot: u32, gone: bool) {
-        let guarding = &mut self.guarding;
-        if guarding.slow.is_empty() || !gone && self.wire.conns[slot].unsent >= self.limits.output_bytes_max / 2 {
-            return;
-        }
-        if let Some(waited) = guarding.slow.leave(slot, self.wire.now) {
-            info!(shard = self.shard, slot, ?waited, gone, "a slow reader has caught up, or is gone");
-        }
-        self.counters.slow_readers.set(self.guarding.slow.len() as u64);
+    if will.topic.len() + will.payload.len() > limits.packet_bytes_max as usize {
+        return Err((ReasonCode::PacketTooLarge, "the will is larger than the maximum packet size"));
     }
-
-    /// Tells of those who have been slow for long.
-    pub(super) fn tell_slow(&mut self) {
-        let now = self.wire.now;
-        for slot in self.guarding.slow.tell(now, self.guarding.slow_after) {
-            let conn = &self.wire.conns[slot];
-            let client_id = self.sessions.get(conn.session).map_or("", |session| &session.client_id);
-            info!(shard = self.shard, slot, client_id, bytes = conn.unsent, "a client reads too slowly");
-        }
-        self.guarding.slow_timer = !self.guarding.slow.is_empty();
-        if self.guarding.slow_timer {
-            self.wheel.insert(now.after(SLOW_LOOK), Timer::slow());
-        }
-    }
-
-    /// The slowest readers of this shard, those for whom most waits first.
-    pub fn slow_readers(&self, most: usize) -> Vec<SlowReader> {
-        let bytes = |slot| self.wire.conns.get(slot).map_or(0, |conn| conn.unsent);
-        self.guarding.slow.worst(most, self.wire.now, bytes)
-    }
+    Ok(())
 }

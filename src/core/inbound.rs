@@ -14,6 +14,7 @@ use crate::codec::{
     decode_publish, frame,
 };
 use crate::engine::{ConnId, Effect};
+use crate::guard::complaints::brief;
 use tracing::debug;
 
 /// After so many packets in a row it is looked at whether the connection has to wait.
@@ -64,10 +65,7 @@ impl Core {
     fn complete_tail(&mut self, id: ConnId, mut bytes: &[u8]) {
         let mut tail = std::mem::take(&mut self.wire.conns[id.slot].tail);
         let held = tail.len();
-        let most = match self.wire.conns[id.slot].phase.is_stranger() {
-            true => self.stranger_bytes_max(),
-            false => self.limits.packet_bytes_max,
-        };
+        let most = self.wire.conns[id.slot].packet_bytes_max;
         let mut incomplete = true;
         while incomplete && !bytes.is_empty() {
             let lacking = match frame(&tail, most) {
@@ -128,12 +126,19 @@ impl Core {
     fn handle_each(&mut self, id: ConnId, bytes: &[u8]) -> usize {
         let mut at = 0;
         let mut unchecked = 0;
+        let conn = &self.wire.conns[id.slot];
+        let (mut most, mut is_stranger) = (conn.packet_bytes_max, conn.phase.is_stranger());
         while at < bytes.len() {
-            match frame(&bytes[at..], self.limits.packet_bytes_max) {
+            match frame(&bytes[at..], most) {
                 Ok(Framed::Complete { frame, len }) => {
                     let mut flow = self.handle_packet(id, frame, &bytes[at..]);
                     at += len;
                     unchecked += 1;
+                    if is_stranger {
+                        // This packet may have let it in.
+                        let conn = &self.wire.conns[id.slot];
+                        (most, is_stranger) = (conn.packet_bytes_max, conn.phase.is_stranger());
+                    }
                     // What a connection has caused is looked at now and then, not after each small packet.
                     if flow == Flow::Continue && (unchecked == STALL_CHECK_PACKETS || at == bytes.len()) {
                         unchecked = 0;
@@ -144,7 +149,7 @@ impl Core {
                     }
                 }
                 Ok(Framed::Incomplete { .. }) => {
-                    if self.wire.conns[id.slot].phase.is_stranger() && !self.awaits_rest(id, &bytes[at..]) {
+                    if is_stranger && !self.awaits_rest(id, &bytes[at..]) {
                         return bytes.len();
                     }
                     if unchecked > 0 {
@@ -198,12 +203,12 @@ impl Core {
     }
 
     /// The largest packet that is waited for of a client that was not let in yet.
-    fn stranger_bytes_max(&self) -> u32 {
+    pub(super) fn stranger_bytes_max(&self) -> u32 {
         self.limits.connect_bytes_max.min(self.limits.packet_bytes_max)
     }
 
     /// Whether the rest of a packet is waited for of somebody who was not let in yet: such a client is given memory
-    /// for what belongs here, and not for much.
+    /// for what belongs here alone. (How much, `packet_bytes_max` of its connection says.)
     fn awaits_rest(&mut self, id: ConnId, begun: &[u8]) -> bool {
         let first = self.wire.conns[id.slot].phase == Phase::AwaitsConnect;
         let kind = begun[0] >> 4;
@@ -215,13 +220,7 @@ impl Core {
             self.refuse(id, ReasonCode::ProtocolError, "only AUTH and DISCONNECT may come before CONNACK");
             return false;
         }
-        match frame(begun, self.stranger_bytes_max()) {
-            Ok(_) => true,
-            Err(error) => {
-                self.break_off(id, error);
-                false
-            }
-        }
+        true
     }
 
     fn on_ack(&mut self, id: ConnId, session: u32, kind: u8, ack: &Ack<'_>) -> Flow {
@@ -285,7 +284,7 @@ impl Core {
 
     fn end_for(&mut self, id: ConnId, code: ReasonCode, why: &str) -> Flow {
         let session = self.wire.conns[id.slot].session;
-        let client_id = if session == NO_SLOT { "" } else { &*self.sessions[session].client_id };
+        let client_id = if session == NO_SLOT { "" } else { brief(&self.sessions[session].client_id) };
         debug!(shard = self.shard, slot = id.slot, client_id, code = code.name(), why, "connection ended");
         self.counters.protocol_errors.of(code as u8).add(1);
         self.end(id.slot, EndReason::ProtocolError, Some(code), Leave::WithWill);

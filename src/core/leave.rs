@@ -18,7 +18,7 @@ impl Core {
         session.trim();
         let ends = session.expiry_interval == 0 || matches!(leave, Leave::TakenOver { clean_start: true });
         match leave {
-            Leave::Clean | Leave::Stopping => session.will = None,
+            Leave::Clean | Leave::Stopping => drop(self.set_will(slot, None)),
             Leave::WithWill | Leave::TakenOver { .. } => self.will_falls_due(slot, leave, ends),
         }
         if ends {
@@ -43,14 +43,14 @@ impl Core {
         }
         if matches!(leave, Leave::TakenOver { .. }) {
             // The session goes on before the delay has passed [MQTT-3.1.3-9].
-            self.sessions[slot].will = None;
+            self.set_will(slot, None);
             return;
         }
         will.due = Some(self.wire.now.after(Duration::from_secs(will.delay.into())));
     }
 
     pub(super) fn publish_will(&mut self, slot: u32) {
-        let Some(will) = self.sessions[slot].will.take() else { return };
+        let Some(will) = self.set_will(slot, None) else { return };
         let Will { message, message_expiry, .. } = *will;
         let head = message.head();
         if self.rules.in_force() && !self.may_publish(slot, message.topic(), head.topic_hash, head.qos, head.retain) {
@@ -93,6 +93,15 @@ impl Core {
             self.counters.queued_bytes.sub(delivery.message.size() as u64);
             self.redispatch(delivery);
         }
+    }
+
+    /// Gives a session a will, or none, in place of the one it has, which is returned.
+    pub(super) fn set_will(&mut self, slot: u32, will: Option<Box<Will>>) -> Option<Box<Will>> {
+        let bytes = |will: &Option<Box<Will>>| will.as_ref().map_or(0, |will| will.message.size() as u64);
+        self.counters.will_bytes.add(bytes(&will));
+        let before = std::mem::replace(&mut self.sessions[slot].will, will);
+        self.counters.will_bytes.sub(bytes(&before));
+        before
     }
 
     /// Makes a will of what CONNECT said.

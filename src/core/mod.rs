@@ -33,6 +33,7 @@ mod retain;
 mod route;
 mod session;
 mod shared;
+mod slow;
 mod source;
 mod subscribe;
 mod sys;
@@ -48,6 +49,7 @@ use crate::guard::entry::Guard;
 use crate::index::{Groups, HashSeed, Interest, InterestCache, LocalIndex, RetainedStore, Route, Subscriber};
 use crate::slab::{BySlot, Key, Slab};
 use crate::wheel::Wheel;
+use arc_swap::ArcSwap;
 use conn::{Conn, Phase};
 use counters::{Counters, EndReason};
 use hashbrown::HashTable;
@@ -95,6 +97,8 @@ pub struct Shared {
     connected_peak: AtomicU64,
     /// Keeps clients from hurting each other; set before the shards begin.
     guard: OnceLock<Arc<Guard>>,
+    /// The slowest readers of each shard, as it showed them last.
+    slow: Vec<ArcSwap<Vec<slow::SlowClient>>>,
     /// What each shard's driver counts, if it says.
     driver_figures: OnceLock<DriverFigures>,
     /// What a client is told whose authentication is over.
@@ -120,6 +124,7 @@ impl Shared {
             departures: fence::Departures::new(shards),
             connected_peak: AtomicU64::new(0),
             guard: OnceLock::new(),
+            slow: (0..shards).map(|_| ArcSwap::default()).collect(),
             driver_figures: OnceLock::new(),
             expired_reason: OnceLock::new(),
         }
@@ -432,7 +437,8 @@ impl Core {
             return None;
         }
         self.counters.connections.add(1);
-        let key = self.wire.conns.insert(Conn::new(listener, accepted, now, self.limits.output_bytes_max));
+        let room = self.limits.output_bytes_max;
+        let key = self.wire.conns.insert(Conn::new(listener, self.stranger_bytes_max(), accepted, now, room));
         self.wire.conns[key.slot].generation = key.generation;
         let id = ConnId { slot: key.slot, generation: key.generation };
         self.wheel.insert(accepted.after(self.limits.connect_timeout), Timer::connect(id));

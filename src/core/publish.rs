@@ -107,7 +107,7 @@ impl Core {
         if publish.qos != QoS::AtMostOnce && from.v5 {
             let session = &self.sessions[from.session];
             let known = publish.qos == QoS::ExactlyOnce && self.is_repeated(from.session, publish.packet_id);
-            if !known && session.receives_at_least(usize::from(self.limits.receive_maximum)) {
+            if !known && session.receives_at_least(usize::from(session.receive_maximum)) {
                 return Err((
                     ReasonCode::ReceiveMaximumExceeded,
                     "more unacknowledged messages than the receive maximum",

@@ -12,6 +12,7 @@ use super::source::{Kept, Origin, Source};
 use super::timers::Timer;
 use super::wire::{Fan, How};
 use crate::codec::QoS;
+use crate::guard::budget::Pressure;
 use crate::index::{ScanCursor, ScanEnd};
 use crate::slab::Key;
 use std::collections::{HashSet, VecDeque};
@@ -104,6 +105,11 @@ impl Core {
             return true; // as many as there are figures
         }
         let old = self.retained.get(message.topic());
+        // QoS 1 and 2 do not get here then; what is published at QoS 0 is retained all the same otherwise.
+        let grows = old.is_none_or(|old| message.size() > old.size());
+        if grows && self.guarding.pressure == Pressure::RefuseQos {
+            return false;
+        }
         let messages = self.shared.retained.load(Relaxed) + u64::from(old.is_none());
         let old_bytes = old.map_or(0, |old| old.size() + self.sources.size(old.head().topic_hash));
         let bytes = self.shared.retained_bytes.load(Relaxed) + (message.size() + behind) as u64 - old_bytes as u64;

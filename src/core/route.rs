@@ -98,7 +98,12 @@ impl Core {
         let plain = |recalled: &&Recalled| recalled.filters() <= 1 && !self.rules.in_force();
         match recalled.as_ref().filter(plain) {
             Some(recalled) => self.deliver_to_each::<false>(fan, recalled.subscribers(), publisher, false),
-            None => self.deliver_to_matching(fan, publisher),
+            None => {
+                if recalled.is_none() {
+                    self.guard_topic(publisher, fan.publication.topic());
+                }
+                self.deliver_to_matching(fan, publisher)
+            }
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Session {
     pub expiry_interval: u32,
     /// How many QoS > 0 deliveries may be unacknowledged: the client's receive maximum or our own limit.
     pub window: u16,
+    /// How many messages of QoS > 0 the client may have unfinished towards the server.
+    pub receive_maximum: u16,
     /// How many are.
     pub unacked: u16,
     /// How many of them have not been sent again on the present connection.
@@ -344,6 +346,7 @@ impl Session {
             conn: NO_SLOT,
             expiry_interval: 0,
             window: 0,
+            receive_maximum: 0,
             unacked: 0,
             to_resend: 0,
             class: Class::default(),

@@ -9,6 +9,7 @@ use super::counters::DropReason;
 use super::message::Message;
 use super::note::{Interested, Note, Ticket};
 use super::session::{Delivery, NO_SLOT, Outcome};
+use super::subscribe::filter_bytes;
 use super::wire::Fan;
 use crate::config::SharedStrategy;
 use crate::index::{GroupId, Pick, ShardMembers, ShareGroup, Subscriber};
@@ -278,6 +279,9 @@ impl Core {
         if joined.replaced {
             return true;
         }
+        if joined.first {
+            self.counters.filter_bytes.add(name.len() as u64 + filter_bytes(filter));
+        }
         self.sessions[slot].groups.get_or_insert_default().push(joined.group.0);
         self.counters.subscriptions.add(1);
         self.counters.shared_subscriptions.add(1);
@@ -289,8 +293,9 @@ impl Core {
     pub(super) fn leave_group(&mut self, slot: u32, group: GroupId, changes: &mut Vec<Interested>) -> bool {
         let Some((name, filter)) = self.groups.texts(group) else { return false };
         let (name, filter): (Box<str>, Box<str>) = (name.into(), filter.into());
-        if self.groups.leave(group, slot).is_none() {
-            return false;
+        let Some(left) = self.groups.leave(group, slot) else { return false };
+        if left.last {
+            self.counters.filter_bytes.sub(name.len() as u64 + filter_bytes(&filter));
         }
         if let Some(groups) = &mut self.sessions[slot].groups {
             groups.retain(|known| *known != group.0);

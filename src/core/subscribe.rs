@@ -14,9 +14,13 @@ use crate::codec::{
     topic::{level_count, parse_shared},
 };
 use crate::engine::ConnId;
+use crate::guard::budget::Pressure;
 use crate::guard::policy;
 use crate::index::{GroupId, Subscriber};
 use crate::slab::Key;
+
+/// What the tables around a filter take of memory, about.
+const FILTER_TABLES_BYTES: usize = 128;
 
 /// A SUBSCRIBE whose filters are not published everywhere yet.
 pub struct Announcing {
@@ -39,8 +43,11 @@ impl Core {
         let mut codes = Vec::new();
         let mut replays = Vec::new();
         let mut changes = Vec::new();
-        for request in subscribe.filters.iter() {
-            let checked = self.check_filter(slot, request.filter);
+        let most = self.limits_of(self.sessions[slot].class).subscriptions_max as usize;
+        for (number, request) in subscribe.filters.iter().enumerate() {
+            // More than it may ever have: nothing is asked about those, for a packet holds very many, and rules are many.
+            let few = if number < most { Ok(()) } else { Err(ReasonCode::QuotaExceeded) };
+            let checked = few.and_then(|()| self.check_filter(slot, request.filter));
             let code = match checked.and_then(|()| self.grant(slot, request, &mut changes)) {
                 Ok(request) => self.subscribe_one(slot, request, identifier, &mut changes, &mut replays),
                 Err(code) if v5 => code as u8,
@@ -78,6 +85,9 @@ impl Core {
         let (mute, is_mute) = self.mute_subscriptions(slot, filter);
         let held = session.filters.len() + session.groups.as_ref().map_or(0, |groups| groups.len()) + mute;
         if held >= own.subscriptions_max as usize && !is_mute && !self.is_subscribed(slot, filter) {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        if self.guarding.pressure == Pressure::RefuseQos && !self.is_subscribed(slot, filter) {
             return Err(ReasonCode::QuotaExceeded);
         }
         self.guard_filter(slot, plain);
@@ -159,6 +169,9 @@ impl Core {
         if !subscribed.replaced {
             self.sessions[slot].filters.push(subscribed.filter);
             self.counters.subscriptions.add(1);
+        }
+        if subscribed.first {
+            self.counters.filter_bytes.add(filter_bytes(filter));
         }
         if subscribed.first && self.shards > 1 {
             changes.push(Interested::Yes { filter: filter.into() });
@@ -304,6 +317,9 @@ impl Core {
             filters.swap_remove(at);
         }
         self.counters.subscriptions.sub(1);
+        if removed.last {
+            self.counters.filter_bytes.sub(filter_bytes(filter));
+        }
         self.lost_interest(filter, removed.hash_gone, removed.last, changes);
         self.stop_replay(slot, filter);
         self.forget_replay(slot, filter);
@@ -336,6 +352,9 @@ impl Core {
             let text: Box<str> = self.index.filter_text(filter).into();
             if let Some(removed) = self.index.unsubscribe_id(filter, slot) {
                 self.counters.subscriptions.sub(1);
+                if removed.last {
+                    self.counters.filter_bytes.sub(filter_bytes(&text));
+                }
                 self.lost_interest(&text, removed.hash_gone, removed.last, &mut changes);
             }
         }
@@ -344,6 +363,11 @@ impl Core {
         }
         self.announce(changes, None);
     }
+}
+
+/// About how many bytes a filter takes.
+pub(super) fn filter_bytes(filter: &str) -> u64 {
+    (filter.len() + FILTER_TABLES_BYTES) as u64
 }
 
 fn is_wildcard(filter: &str) -> bool {

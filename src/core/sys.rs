@@ -7,6 +7,7 @@ use super::Core;
 use super::counters::{Counters, DropReason, EndReason};
 use super::message::{Form, NEVER, Parts, Publication};
 use super::session::NO_SLOT;
+use super::slow::{SLOW_LISTED, SlowClient};
 use super::timers::Timer;
 use crate::codec::QoS;
 use crate::counter::Counter;
@@ -66,6 +67,11 @@ impl Load {
             *average = per_minute + keep * (*average - per_minute);
         }
     }
+}
+
+fn line_of_slow(slow: &SlowClient) -> String {
+    let SlowClient { client_id, bytes, waiting } = slow;
+    serde_json::json!({ "client_id": client_id, "bytes": bytes, "seconds": waiting.as_secs() }).to_string()
 }
 
 impl Core {
@@ -145,6 +151,15 @@ impl Core {
             load.update(total, now.since(sys.last));
             for (average, minutes) in load.averages.iter().zip(["1min", "5min", "15min"]) {
                 put(&format!("load/{}/{minutes}", load.name), format!("{average:.2}"));
+            }
+        }
+        let slow = self.slowest_of_all();
+        for rank in 0..SLOW_LISTED {
+            let topic = format!("clients/slow/{}", rank + 1);
+            let listed = slow.get(rank).map(line_of_slow);
+            // Where nobody has this rank any more, an empty message takes the last one away.
+            if listed.is_some() || sys.published.contains_key(&format!("$SYS/broker/{topic}")) {
+                put(&topic, listed.unwrap_or_default());
             }
         }
         self.put_reasons(&mut put);

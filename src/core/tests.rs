@@ -176,6 +176,9 @@ impl Broker {
             let kept = kept.filter_map(|inflight| inflight.delivery.as_ref());
             let bytes: usize = kept.map(|delivery| delivery.message.size()).sum();
             assert_eq!(core.counters().inflight_bytes.load(), bytes as u64, "what is in flight is counted");
+            let wills = core.sessions.iter().filter_map(|(_, session)| session.will.as_ref());
+            let bytes: usize = wills.map(|will| will.message.size()).sum();
+            assert_eq!(core.counters().will_bytes.load(), bytes as u64, "wills are counted");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::glob::Glob;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read, in bytes.
@@ -164,6 +164,10 @@ fn replace(file: &Path, list: &[Ban]) -> io::Result<()> {
     text.push(b'\n');
     let new = beside(file, ".new");
     let mut written = create(&new)?;
+    if let Ok(old) = fs::metadata(file) {
+        // The broker's user must still be able to read it when root has written it.
+        fchown(&written, Some(old.uid()), Some(old.gid()))?;
+    }
     written.write_all(&text)?;
     written.sync_all()?;
     fs::rename(&new, file)?;
@@ -205,6 +209,20 @@ mod tests {
         assert_eq!(update(&file, |list| list.pop()).unwrap(), all_kinds().pop());
         assert_eq!(load(&file).unwrap().list(), &all_kinds()[..3]);
         assert!(!beside(&file, ".new").exists());
+    }
+
+    #[test]
+    fn a_list_still_belongs_to_whom_it_belonged_to_when_root_has_changed_it() {
+        if !rustix::process::geteuid().is_root() {
+            return; // nobody else may give files away
+        }
+        let file = directory("owned").join("bans.json");
+        let _ = fs::remove_file(&file);
+        update(&file, |list| list.extend(all_kinds())).unwrap();
+        std::os::unix::fs::chown(&file, Some(12_345), Some(54_321)).unwrap();
+        update(&file, |list| list.pop()).unwrap();
+        let found = fs::metadata(&file).unwrap();
+        assert_eq!((found.uid(), found.gid()), (12_345, 54_321));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::acl::Network;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The most bans.
 pub const BANS_MAX: usize = 100_000;
@@ -71,13 +71,15 @@ pub enum BanError {
 }
 
 impl Target {
-    /// Reads an address or network.
+    /// Reads an address or network. What is written behind the prefix does not matter, nor whether IPv4 is written as
+    /// IPv6: the same network is the same target, so that it is found again.
     ///
     /// # Errors
     ///
     /// It is none.
     pub fn address(text: &str) -> Result<Target, BanError> {
-        text.parse().map(Target::Address).map_err(|_| BanError::Address(text.to_owned()))
+        let network = text.parse().map_err(|_| BanError::Address(text.to_owned()))?;
+        Ok(Target::Address(canonical(&network)))
     }
 }
 
@@ -152,6 +154,15 @@ fn masked(bits: u128, prefix: u8) -> Masked {
 fn masked_network(network: &Network) -> Masked {
     let mapped_by = if network.address.is_ipv4() { 96 } else { 0 };
     masked(mapped(network.address), network.prefix + mapped_by)
+}
+
+fn canonical(network: &Network) -> Network {
+    let Masked { bits, prefix } = masked_network(network);
+    let address = Ipv6Addr::from(bits);
+    match address.to_ipv4_mapped().filter(|_| prefix >= 96) {
+        Some(v4) => Network { address: v4.into(), prefix: prefix - 96 },
+        None => Network { address: address.into(), prefix },
+    }
 }
 
 impl Bans {
@@ -311,6 +322,24 @@ mod tests {
         assert!(bans.address("192.0.2.1".parse().unwrap(), NOW).is_none());
         let bans = Bans::new(vec![ban(Target::address("192.0.2.0/24").unwrap())]).unwrap();
         assert!(bans.address("::ffff:192.0.2.9".parse().unwrap(), NOW).is_some());
+    }
+
+    #[test]
+    fn a_network_is_the_same_however_it_is_written() {
+        let alike = [
+            ["192.0.2.0/24", "192.0.2.7/24", "::ffff:192.0.2.1/120"],
+            ["192.0.2.7/32", "192.0.2.7", "::ffff:192.0.2.7"],
+            ["2001:db8::/32", "2001:db8::1/32", "2001:DB8:0::/32"],
+            ["::/0", "::1/0", "::ffff:192.0.2.1/0"],
+        ];
+        for [first, second, third] in alike {
+            let target = Target::address(first).unwrap();
+            assert_eq!(
+                [Target::address(second).unwrap(), Target::address(third).unwrap()],
+                [target.clone(), target.clone()]
+            );
+            assert_eq!(target.to_string(), format!("address {first}"));
+        }
     }
 
     #[test]

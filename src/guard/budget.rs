@@ -1,18 +1,19 @@
 //! How much memory messages may take, and what is given up first when it runs short.
 //!
 //! The shards count the bytes of messages (topic, properties, payload) that wait in queues, were sent at QoS 1 or 2 and
-//! are not acknowledged, or are retained; the output that the kernel has not taken; and what has arrived of packets whose
-//! end has not. Those who hold one message share one allocation, and each counts all of it: the sum is never less than
-//! these take, and more where one message is for many. Not counted are the records of sessions, subscriptions and
-//! deliveries, wills, what a retained replay has fetched, and what travels between shards, each with a limit of its own.
-//! Against the budget that sum is a level of pressure, and each level adds one measure to those below it:
+//! are not acknowledged, are retained, or are wills; of the filters that are subscribed to; the output that the kernel has
+//! not taken; and what has arrived of packets whose end has not. Those who hold one message share one allocation, and each
+//! counts all of it: the sum is never less than these take, and more where one message is for many. Not counted are the
+//! records of sessions, subscriptions and deliveries, what a retained replay has fetched, and what travels between shards,
+//! each with a limit of its own. Against the budget that sum is a level of pressure, and each level adds one measure to
+//! those below it:
 //!
 //! | From | Measure |
 //! |-|-|
 //! | 70 % | new connections are refused |
 //! | 80 % | publishers are read more slowly |
 //! | 90 % | QoS 0 for clients that read slowly is dropped, and counted |
-//! | 95 % | QoS 1 and 2 are refused: 0x97 (Quota exceeded) |
+//! | 95 % | QoS 1 and 2 and new subscriptions are refused: 0x97 (Quota exceeded) |
 //!
 //! A level is left only when 5 % of the budget less is used than it was entered at, so that it does not flicker.
 
@@ -31,7 +32,7 @@ pub enum Pressure {
     SlowPublishers,
     /// QoS 0 for slow readers is dropped.
     DropQos0,
-    /// QoS 1 and 2 are refused.
+    /// QoS 1 and 2 are refused, and new subscriptions.
     RefuseQos,
 }
 
@@ -52,7 +53,7 @@ impl Pressure {
             Pressure::RefuseConnections => "new connections are refused",
             Pressure::SlowPublishers => "publishers are slowed",
             Pressure::DropQos0 => "QoS 0 for slow readers is dropped",
-            Pressure::RefuseQos => "QoS 1 and 2 are refused",
+            Pressure::RefuseQos => "QoS 1 and 2 and new subscriptions are refused",
         }
     }
 }

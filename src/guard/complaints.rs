@@ -2,7 +2,8 @@
 //!
 //! Each place in the code that logs may write so many lines a minute. What is more is left out, counted, and told when the
 //! minute is over: how many lines, of which place. The places are the program's own and known when it is compiled, so
-//! all of it is bounded: lines a minute ≤ places × (allowed + 1).
+//! all of it is bounded: lines a minute ≤ places × (allowed + 1). What clients choose themselves, names and topics, has
+//! only its beginning in a line.
 
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -20,6 +21,18 @@ pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// The target of lines about lines that were left out: these are never left out themselves.
 pub const TARGET: &str = "ringmq::log";
+
+/// The most that a line has of a name or topic that a client chose, in bytes.
+pub const NAMED_BYTES: usize = 96;
+
+/// The beginning of what a client chose, so that it does not choose how long a line is.
+pub fn brief(text: &str) -> &str {
+    let mut end = text.len().min(NAMED_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
 
 /// Counts the lines of each place, and says which are written.
 #[derive(Clone)]
@@ -199,6 +212,14 @@ mod tests {
         assert_eq!(text.matches("again").count(), 4, "{text}");
         assert!(text.contains("n=5000") && text.contains("another place"), "{text}");
         assert!(text.contains("lines=997") && text.contains("complaints.rs"), "{text}");
+    }
+
+    #[test]
+    fn of_a_long_name_a_line_has_whole_characters_of_the_beginning() {
+        assert_eq!(brief("short"), "short");
+        assert_eq!(brief(&"x".repeat(1000)).len(), NAMED_BYTES);
+        let odd = format!("x{}", "ü".repeat(100));
+        assert_eq!(brief(&odd).len(), NAMED_BYTES - 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::budget::{Gauge, Pressure};
 use super::profile::Classes;
 use super::rate::{Rate, SharedBucket};
 use super::sketch::{KeyHash, Pacer, Tally, address_key};
-use crate::config::{Config, GuardOptions};
+use crate::config::{Config, GuardOptions, RateLimit};
 use crate::engine::Time;
 use arc_swap::ArcSwap;
 use foldhash::SharedSeed;
@@ -33,11 +33,19 @@ pub enum Refused {
     Memory,
     /// The shard is behind.
     Lag,
+    /// His user connects too often.
+    UserRate,
+    /// His user has as many connections as he may.
+    UserConnections,
+    /// The client connects again and again.
+    Flapping,
+    /// The process has as many connections as it may.
+    Connections,
 }
 
 impl Refused {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Refused; 7] = [
+    pub const ALL: [Refused; 11] = [
         Refused::Banned,
         Refused::ConnectRate,
         Refused::AddressRate,
@@ -45,6 +53,10 @@ impl Refused {
         Refused::AddressConnections,
         Refused::Memory,
         Refused::Lag,
+        Refused::UserRate,
+        Refused::UserConnections,
+        Refused::Flapping,
+        Refused::Connections,
     ];
 
     /// The name that counters and logs use.
@@ -57,6 +69,10 @@ impl Refused {
             Refused::AddressConnections => "address_connections",
             Refused::Memory => "memory",
             Refused::Lag => "lag",
+            Refused::UserRate => "user_rate",
+            Refused::UserConnections => "user_connections",
+            Refused::Flapping => "flapping",
+            Refused::Connections => "connections",
         }
     }
 }
@@ -97,6 +113,7 @@ pub struct Guard {
     per_address: Option<(Tally, u32)>,
     per_user: Option<(Tally, u32)>,
     pace: Option<Pacer>,
+    pace_of_users: Option<Pacer>,
     bans: ArcSwap<Bans>,
     /// Raised with each new list of bans.
     bans_version: AtomicU64,
@@ -119,13 +136,15 @@ impl Guard {
             connections_max: listener.connections_max,
         });
         let keys = config.limits.connections_max as usize;
+        let pacer = |rate: RateLimit| rate.0.map(|rate| Pacer::new(keys, rate));
         let tally = |max: u32| (max > 0).then(|| (Tally::new(keys), max));
         let listeners = config.listeners.iter().map(|listener| &listener.limits);
         Guard {
             doors: doors.collect(),
             per_address: tally(guard.connections_per_address_max),
             per_user: tally(guard.connections_per_user_max),
-            pace: guard.connect_rate_per_address.0.map(|rate| Pacer::new(keys, rate)),
+            pace: pacer(guard.connect_rate_per_address),
+            pace_of_users: pacer(guard.connect_rate_per_user),
             bans: ArcSwap::default(),
             bans_version: AtomicU64::new(0),
             unix_at_zero: AtomicU64::new(zero.0),
@@ -230,6 +249,11 @@ impl Guard {
         }
     }
 
+    /// True if this user may connect once more now.
+    pub fn user_may_connect(&self, now: Time, user: &str) -> bool {
+        self.pace_of_users.as_ref().is_none_or(|pace| pace.take(self.hash(user.as_bytes()), now).is_ok())
+    }
+
     /// A connection of this user begins. `None`: he has as many as he may; `Some` is to be given back when it ends.
     pub fn enter_user(&self, user: &str) -> Option<UserPass> {
         let Some((tally, max)) = &self.per_user else { return Some(UserPass(None)) };
@@ -239,6 +263,15 @@ impl Guard {
             return None;
         }
         Some(UserPass(Some(key)))
+    }
+
+    /// As [`enter_user`](Self::enter_user), however many there are: another one of his is about to end for it.
+    pub fn succeed_user(&self, user: &str) -> UserPass {
+        UserPass(self.per_user.as_ref().map(|(tally, _)| {
+            let key = self.hash(user.as_bytes());
+            tally.add(key);
+            key
+        }))
     }
 
     /// True if this was given for a connection of this user.
@@ -261,6 +294,11 @@ impl Guard {
         }
         let (bans, now) = (self.bans.load(), self.unix(now));
         bans.client(client_id, now).or_else(|| bans.user(user?, now)).cloned()
+    }
+
+    /// The ban that keeps this address out.
+    pub fn ban_of_address(&self, now: Time, address: IpAddr) -> Option<Ban> {
+        self.bans.load().address(address, self.unix(now)).cloned()
     }
 
     /// A new list holds from now on, and the wall clock says this. Shards see it by [`bans_version`](Self::bans_version).
@@ -311,7 +349,7 @@ mod tests {
     use super::super::bans::Target;
     use super::super::budget::Budget;
     use super::*;
-    use crate::config::{Listener, RateLimit};
+    use crate::config::Listener;
     use std::time::Duration;
 
     const NOW: Time = Time(5_000_000_000);

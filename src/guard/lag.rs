@@ -11,18 +11,16 @@ const SHED_FOR: Duration = Duration::from_secs(1);
 pub struct Lag {
     max: Option<Duration>,
     shed_until: Time,
-    worst: Duration,
 }
 
 impl Lag {
     /// Turns may take so long; `None` for any time.
     pub fn new(max: Option<Duration>) -> Lag {
-        Lag { max, shed_until: Time(0), worst: Duration::ZERO }
+        Lag { max, shed_until: Time(0) }
     }
 
     /// A turn ended now and took so long. True if that is when shedding began.
     pub fn turn(&mut self, now: Time, took: Duration) -> bool {
-        self.worst = self.worst.max(took);
         if self.max.is_none_or(|max| took <= max) {
             return false;
         }
@@ -34,11 +32,6 @@ impl Lag {
     /// True while nobody new is to come in.
     pub fn sheds(&self, now: Time) -> bool {
         now < self.shed_until
-    }
-
-    /// The longest turn since this was asked last.
-    pub fn take_worst(&mut self) -> Duration {
-        std::mem::take(&mut self.worst)
     }
 }
 
@@ -55,7 +48,6 @@ mod tests {
         assert!(lag.turn(at(200), Duration::from_millis(101)));
         assert!(!lag.turn(at(700), Duration::from_millis(300)), "it began before");
         assert!(lag.sheds(at(1699)) && !lag.sheds(at(1700)));
-        assert_eq!([lag.take_worst(), lag.take_worst()], [Duration::from_millis(300), Duration::ZERO]);
         let mut any = Lag::new(None);
         assert!(!any.turn(at(0), Duration::from_secs(9)) && !any.sheds(at(1)));
     }

@@ -30,12 +30,6 @@ impl Meter {
         let bytes = limits.bytes_out.and_then(|rate| rate.charge(&mut self.bytes_out, now, bytes));
         messages.max(bytes)
     }
-
-    /// Until when it is not to be read; `None` if it may be.
-    pub fn reads_at(&self, limits: &PerClient, now: Time) -> Option<Time> {
-        let messages = limits.messages_in.and_then(|rate| rate.debt(self.messages_in, now));
-        messages.max(limits.bytes_in.and_then(|rate| rate.debt(self.bytes_in, now)))
-    }
 }
 
 #[cfg(test)]
@@ -55,8 +49,7 @@ mod tests {
         assert_eq!(meter.received(limits, Time(0), 9, 999), None);
         assert_eq!(meter.received(limits, Time(0), 1, 1), Some(Time(100_000_000)), "a tenth of a second a message");
         assert_eq!(meter.received(limits, Time(0), 0, 499), Some(Time(500_000_000)), "half a second for 500 bytes");
-        assert_eq!(meter.reads_at(limits, Time(499_999_999)), Some(Time(500_000_000)));
-        assert_eq!(meter.reads_at(limits, Time(500_000_000)), None);
+        assert_eq!(meter.received(limits, Time(500_000_000), 0, 0), None, "then it is paid");
         assert_eq!(meter.sent(limits, Time(0), 1 << 40, 1 << 40), None, "no rate that way");
     }
 }

@@ -11,7 +11,7 @@ pub const DEEP_LEVELS: usize = 16;
 pub enum AntiPattern {
     /// A subscription to everything: `#` or `+/#`.
     Everything,
-    /// A topic filter with more than [`DEEP_LEVELS`] levels.
+    /// A topic name or filter with more than [`DEEP_LEVELS`] levels.
     VeryDeep,
 }
 
@@ -31,10 +31,16 @@ impl AntiPattern {
 pub fn of_filter(filter: &str) -> Option<AntiPattern> {
     match filter {
         "#" | "+/#" => Some(AntiPattern::Everything),
-        // As many levels take as many bytes, but for one.
-        _ if filter.len() >= DEEP_LEVELS && level_count(filter) > DEEP_LEVELS => Some(AntiPattern::VeryDeep),
+        _ if is_very_deep(filter) => Some(AntiPattern::VeryDeep),
         _ => None,
     }
+}
+
+/// True if a topic name has more than [`DEEP_LEVELS`] levels.
+#[inline]
+pub fn is_very_deep(topic: &str) -> bool {
+    // One with fewer bytes cannot have as many.
+    topic.len() >= DEEP_LEVELS && level_count(topic) > DEEP_LEVELS
 }
 
 /// True if so many levels of a filter, without its `$share/…/`, come before its first wildcard, or it has none. Where

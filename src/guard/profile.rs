@@ -16,6 +16,10 @@ pub struct Class(pub u16);
 /// What holds for one client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PerClient {
+    /// The largest packet taken from it once it is let in, in bytes.
+    pub packet_bytes_max: u32,
+    /// QoS 1 and 2 messages that it may have unfinished towards the server.
+    pub receive_maximum: u16,
     /// Levels of topic names and filters.
     pub topic_levels_max: u16,
     /// Subscriptions.
@@ -91,13 +95,24 @@ impl Classes {
         self.all.iter()
     }
 
-    /// The class of a client of this listener.
-    pub fn of(&self, listener: u16, who: Who<'_>) -> Class {
-        let profile = self.profiles.iter().position(|profile| is_meant(profile, who)).map_or(0, |first| first + 1);
+    /// True if some client of this listener, whoever it turns out to be, may use this identifier.
+    pub fn may_allow_client_id(&self, listener: u16, client_id: &str) -> bool {
+        let base = usize::from(self.of_listener(listener).0);
+        self.all[base..=base + self.profiles.len()].iter().any(|limits| limits.allows_client_id(client_id))
+    }
+
+    /// The class of a client that no profile is about.
+    fn of_listener(&self, listener: u16) -> Class {
         let stride = self.profiles.len() + 1;
         // Drivers of tests may name a listener that is in no configuration.
         let listener = usize::from(listener).min(self.all.len() / stride - 1);
-        Class((listener * stride + profile) as u16)
+        Class((listener * stride) as u16)
+    }
+
+    /// The class of a client of this listener.
+    pub fn of(&self, listener: u16, who: Who<'_>) -> Class {
+        let profile = self.profiles.iter().position(|profile| is_meant(profile, who)).map_or(0, |first| first + 1);
+        Class(self.of_listener(listener).0 + profile as u16)
     }
 }
 
@@ -117,6 +132,8 @@ fn is_meant(profile: &Profile, who: Who<'_>) -> bool {
 
 fn base(limits: &Limits, client_ids: &[Glob]) -> PerClient {
     PerClient {
+        packet_bytes_max: limits.packet_bytes_max,
+        receive_maximum: limits.receive_maximum,
         topic_levels_max: limits.topic_levels_max,
         subscriptions_max: limits.subscriptions_per_client_max,
         inflight_max: limits.inflight_max,
@@ -136,6 +153,8 @@ fn base(limits: &Limits, client_ids: &[Glob]) -> PerClient {
 /// What is said over what was there.
 fn over(base: &PerClient, said: &ClientLimits) -> PerClient {
     PerClient {
+        packet_bytes_max: said.packet_bytes_max.unwrap_or(base.packet_bytes_max),
+        receive_maximum: said.receive_maximum.unwrap_or(base.receive_maximum),
         topic_levels_max: said.topic_levels_max.unwrap_or(base.topic_levels_max),
         subscriptions_max: said.subscriptions_max.unwrap_or(base.subscriptions_max),
         inflight_max: said.inflight_max.unwrap_or(base.inflight_max),

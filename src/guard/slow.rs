@@ -55,17 +55,17 @@ impl SlowReaders {
         entry.told.then(|| now.since(entry.since))
     }
 
-    /// Those that have been slow for so long and were not told of yet: each once.
-    pub fn tell(&mut self, now: Time, patience: Duration) -> Vec<u32> {
+    /// Those that have been slow for so long and were not told of yet: each once, with its time.
+    pub fn tell(&mut self, now: Time, patience: Duration) -> Vec<(u32, Duration)> {
         let due = self.since.iter_mut().filter(|(_, entry)| !entry.told && now.since(entry.since) >= patience);
-        let mut slots: Vec<u32> = due
+        let mut told: Vec<(u32, Duration)> = due
             .map(|(slot, entry)| {
                 entry.told = true;
-                *slot
+                (*slot, now.since(entry.since))
             })
             .collect();
-        slots.sort_unstable();
-        slots
+        told.sort_unstable();
+        told
     }
 
     /// The slowest, by how much waits for them; `bytes` tells that of a slot.
@@ -110,8 +110,8 @@ mod tests {
         assert!(slow.enter(7, at(0)) && !slow.enter(7, at(5)));
         slow.enter(8, at(4));
         assert!(slow.tell(at(9), patience).is_empty());
-        assert_eq!(slow.tell(at(10), patience), [7]);
-        assert_eq!(slow.tell(at(11), patience), [0; 0]);
+        assert_eq!(slow.tell(at(10), patience), [(7, patience)]);
+        assert!(slow.tell(at(11), patience).is_empty());
         assert_eq!(slow.leave(8, at(12)), None, "nobody had heard of it");
         assert_eq!(slow.leave(7, at(12)), Some(Duration::from_secs(12)));
         assert!(slow.is_empty());

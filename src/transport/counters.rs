@@ -48,8 +48,6 @@ counters! {
         ws_refused,
         /// Connections that broke the rules of WebSocket after the handshake.
         ws_broken,
-        /// Connections closed because too many answers to their WebSocket pings waited: they did not read them.
-        ws_unread,
         /// Connections refused because their PROXY header is none.
         proxy_refused,
         /// Connections refused because they came from no trusted proxy.
@@ -69,7 +67,6 @@ impl TransportCounters {
             Failure::Tls(failure) => failure,
             Failure::WebSocket(ws::Error::Handshake(_)) => return self.ws_refused.add(1),
             Failure::WebSocket(ws::Error::Frame(_)) => return self.ws_broken.add(1),
-            Failure::Unread => return self.ws_unread.add(1),
             Failure::Proxy(_) => return self.proxy_refused.add(1),
         };
         let counter = match failure {

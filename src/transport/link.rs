@@ -17,9 +17,6 @@ const SEND_BYTES_MAX: usize = 4 * RECORD_BYTES_MAX;
 /// The most content that is wrapped as one: with the head of a frame it still fits in one record.
 const PIECE_BYTES_MAX: usize = RECORD_BYTES_MAX - ws::frame::HEAD_BYTES_MAX;
 
-/// Answers of the stack itself that may wait for a peer that asks and does not read. Nothing a well-behaved one does comes near.
-const REPLY_BYTES_MAX: usize = 64 * 1024;
-
 /// Memory that all links of a shard work in.
 #[derive(Default)]
 pub struct Scratch {
@@ -45,9 +42,6 @@ pub enum Failure {
     /// The PROXY header.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-    /// WebSocket pings, and nobody who takes the pongs.
-    #[error("more than {REPLY_BYTES_MAX} bytes of answers to pings wait: the peer asks and does not read")]
-    Unread,
 }
 
 /// See the module's description.
@@ -205,8 +199,7 @@ impl Link {
             }
             (None, None) => content.extend_from_slice(bytes),
         }
-        let may_ask = self.websocket.as_ref().is_some_and(ws::Session::is_open);
-        if may_ask && self.reply.len() > REPLY_BYTES_MAX { Err(Failure::Unread) } else { Ok(()) }
+        Ok(())
     }
 
     /// True when the stack has something to say by itself.

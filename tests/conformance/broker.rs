@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use ringmq::acl::Policy;
 use ringmq::auth::{Principal, Verdict};
-use ringmq::config::{Limits, MqttOptions};
+use ringmq::config::{Config, Limits, MqttOptions};
 use ringmq::core::counters::DropReason;
 use ringmq::core::{Core, Shared};
 use ringmq::engine::Time;
+use ringmq::guard::bans::UnixTime;
+use ringmq::guard::entry;
 use ringmq::sim::desk::{Asked, Desk};
 use ringmq::sim::subject;
 use ringmq::sim::wire::{self, Ack, Codes, ConnAck, Connect, Packet, Publish, Reasoned, Subscribe};
@@ -72,6 +74,15 @@ impl Broker {
     /// A broker that publishes its `$SYS` topics.
     pub fn with_sys(shards: u16, interval: Duration) -> Broker {
         Broker::made_of(shards, Limits::default(), MqttOptions::default(), Some(interval))
+    }
+
+    /// A broker whose whole configuration a test changes; its clients come by the first listener.
+    pub fn configured(shards: u16, asks: bool, change: impl Fn(&mut Config)) -> Broker {
+        let mut config = Config::default();
+        change(&mut config);
+        let guard = Guard { desk: Desk::new(), shared: Arc::new(Shared::new(shards, 1)) };
+        guard.shared.set_guard(Arc::new(entry::Guard::new(&config, 1, UnixTime(0))));
+        Broker::guarded_by(guard, config.limits, config.mqtt, None, asks)
     }
 
     fn made_of(shards: u16, limits: Limits, mqtt: MqttOptions, sys: Option<Duration>) -> Broker {

@@ -13,6 +13,7 @@ mod flow_size;
 mod format;
 mod limits;
 mod named;
+mod protection;
 mod publish;
 mod publish_properties;
 mod qos;

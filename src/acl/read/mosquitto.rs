@@ -39,11 +39,10 @@ impl<'a> Reader<'a> {
         }
         let (keyword, rest) = content.split_once([' ', '\t']).unwrap_or((content, ""));
         let rest = rest.trim_start();
-        let column = line.len() - rest.len();
         if rest.is_empty() && matches!(keyword, "user" | "topic" | "pattern") {
             return Err((line.len(), format!("nothing follows \"{keyword}\"")));
         }
-        let wrong = |error: RuleError| (column, error.to_string());
+        let wrong = |(left, what): (usize, String)| (line.len() - left, what);
         match keyword {
             "user" => self.user(rest),
             "topic" => {
@@ -84,17 +83,26 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `[read|write|readwrite|deny] filter`. A filter may hold spaces; only one that stands alone may be such a word itself.
+/// `[read|write|readwrite|deny] filter`. Of two words the first is always such a word, as it is for mosquitto: were it
+/// taken for a part of the filter, a misspelt `deny` would deny nothing.
+///
+/// Errors: how many bytes before the end the mistake is, and what it is.
 fn statement(
     text: &str,
     number: usize,
     template: fn(&str) -> Result<Template, RuleError>,
-) -> Result<Statement, RuleError> {
-    let worded = text.split_once([' ', '\t']).and_then(|(word, rest)| Some((meaning(word)?, rest.trim_start())));
-    let ((access, action), filter) = worded.unwrap_or(((Access::Allow, Action::Both), text));
-    let filter = template(filter)?;
+) -> Result<Statement, (usize, String)> {
+    let ((access, action), filter) = match text.split_once([' ', '\t']) {
+        None => ((Access::Allow, Action::Both), text),
+        Some((word, filter)) => (meaning(word).ok_or_else(|| (text.len(), unknown(word)))?, filter.trim_start()),
+    };
+    let filter = template(filter).map_err(|error| (filter.len(), error.to_string()))?;
     let place = format!("line {number}").into();
     Ok(Statement { access, action, filter, qos_max: None, retain: None, addresses: Vec::new(), place })
+}
+
+fn unknown(word: &str) -> String {
+    format!("\"{word}\" is no access: write read, write, readwrite or deny (also before a filter that holds spaces)")
 }
 
 fn meaning(word: &str) -> Option<(Access, Action)> {

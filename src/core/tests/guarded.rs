@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::auth::{Authenticator, Busy, Principal, Question, Verdict};
-use crate::codec::Ack;
+use crate::codec::{Ack, Will};
 use crate::config::{ClientLimits, Config, MemoryBudget, Profile, RateLimit};
 use crate::engine::{Certificate, Peer};
 use crate::guard::bans::{Ban, Bans, Target, UnixTime};
@@ -31,6 +31,27 @@ fn guarded(shards: u16, set: impl FnOnce(&mut Config)) -> (Broker, Arc<Guard>) {
         })
     };
     (Broker { cores: (0..shards).map(core).collect(), now: Time(0) }, guard)
+}
+
+/// A broker that publishes its figures every ten seconds.
+fn guarded_with_sys(shards: u16, set: impl FnOnce(&mut Config)) -> Broker {
+    let mut config = Config::default();
+    set(&mut config);
+    let shared = Arc::new(Shared::new(shards, 7));
+    let guard = Guard::new(&config, 7, UnixTime(1000));
+    shared.set_guard(Arc::new(guard));
+    let core = |shard| {
+        Core::new(CoreConfig {
+            shard: ShardId(shard),
+            shared: shared.clone(),
+            limits: Arc::new(config.limits.clone()),
+            mqtt: Arc::new(config.mqtt.clone()),
+            sys_interval: Some(Duration::from_secs(10)),
+            seed: u64::from(shard),
+            now: Time(0),
+        })
+    };
+    Broker { cores: (0..shards).map(core).collect(), now: Time(0) }
 }
 
 fn rate(per_second: u64, burst: u64) -> RateLimit {
@@ -112,6 +133,38 @@ fn a_client_gets_messages_no_faster_than_its_rate() {
 }
 
 #[test]
+fn bytes_are_held_to_their_rates_like_messages() {
+    let (mut broker, _) = guarded(1, |config| {
+        config.limits.bytes_in_rate = rate(10_000, 10_000);
+        config.limits.bytes_out_rate = rate(1000, 1000);
+    });
+    let subscriber = broker.connect("s", V5);
+    broker.subscribe(subscriber, "t", QoS::AtLeastOnce);
+    broker.read(subscriber);
+    let publisher = broker.connect("p", V5);
+    effects(&mut broker);
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 1, &[b'x'; 1000]);
+    assert!(!effects(&mut broker).iter().any(is_pause));
+    assert_eq!(broker.read(subscriber).len(), 1);
+    for packet_id in 2..=10 {
+        broker.publish(publisher, "t", QoS::AtLeastOnce, packet_id, &[b'x'; 1000]);
+    }
+    assert!(effects(&mut broker).iter().any(is_pause), "10 kB and some were taken, and no more is read");
+    assert_eq!(broker.read(subscriber).len(), 0, "it had its thousand of this second");
+    let mut got = 0;
+    for _ in 0..12 {
+        broker.pass(Duration::from_millis(1050));
+        effects(&mut broker);
+        let now = broker.read(subscriber).len();
+        assert!(now <= 1);
+        got += now;
+    }
+    assert_eq!(got, 9, "all of it comes");
+    assert_eq!(broker.read(publisher).len(), 1 + 10);
+    broker.check();
+}
+
+#[test]
 fn a_flapping_client_is_kept_out_and_may_come_back() {
     let (mut broker, _) = guarded(1, |config| config.guard.flapping_connects = 2);
     let told: Vec<_> = (0..4).map(|_| connect_told(&mut broker, connect_packet("c", V5)).pop()).collect();
@@ -142,6 +195,26 @@ fn a_ban_refuses_at_connect_and_ends_connections_that_are_there() {
     );
     assert_eq!(broker.cores[0].counters().ended[counters::EndReason::Banned as usize].load(), 1);
     assert_eq!(broker.cores[0].counters().refused_at_door[Refused::Banned as usize].load(), 2);
+}
+
+#[test]
+fn a_new_ban_of_an_address_ends_the_connections_that_come_from_it() {
+    let (mut broker, guard) = guarded(1, |config| config.guard.bans = Some("bans.json".into()));
+    let mut open = |address: &str| broker.cores[0].open(broker.now, 0, Some(address.parse().unwrap())).unwrap();
+    let [bad, silent, good] = ["192.0.2.7:1", "192.0.2.8:1", "198.51.100.1:1"].map(&mut open);
+    let client = |conn| Client { shard: 0, conn, version: V5 };
+    for (conn, id) in [(bad, "bad"), (good, "good")] {
+        broker.send(client(conn), &Packet::Connect(Box::new(connect_packet(id, V5))));
+        broker.read(client(conn));
+    }
+    let ban = Ban::new(Target::address("192.0.2.0/24").unwrap(), None, String::new()).unwrap();
+    guard.set_bans(Bans::new(vec![ban]).unwrap(), UnixTime(1000));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(broker.read(client(bad)), ["DISCONNECT 0x98"]);
+    assert!(broker.cores[0].live(silent).is_none(), "nor may he go on to CONNECT");
+    assert!(broker.cores[0].live(good).is_some());
+    assert_eq!(broker.cores[0].counters().ended[counters::EndReason::Banned as usize].load(), 2);
+    assert_eq!(broker.cores[0].guarding.addresses.len(), 1, "of those who are there");
 }
 
 #[test]
@@ -193,6 +266,20 @@ fn a_hand_over_that_is_lost_gives_back_what_was_counted() {
 }
 
 #[test]
+fn whoever_finds_the_house_full_is_counted_and_takes_no_place() {
+    let (mut broker, guard) = guarded(1, |config| {
+        config.limits.connections_max = 1;
+        config.listeners[0].connections_max = 2;
+    });
+    let first = broker.cores[0].open(broker.now, 0, None).unwrap();
+    assert!((0..5).all(|_| broker.cores[0].open(broker.now, 0, None).is_none()));
+    assert_eq!(broker.cores[0].counters().refused_at_door[Refused::Connections as usize].load(), 5);
+    assert!(guard.enter(broker.now, 0, None, false).is_ok(), "the listener's own count is as it was");
+    broker.hang_up(Client { shard: 0, conn: first, version: V5 });
+    assert!(broker.cores[0].open(broker.now, 0, None).is_some());
+}
+
+#[test]
 fn an_address_that_a_proxy_tells_is_held_to_its_limits_too() {
     let (mut broker, _) = guarded(1, |config| config.guard.connections_per_address_max = 1);
     let peer = || Peer { address: Some("192.0.2.1:5".parse().unwrap()), ..Peer::default() };
@@ -221,6 +308,18 @@ fn a_user_has_no_more_connections_than_he_may_and_gets_them_back() {
     let second = broker.connect_as(packet("a"));
     broker.hang_up(second);
     assert_eq!(connect_told(&mut broker, packet("b")), ["CONNACK 0 false"]);
+}
+
+#[test]
+fn a_takeover_that_fails_gives_the_user_no_connection_more() {
+    let (mut broker, _) = guarded(1, |config| config.guard.connections_per_user_max = 1);
+    let packet = |id| Connect { user_name: Some("u"), ..connect_packet(id, V5) };
+    let first = broker.connect_as(packet("a"));
+    let mut small = packet("a");
+    small.properties.maximum_packet_size = Some(2);
+    assert!(connect_told(&mut broker, small).is_empty(), "no CONNACK is so small");
+    assert!(broker.cores[0].live(first.conn).is_some(), "nobody took it over");
+    assert_eq!(connect_told(&mut broker, packet("b")), ["CONNACK 151 false"]);
 }
 
 #[test]
@@ -316,6 +415,22 @@ fn a_connect_that_waits_for_its_answer_counts_as_memory_until_then() {
         }
         assert_eq!(broker.cores[0].counters().reassembly_bytes.load(), 0);
     }
+}
+
+#[test]
+fn publications_to_very_deep_topics_are_counted_for_the_operator() {
+    let (mut broker, _) = guarded(2, |_| {});
+    let subscriber = broker.connect(&client_on(&broker, 1, "s"), V5);
+    broker.subscribe(subscriber, "#", QoS::AtMostOnce);
+    let before = broker.cores[1].counters().anti_patterns.load();
+    let publisher = broker.connect(&client_on(&broker, 0, "p"), V5);
+    let deep = "a/".repeat(16);
+    for topic in ["a/b/c", &deep[2..], &deep, &deep] {
+        broker.publish(publisher, topic, QoS::AtMostOnce, 0, b"x");
+    }
+    // Once for a topic that is published to again and again; and not again where it is delivered.
+    let counted = [0, 1].map(|shard: usize| broker.cores[shard].counters().anti_patterns.load());
+    assert_eq!(counted, [1, before]);
 }
 
 #[test]
@@ -421,6 +536,103 @@ fn what_is_sent_and_not_acknowledged_counts_for_the_budget() {
 }
 
 #[test]
+fn what_is_published_at_qos_0_keeps_to_the_memory_budget_too() {
+    for retain in [true, false] {
+        let (mut broker, _) = guarded(1, |config| {
+            config.limits.memory_budget = MemoryBudget::Bytes(100_000);
+            config.mqtt.queue_qos0_offline = true;
+        });
+        let away = broker.connect("away", V5);
+        if !retain {
+            broker.subscribe(away, "#", QoS::AtMostOnce);
+        }
+        broker.hang_up(away);
+        let publisher = broker.connect("p", V5);
+        for number in 0..200 {
+            let topic = format!("t/{number}");
+            let head = PublishHead { topic: &topic, retain, ..PublishHead::default() };
+            broker.publish_head(publisher, head, &[b'x'; 1000]);
+            broker.pass(Duration::from_millis(200));
+            broker.cores[0].attend(broker.now);
+        }
+        let counters = broker.cores[0].counters();
+        assert!((90_000..=100_000).contains(&counters.message_bytes()), "{retain}: {}", counters.message_bytes());
+        let dropped = counters.dropped[counters::DropReason::Memory as usize].load();
+        let refused = if retain { counters.retained_refused.load() } else { dropped };
+        assert!(refused > 90, "{retain}: what was not taken is counted, {refused}");
+        broker.check();
+    }
+}
+
+#[test]
+fn wills_count_against_the_memory_budget() {
+    let (mut broker, guard) = guarded(1, |config| config.limits.memory_budget = MemoryBudget::Bytes(1_000_000));
+    let payload = vec![b'x'; 60_000];
+    let will = Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "w",
+        payload: &payload,
+        delay_interval: 50,
+        properties: Default::default(),
+    };
+    let packet = |id| Connect { will: Some(will.clone()), ..connect_packet(id, V5) };
+    let ids: Vec<String> = (0..20).map(|number| format!("c{number}")).collect();
+    let mut clients = Vec::new();
+    for id in &ids {
+        if guard.enter(broker.now, 0, None, false).map(|pass| guard.leave(pass)).is_err() {
+            break;
+        }
+        clients.push(broker.connect_as(packet(id)));
+        broker.pass(Duration::from_millis(200));
+        broker.cores[0].attend(broker.now);
+    }
+    assert_eq!(clients.len(), 12, "12 of them are 70 % of the budget");
+    // One leaves in peace, the others' are published when their delay has passed.
+    broker.send(clients[0], &Packet::Disconnect(Default::default()));
+    broker.check();
+    clients[1..].iter().for_each(|client| broker.hang_up(*client));
+    broker.check();
+    broker.pass(Duration::from_secs(51));
+    assert_eq!(broker.cores[0].counters().will_bytes.load(), 0);
+    broker.check();
+}
+
+#[test]
+fn filters_count_against_the_memory_budget_once_and_are_refused_at_its_end() {
+    let (mut broker, guard) = guarded(1, |config| config.limits.memory_budget = MemoryBudget::Bytes(100_000));
+    let [client, other] = ["c", "o"].map(|id| broker.connect(id, V5));
+    broker.read(client);
+    let filters: Vec<String> = (0..200).map(|number| format!("{}/{number}", "x".repeat(900))).collect();
+    let mut told = Vec::new();
+    for filter in &filters {
+        broker.subscribe(client, filter, QoS::AtMostOnce);
+        told.extend(broker.read(client));
+        broker.pass(Duration::from_millis(200));
+        broker.cores[0].attend(broker.now);
+    }
+    let granted = told.iter().filter(|told| *told == "SUBACK [0]").count();
+    assert!((80..100).contains(&granted) && told.last().is_some_and(|told| told == "SUBACK [151]"), "{granted}");
+    assert_eq!(guard.enter(broker.now, 0, None, false), Err(Refused::Memory));
+    // Again, and with other options: it costs nothing.
+    broker.subscribe(client, &filters[0], QoS::AtLeastOnce);
+    assert_eq!(broker.read(client), ["SUBACK [1]"]);
+    for filter in &filters[..20] {
+        broker.unsubscribe(client, filter);
+    }
+    broker.pass(Duration::from_millis(200));
+    broker.cores[0].attend(broker.now);
+    let before = broker.cores[0].counters().filter_bytes.load();
+    broker.subscribe(other, &filters[50], QoS::AtMostOnce);
+    assert_eq!(broker.cores[0].counters().filter_bytes.load(), before, "one filter is kept once");
+    broker.subscribe(other, "$share/g/a", QoS::AtMostOnce);
+    assert!(broker.cores[0].counters().filter_bytes.load() > before);
+    [client, other].into_iter().for_each(|client| broker.hang_up(client));
+    broker.pass(Duration::from_secs(101));
+    assert_eq!(broker.cores[0].counters().filter_bytes.load(), 0);
+}
+
+#[test]
 fn one_reader_that_stops_costs_the_others_nothing() {
     let (mut broker, _) = guarded(1, |config| config.guard.slow_after = Duration::from_secs(10));
     let [reads, stops] = ["reads", "stops"].map(|id| {
@@ -443,11 +655,165 @@ fn one_reader_that_stops_costs_the_others_nothing() {
     assert_eq!(counters.slow_readers.load(), 1);
     broker.pass(Duration::from_secs(12));
     let listed = broker.cores[0].slow_readers(10);
-    assert_eq!(listed.iter().map(|slow| slow.slot).collect::<Vec<_>>(), [stops.conn.slot]);
+    assert_eq!(listed.iter().map(|slow| &*slow.client_id).collect::<Vec<_>>(), ["stops"]);
     assert!(listed[0].bytes >= 1 << 20 && listed[0].waiting >= Duration::from_secs(10), "{listed:?}");
     broker.read(stops);
     assert_eq!(counters.slow_readers.load(), 0);
     broker.check();
+}
+
+/// What the driver has to do for one round of publications to many readers.
+fn work_for_readers(with_one_that_stops: bool) -> (Vec<usize>, usize, [u64; 4]) {
+    let (mut broker, _) = guarded(1, |_| {});
+    let readers: Vec<Client> = (0..50)
+        .map(|number| {
+            let client = broker.connect(&format!("r{number}"), V5);
+            broker.subscribe(client, "t", QoS::AtMostOnce);
+            broker.read(client);
+            client
+        })
+        .collect();
+    let publisher = broker.connect("p", V5);
+    broker.read(publisher);
+    if with_one_that_stops {
+        let stops = broker.connect("stops", V5);
+        broker.subscribe(stops, "t", QoS::AtMostOnce);
+        let mut sent = 0;
+        while broker.cores[0].wire.has_room(stops.conn.slot) {
+            broker.publish(publisher, "t", QoS::AtMostOnce, 0, &[b'x'; 1000]);
+            sent += 1;
+        }
+        // The kernel has what fits into its socket, and is asked to send no more: nothing is dirty.
+        broker.cores[0].take_output(stops.conn);
+        assert!(sent > 1000);
+        readers.iter().for_each(|reader| drop(broker.read(*reader)));
+    }
+    effects(&mut broker);
+    while broker.cores[0].poll_dirty().is_some() {}
+    let counters = broker.cores[0].shared.counters[0].clone();
+    let figures = || {
+        [&counters.packets_sent, &counters.publish_sent, &counters.pauses, &counters.delivered]
+            .map(|counter| counter.load())
+    };
+    let before = figures();
+    let (mut dirty, mut asked) = (Vec::new(), 0);
+    for _ in 0..100 {
+        broker.publish(publisher, "t", QoS::AtMostOnce, 0, &[b'x'; 1000]);
+        dirty.push(std::iter::from_fn(|| broker.cores[0].poll_dirty()).count());
+        readers.iter().for_each(|reader| assert_eq!(broker.read(*reader).len(), 1));
+        asked += effects(&mut broker).len();
+    }
+    let after = figures();
+    (dirty, asked, std::array::from_fn(|at| after[at] - before[at]))
+}
+
+#[test]
+fn one_reader_that_stops_gives_the_driver_nothing_more_to_do() {
+    let (without, with) = (work_for_readers(false), work_for_readers(true));
+    assert_eq!(without, (vec![50; 100], 0, [5000, 5000, 0, 5000]));
+    assert_eq!(with, without);
+}
+
+#[test]
+fn the_slowest_readers_of_all_shards_are_listed_among_the_figures_and_taken_off() {
+    let mut broker = guarded_with_sys(2, |_| {});
+    let ids = [0, 1].map(|shard| client_on(&broker, shard, "slow"));
+    let slow = ids.each_ref().map(|id| broker.connect(id, V5));
+    slow.iter().for_each(|client| broker.subscribe(*client, "t", QoS::AtMostOnce));
+    broker.subscribe(slow[1], "u", QoS::AtMostOnce);
+    let publisher = broker.connect("p", V5);
+    for _ in 0..1100 {
+        broker.publish(publisher, "t", QoS::AtMostOnce, 0, &[b'x'; 1000]);
+    }
+    let watcher = broker.connect(&client_on(&broker, 0, "w"), V5);
+    broker.subscribe(watcher, "$SYS/broker/clients/slow/+", QoS::AtMostOnce);
+    let told = |broker: &mut Broker| {
+        broker.pass(Duration::from_secs(20));
+        let told = broker.read(watcher);
+        told.into_iter().filter(|line| line.starts_with("PUBLISH")).collect::<Vec<_>>()
+    };
+    let listed = told(&mut broker);
+    let of = |id: &str, rank| {
+        let line = |told: &&String| told.contains(id) && told.contains(&format!("clients/slow/{rank} "));
+        listed.iter().rfind(line).is_some_and(|line| line.contains("\"bytes\":10") && line.contains("\"seconds\":"))
+    };
+    assert!(ids.iter().all(|id| of(id, 1) || of(id, 2)), "{listed:?}");
+    assert!(!listed.iter().any(|line| line.contains("slow/3")), "{listed:?}");
+    slow.iter().for_each(|client| drop(broker.read(*client)));
+    let gone = told(&mut broker);
+    assert_eq!(gone.len(), 2, "{gone:?}");
+    assert!(gone.iter().all(|line| line.ends_with("r0 ")), "an empty message takes one away: {gone:?}");
+    assert!(broker.cores[0].slowest_of_all().is_empty());
+}
+
+#[test]
+fn a_client_that_takes_messages_and_never_acknowledges_them_is_a_slow_reader_too() {
+    let (mut broker, _) = guarded(1, |config| config.limits.queue_messages_max = 100);
+    let silent = broker.connect("silent", V5);
+    broker.subscribe(silent, "t", QoS::AtLeastOnce);
+    let publisher = broker.connect("p", V5);
+    let counters = broker.cores[0].shared.counters[0].clone();
+    for packet_id in 1..=128 + 50 {
+        broker.publish(publisher, "t", QoS::AtLeastOnce, packet_id, b"x");
+        broker.read(silent);
+    }
+    assert_eq!(counters.slow_readers.load(), 0, "the queue is for such moments");
+    broker.publish(publisher, "t", QoS::AtLeastOnce, 1000, b"x");
+    assert_eq!(counters.slow_readers.load(), 1);
+    assert_eq!(&*broker.cores[0].slow_readers(1)[0].client_id, "silent");
+    for packet_id in 1..=100 {
+        broker.send(silent, &Packet::PubAck(crate::codec::Ack { packet_id, ..Default::default() }));
+        broker.read(silent);
+    }
+    assert_eq!(counters.slow_readers.load(), 0);
+    broker.check();
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The lines that are logged meanwhile.
+fn logged(work: impl FnOnce()) -> Vec<String> {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_operator_reads_of_anti_patterns_and_slow_readers_in_lines_of_bounded_length() {
+    let long = "x".repeat(250);
+    let lines = logged(|| {
+        let (mut broker, _) = guarded(1, |_| {});
+        let client = broker.connect(&long, V5);
+        broker.subscribe(client, "#", QoS::AtMostOnce);
+        broker.publish(client, &"deep/".repeat(150), QoS::AtMostOnce, 0, b"");
+        broker.publish(client, &"deep/".repeat(100), QoS::AtMostOnce, 0, b"");
+        for _ in 0..1100 {
+            broker.publish(client, "t", QoS::AtMostOnce, 0, &[b'x'; 1000]);
+        }
+        broker.pass(Duration::from_secs(12));
+        broker.read(client);
+    });
+    let of = |what: &str| lines.iter().filter(|line| line.contains(what) && line.contains("xxx")).count();
+    assert_eq!(of("subscribes to everything"), 1, "{lines:?}");
+    assert_eq!(of("very deep topics"), 1, "the one of 151 levels is refused: {lines:?}");
+    let slow = lines.iter().find(|line| line.contains("reads too slowly")).expect("told");
+    assert!(slow.contains("bytes=10") && slow.contains("waiting=10") && slow.contains("client_id="), "{slow}");
+    assert_eq!(of("has caught up"), 1, "{lines:?}");
+    assert!(lines.iter().all(|line| line.len() < 400), "{lines:?}");
 }
 
 #[test]

@@ -143,3 +143,15 @@ fn what_waited_for_other_shards_leaves_no_memory_behind() {
     broker.publish(publisher, "t", QoS::AtLeastOnce, 2, b"");
     assert_eq!(broker.read(publisher).last().unwrap(), "PUBACK 2 0");
 }
+
+#[test]
+fn no_packet_has_more_filters_looked_at_than_a_client_may_have() {
+    let mut broker = Broker::with(1, Limits { subscriptions_per_client_max: 2, ..Limits::default() });
+    let client = broker.connect("c", ProtocolVersion::V5);
+    broker.read(client);
+    let filter = [0, 1, b'a', 0];
+    let packet = [&[0x82, 3 + 4 * 4, 0, 1, 0][..], &filter.repeat(4)].concat();
+    broker.cores[0].receive(broker.now, client.conn, &packet);
+    assert_eq!(broker.read(client), ["SUBACK [0, 0, 151, 151]"]);
+    assert_eq!(broker.cores[0].counters().subscriptions.load(), 1);
+}

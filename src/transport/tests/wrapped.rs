@@ -156,46 +156,6 @@ fn all_three_stand_on_top_of_each_other_and_move_to_the_home_shard() {
     assert_eq!(host.wires[client.wire].hand_overs, 1);
 }
 
-/// A masked ping of the longest content.
-fn ping() -> Vec<u8> {
-    let mut out = Vec::new();
-    ws::frame::put_masked(ws::frame::Opcode::Ping, &[7; 125], [1, 2, 3, 4], &mut out);
-    out
-}
-
-#[test]
-fn a_client_that_pings_and_does_not_read_is_cut_off() {
-    let mut authority = Authority::new("pings");
-    authority.issue("server");
-    let tls = Some(Arc::new(Settings::load(&authority.tls("server"), &["http/1.1"]).unwrap()));
-    let pings = ping().repeat(100);
-    for has_tls in [false, true] {
-        let mut host = Host::new(1, if has_tls { Stack { tls: tls.clone(), ..websocket() } } else { websocket() });
-        let mut client = has_tls.then(|| Client::new(&mut host, &Arc::new(authority.client(None)), "server"));
-        let wire = client.as_ref().map_or_else(|| host.accept().unwrap(), |client| client.wire);
-        let mut sent = |host: &mut Host, bytes: &[u8]| match &mut client {
-            Some(client) if !host.wires[wire].is_closed => client.send(host, bytes),
-            Some(_) => {}
-            None => {
-                host.receive(wire, bytes);
-                host.settle();
-            }
-        };
-        sent(&mut host, &[UPGRADE, &frame(&connect("c"))].concat());
-        for _ in 0..100 {
-            sent(&mut host, &pings);
-        }
-        assert!(!host.wires[wire].is_closed, "who reads may ask: 1.2 MB of pongs");
-        host.wires[wire].is_stuck = true;
-        for round in 0..100 {
-            sent(&mut host, &pings);
-            assert!(host.wires[wire].is_closed || round < 7, "some 90 KB of answers wait");
-        }
-        assert_eq!(host.counters[0].ws_unread.load(), 1);
-        assert_eq!(host.shards[0].connections(), 0);
-    }
-}
-
 #[test]
 fn what_comes_drop_by_drop_before_connect_is_cut_off_by_the_connect_timeout() {
     let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 5555 1883\r\n";
