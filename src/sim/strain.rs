@@ -164,7 +164,7 @@ impl Strain {
         self.everybody_pings();
         let slow = listed(self);
         assert_eq!(slow.len(), 1, "one client reads nothing: {slow:?}");
-        assert!(slow[0].bytes >= OUTPUT_BYTES_MAX && slow[0].waiting >= patience, "{slow:?}");
+        assert!(slow[0].bytes >= OUTPUT_BYTES_MAX as u64 && slow[0].waiting >= patience, "{slow:?}");
         let counted = self.sum(|counters| counters.output_bytes.load());
         assert!(counted >= slow[0].bytes as u64, "{counted} bytes are counted, {slow:?}");
     }
