@@ -8,7 +8,7 @@ use clap::Parser;
 use ringmq::sim::plan::Plan;
 use ringmq::sim::rng::Rng;
 use ringmq::sim::simulation::Report;
-use ringmq::sim::subject;
+use ringmq::sim::{strain, subject};
 
 /// How many seeds the fixed list holds.
 const FIXED: u64 = 60;
@@ -78,5 +78,11 @@ impl Tally {
 }
 
 fn simulate(seed: u64, trace: bool) -> Report {
-    subject::simulation(Plan::new(seed), trace).run()
+    let strained = strain::run(seed, trace);
+    let report = subject::simulation(Plan::new(seed), trace).run();
+    Report {
+        messages: report.messages + strained.messages,
+        deliveries: report.deliveries + strained.deliveries,
+        ..report
+    }
 }

@@ -312,6 +312,11 @@ impl Core {
         self.wire.conns.iter().map(|(_, conn)| conn.tail.capacity()).sum()
     }
 
+    /// The most bytes that wait to be sent on one connection.
+    pub fn unsent_max(&self) -> usize {
+        self.wire.conns.iter().map(|(_, conn)| conn.unsent).max().unwrap_or(0)
+    }
+
     /// Leaves a note for another shard.
     fn note(&mut self, to: u16, note: Note) {
         self.count_into_outbox(to, note.load());

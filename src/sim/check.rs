@@ -12,7 +12,8 @@ pub fn deliveries(model: &Model) {
         let Some(session) = model.live_session(client) else { continue };
         for subscription in held_to_the_end(session).filter(|held| split_shared(&held.filter).0.is_none()) {
             for (number, message) in owed(model, subscription) {
-                let kept_away = model.may_be_withheld(client, message) || was_revoked(model, client, subscription);
+                let kept_away =
+                    model.may_be_withheld(client, message) || was_mute(model, client, subscription, message);
                 if !kept_away && is_due(model, client, subscription, message) {
                     assert!(
                         session.live.contains_key(&number),
@@ -24,9 +25,10 @@ pub fn deliveries(model: &Model) {
     }
 }
 
-/// Rules that were in force since the subscription was made are against it.
-fn was_revoked(model: &Model, client: ClientIndex, subscription: &Subscription) -> bool {
-    model.rules_since(subscription.asked).any(|rules| !rules.lets_subscribe(client, &subscription.filter))
+/// Rules that were in force since the message was sent are against the subscription: with earlier ones it was taken
+/// away, and given back before.
+fn was_mute(model: &Model, client: ClientIndex, subscription: &Subscription, message: &Message) -> bool {
+    model.rules_since(message.sent).any(|rules| !rules.lets_subscribe(client, &subscription.filter))
 }
 
 fn held_to_the_end(session: &Session) -> impl Iterator<Item = &Subscription> {
@@ -89,10 +91,16 @@ fn shared_message(model: &Model, filter: &str, members: &[ClientIndex], number: 
     let receivers: Vec<_> = members.iter().filter(present).collect();
     let sent_twice = message.qos == QoS::AtLeastOnce && message.attempts > 1;
     assert!(receivers.len() <= 1 || sent_twice, "message {number} {message:?} went to {receivers:?}, all of {filter}");
-    let owed = members.iter().filter_map(|client| model.live_session(*client)).any(|session| {
-        held_to_the_end(session).any(|held| {
-            held.filter == filter && held.qos > QoS::AtMostOnce && held.granted.is_some_and(|time| time <= message.sent)
-        })
+    let owed = members.iter().any(|client| {
+        let held = model.live_session(*client).into_iter().flat_map(held_to_the_end);
+        let mut ready = held.filter(|held| {
+            held.filter == filter
+                && held.qos > QoS::AtMostOnce
+                && held.granted.is_some_and(|time| time <= message.sent)
+                && !was_mute(model, *client, held, message)
+        });
+        // Whoever else may not have it: this one may.
+        ready.next().is_some() && !model.may_be_withheld(*client, message)
     });
     // What was on its way to a member at QoS 2 when its session ended goes to nobody else [MQTT-4.8.2-5].
     let died = message.qos == QoS::ExactlyOnce
@@ -103,7 +111,9 @@ fn shared_message(model: &Model, filter: &str, members: &[ClientIndex], number: 
     let ever = members
         .iter()
         .any(|client| model.parties[*client].sessions.iter().any(|session| session.live.contains_key(&number)));
-    let kept_away = members.iter().any(|client| model.may_be_withheld(*client, message));
+    // It may have waited for a member that was allowed to have it, and then was not.
+    let changed = model.rules_since(message.sent).count() > 1;
+    let kept_away = changed && members.iter().any(|client| model.may_be_withheld(*client, message));
     let lost = owed && !kept_away && message.acknowledged.is_some() && message.expires.is_none() && !ever && !died;
     assert!(!lost, "no member of {filter} got message {number} {message:?}");
 }
@@ -122,14 +132,18 @@ pub fn wills(model: &Model, watcher: ClientIndex) {
     }
 }
 
-/// What is retained, by topic, is the last write of the topic's one writer.
+/// What is retained, by topic, is the last write of the topic's one writer, as long as that one may write.
 pub fn retained(model: &Model, found: &BTreeMap<String, u64>) {
     let mut writes: BTreeMap<&str, Vec<(u64, &Message)>> = BTreeMap::new();
     for (number, message) in model.messages.iter().filter(|(_, message)| message.retain && message.will.is_none()) {
         writes.entry(&message.topic).or_default().push((*number, message));
     }
     for (topic, list) in writes {
-        let last_sure = list.iter().rposition(|(_, message)| message.acknowledged.is_some());
+        if list.iter().any(|(_, message)| !model.may_publish_now(message.publisher, topic)) {
+            assert!(!found.contains_key(topic), "{topic} is replayed, and its publisher may not publish it");
+            continue;
+        }
+        let last_sure = list.iter().rposition(|(_, message)| model.is_surely_published(message));
         let possible: Vec<u64> = list[last_sure.unwrap_or(0)..].iter().map(|(number, _)| *number).collect();
         match found.get(topic) {
             Some(number) => {

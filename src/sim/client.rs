@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::wire::{self, Ack, ConnAck, Connect, Packet, Properties, ProtocolVersion, Publish, QoS, id};
+use super::wire::{self, Ack, ConnAck, Connect, Packet, Properties, ProtocolVersion, Publish, QoS, Reasoned, id};
 use super::world::LinkId;
 
 /// Where a client is in its connection's life.
@@ -46,6 +46,8 @@ pub enum Seen {
     Unsubscribed(u16),
     /// DISCONNECT of the server, with its reason.
     Dismissed(u8),
+    /// AUTH.
+    Challenged(Reasoned),
 }
 
 /// A message on its way to the server.
@@ -253,6 +255,10 @@ impl Client {
     fn handle(&mut self, packet: Packet, seen: &mut Vec<Seen>) -> Result<(), String> {
         match (self.phase, packet) {
             (Phase::Connecting, Packet::ConnAck(ack)) => self.accepted(&ack, seen),
+            (_, Packet::Auth(reasoned)) => {
+                seen.push(Seen::Challenged(reasoned));
+                Ok(())
+            }
             (Phase::Connecting, other) => Err(format!("{other:?} before CONNACK")),
             (_, Packet::Publish(publish)) => self.message(publish, seen),
             (_, Packet::PubAck(ack)) => self.acknowledged(&ack, QoS::AtLeastOnce, seen),

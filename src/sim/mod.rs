@@ -4,6 +4,7 @@
 //! - `wire`, `client`: MQTT from the other side, written a second time and plainly;
 //! - `plan`: what a seed stands for; `simulation`: the run; `vandal`: those who do not play by the rules;
 //! - `model`, `check`: what must be true;
+//! - `strain`: a run of its own about slow readers and memory that runs short;
 //! - `desk`: who says who may come in;
 //! - `rules`: what clients may do;
 //! - `subject`: how the core under test is made.
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod rng;
 pub mod rules;
 pub mod simulation;
+pub mod strain;
 pub mod subject;
 pub mod wire;
 pub mod world;

@@ -204,6 +204,26 @@ impl Model {
         std::iter::once(before).chain(self.rules[first..].iter().map(|(_, rules)| *rules))
     }
 
+    /// The rules that were in force when a message was sent, and until its publisher saw it acknowledged.
+    fn rules_of(&self, message: &Message) -> impl Iterator<Item = Ruleset> + '_ {
+        let acknowledged = message.acknowledged.unwrap_or(Time(u64::MAX));
+        let later = self.rules.iter().filter(move |(set, _)| *set <= acknowledged).count();
+        let first = self.rules.partition_point(|(set, _)| *set <= message.sent);
+        let before = first.checked_sub(1).map_or(Ruleset::default(), |index| self.rules[index].1);
+        std::iter::once(before).chain(self.rules[first..later.max(first)].iter().map(|(_, rules)| *rules))
+    }
+
+    /// Whether a message was certainly published: acknowledged, and allowed all the while (3.x acknowledges the other).
+    pub fn is_surely_published(&self, message: &Message) -> bool {
+        let allowed = |rules: Ruleset| rules.lets_publish(message.publisher, &message.topic);
+        message.acknowledged.is_some() && self.rules_of(message).all(allowed)
+    }
+
+    /// Whether the rules of now let somebody publish to a topic.
+    pub fn may_publish_now(&self, client: ClientIndex, topic: &str) -> bool {
+        self.rules.last().is_none_or(|(_, rules)| rules.lets_publish(client, topic))
+    }
+
     /// The rules that something which a client gets now may have been sent by.
     fn rules_now(&self) -> impl Iterator<Item = Ruleset> + '_ {
         let count = if self.rules_are_new { 2 } else { 1 };
@@ -390,6 +410,14 @@ impl Model {
         let published =
             self.rules_since(message.sent).any(|rules| rules.lets_publish(message.publisher, &message.topic));
         assert!(published, "message {number} was never allowed to be published: {message:?}");
+        // What is sent again was sent before, when it was allowed.
+        let still = !publish.retain
+            || publish.dup
+            || self.rules_now().any(|rules| rules.lets_publish(message.publisher, &message.topic));
+        assert!(
+            still,
+            "client {client} got retained message {number}, which its publisher may not publish: {message:?}"
+        );
         if publish.retain {
             self.replayed(client, number, &message, now);
         } else {

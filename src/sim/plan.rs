@@ -30,6 +30,8 @@ pub struct Plan {
     pub vandals: usize,
     /// Clients are authenticated: late, never, for a while, or not at all.
     pub asks: bool,
+    /// Some of them by exchanges of several steps.
+    pub exchanges: bool,
     /// How often rules change.
     pub rule_changes: u32,
 }
@@ -61,6 +63,7 @@ impl Plan {
         let mut guards = Rng::new(seed ^ 0x6A4D);
         let roomy = rng.chance(80);
         let clients = rng.range(4, 40) as usize;
+        let asks = guards.chance(50);
         Plan {
             seed,
             shards: *rng.pick(&[1, 2, 3, 3, 5, 8]),
@@ -71,8 +74,9 @@ impl Plan {
             roomy,
             habits: (0..clients).map(|_| Habits::new(&mut rng)).collect(),
             vandals: rng.below(30),
-            asks: guards.chance(50),
+            asks,
             rule_changes: *guards.pick(&[0, 0, 1, 2, 4]),
+            exchanges: asks && guards.chance(70),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::desk::Desk;
 use super::plan::Plan;
+use super::rules::Ruleset;
 use super::simulation::{Guard, START, Simulation};
 use crate::config::{Limits, MqttOptions};
 use crate::core::{Core, CoreConfig, Shared};
@@ -58,6 +59,10 @@ impl Audit for Core {
 /// A run of a plan on the broker's cores.
 pub fn simulation(plan: Plan, trace: bool) -> Simulation<Core> {
     let shared = Arc::new(Shared::new(plan.shards, plan.seed));
+    if plan.rule_changes > 0 {
+        // Rules are in force from the start, as in a broker that has any.
+        shared.set_policy(Some(Arc::new(Ruleset::default().policy(0))));
+    }
     let guard = Guard::new(shared.clone(), Desk::new());
     let (limits, mqtt, desk) = (plan.limits.clone(), plan.mqtt.clone(), plan.asks.then_some(&guard.desk));
     let cores = guarded_cores(shared, limits, mqtt, None, plan.seed, START, desk);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::exchange::Exchange;
 use super::{Actor, Simulation, VANDALS};
 use crate::engine::Time;
 use crate::sim::client::Phase;
@@ -25,6 +26,10 @@ impl<E: Audit> Simulation<E> {
     /// Whatever occurs to a client.
     pub(super) fn act(&mut self, index: ClientIndex) {
         let steady = self.actors[index].habits.steady;
+        let exchanges = self.actors[index].exchanges() && self.actors[index].client.phase == Phase::Online;
+        if exchanges && self.rng.chance(5) {
+            return self.authenticate_again(index);
+        }
         match self.actors[index].client.phase {
             // A CONNECT that is still on its way would take over from the next one.
             Phase::Offline if self.actors[index].lost.is_some_and(|link| !self.world.is_closed(link)) => {}
@@ -74,6 +79,8 @@ impl<E: Audit> Simulation<E> {
         let parted = self.lapsed(index, now).unwrap_or(now);
         self.let_go(index, parted);
         self.actors[index].lapses = None;
+        self.actors[index].asked = None;
+        self.actors[index].exchange = Exchange::default();
         let link = self.world.connect();
         self.links.insert(link, index);
         if self.rng.chance(10) {
@@ -87,6 +94,11 @@ impl<E: Audit> Simulation<E> {
         connect.clean_start = if version == ProtocolVersion::V5 { clean } else { clean || expiry == 0 };
         if version == ProtocolVersion::V5 && expiry > 0 {
             connect.properties = Properties::new().four(id::SESSION_EXPIRY_INTERVAL, expiry);
+        }
+        if let Some(method) = self.actors[index].method {
+            let properties = std::mem::take(&mut connect.properties);
+            connect.properties =
+                properties.text(id::AUTHENTICATION_METHOD, method).binary(id::AUTHENTICATION_DATA, b"first");
         }
         connect.will = self.choose_will(index);
         let actor = &mut self.actors[index];

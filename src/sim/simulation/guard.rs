@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::exchange::DISMISSALS;
 use super::{Simulation, WATCHER};
 use crate::auth::{Principal, Question, Verdict};
 use crate::codec::ReasonCode;
@@ -13,6 +14,8 @@ use crate::sim::desk::{Asked, Desk};
 use crate::sim::model::{ClientIndex, Fate};
 use crate::sim::rules::Ruleset;
 use crate::sim::subject::Audit;
+use crate::sim::wire::Packet;
+use crate::sim::world::LinkId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,8 +29,16 @@ pub struct Guard {
     /// Where it asks who may come in; never, if the plan has nobody asked.
     pub desk: Desk,
     /// Answers on their way.
-    answers: BTreeMap<u64, (Asked, Verdict)>,
+    answers: BTreeMap<u64, Answer>,
     given: u64,
+}
+
+/// What somebody says later.
+pub(super) enum Answer {
+    /// To a shard.
+    Shard(Asked, Verdict),
+    /// A client, on this connection.
+    Client(ClientIndex, LinkId, Packet),
 }
 
 impl Guard {
@@ -41,20 +52,48 @@ impl<E: Audit> Simulation<E> {
     /// Decides about whoever is asked about, and when to say so.
     pub(super) fn take_questions(&mut self) {
         while let Some(asked) = self.guard.desk.next() {
-            let Question::Connect(credentials) = &asked.question else {
-                panic!("nobody authenticates again here: {asked:?}");
-            };
-            let name = credentials.client_id.clone();
-            let index = self.actors.iter().position(|actor| actor.client.name == name);
-            if let Some(index) = index {
-                self.actors[index].asked = Some((asked.shard, asked.conn));
-            }
-            let Some(verdict) = self.verdict(index, &name) else { continue };
+            let Some(verdict) = self.consider(&asked) else { continue };
             let delay = Duration::from_micros(*self.rng.pick(&[1, 1_000, 50_000, 700_000]));
-            self.guard.given += 1;
-            let token = ANSWERS + self.guard.given;
-            self.guard.answers.insert(token, (asked, verdict));
-            self.world.wake_in(delay, token);
+            self.schedule_answer(delay, Answer::Shard(asked, verdict));
+        }
+    }
+
+    pub(super) fn schedule_answer(&mut self, delay: Duration, answer: Answer) {
+        self.guard.given += 1;
+        let token = ANSWERS + self.guard.given;
+        self.guard.answers.insert(token, answer);
+        self.world.wake_in(delay, token);
+    }
+
+    /// The answer to a question; `None`: nobody ever says.
+    fn consider(&mut self, asked: &Asked) -> Option<Verdict> {
+        let about = Some((asked.shard, asked.conn));
+        let (credentials, renews) = match &asked.question {
+            Question::Connect(credentials) => (credentials, false),
+            Question::Renew(credentials) => (credentials, true),
+            Question::Continue { data } => {
+                let index = self.actors.iter().position(|actor| actor.asked == about)?;
+                return match self.next_step(index, data) {
+                    Some(verdict) => Some(verdict),
+                    None => self.last_word(Some(index), &self.actors[index].client.name.clone()),
+                };
+            }
+        };
+        let index = self.actors.iter().position(|actor| actor.client.name == credentials.client_id);
+        if let Some(index) = index {
+            self.actors[index].asked = about;
+        }
+        let first = match index.filter(|_| credentials.method.is_some()) {
+            Some(index) => self.first_step(index, renews),
+            None => None,
+        };
+        first.or_else(|| self.last_word(index, &credentials.client_id))
+    }
+
+    fn last_word(&mut self, index: Option<ClientIndex>, name: &str) -> Option<Verdict> {
+        match index.filter(|index| self.actors[*index].exchange.renews) {
+            Some(index) => self.renewal(index),
+            None => self.verdict(index, name),
         }
     }
 
@@ -64,30 +103,51 @@ impl<E: Audit> Simulation<E> {
         match self.rng.below(100) {
             0..8 if strict => Some(Verdict::Deny(ReasonCode::NotAuthorized)),
             8..12 if strict => None,
-            12..25 if strict => Some(allow(name, Some(Duration::from_secs(self.rng.range(1, 10))))),
+            12..25 if strict => Some(allow(name, Some(Duration::from_secs(self.rng.range(0, 10))))),
             _ => Some(allow(name, None)),
         }
     }
 
     /// An answer is given. Whether the connection it is for still exists does not matter.
     pub(super) fn give_answer(&mut self, token: u64) {
-        let Some((asked, verdict)) = self.guard.answers.remove(&token) else { return };
-        if let (Question::Connect(credentials), Verdict::Allow { principal, .. }) = (&asked.question, &verdict)
-            && let Some(actor) = self.actors.iter_mut().find(|actor| actor.client.name == credentials.client_id)
-            && actor.asked == Some((asked.shard, asked.conn))
-        {
-            // Counted from when the shard takes the answer, which is soon.
-            actor.lapses = principal.lasts.map(|lasts| self.world.now().after(lasts));
+        let (asked, verdict) = match self.guard.answers.remove(&token) {
+            Some(Answer::Shard(asked, verdict)) => (asked, verdict),
+            Some(Answer::Client(index, link, packet)) => return self.speak(index, link, &packet),
+            None => return,
+        };
+        let about = Some((asked.shard, asked.conn));
+        if let Some(index) = self.actors.iter().position(|actor| actor.asked == about) {
+            if self.actors[index].exchange.renews {
+                if !self.renews(index, &verdict) {
+                    return;
+                }
+            } else if let Verdict::Allow { principal, .. } = &verdict {
+                // Counted from when the shard takes the answer, which is soon.
+                self.actors[index].lapses = principal.lasts.map(|lasts| self.world.now().after(lasts));
+            }
         }
         self.guard.desk.answer(asked.shard, asked.conn, verdict);
         self.world.wake_shards();
     }
 
-    /// CONNACK says no: nothing of the client's session was touched.
+    fn speak(&mut self, index: ClientIndex, link: LinkId, packet: &Packet) {
+        if self.actors[index].client.link == Some(link) {
+            self.actors[index].client.push(packet);
+            self.flush(index);
+        }
+    }
+
+    /// CONNACK says no.
     pub(super) fn refused(&mut self, index: ClientIndex, code: u8) {
         assert!(self.plan.asks && index > 1, "the broker refuses client {index} with {code:#04x}");
         assert!(!self.actors[index].habits.steady, "a steady client is always let in");
-        assert!([0x87, 0x88, 5, 3].contains(&code), "client {index} is refused with {code:#04x}");
+        let known = [0x87, 0x88, 5, 3].contains(&code) || self.plan.exchanges && DISMISSALS.contains(&code);
+        assert!(known, "client {index} is refused with {code:#04x}");
+        self.turned_away(index);
+    }
+
+    /// A client was not let in: nothing of its session was touched.
+    pub(super) fn turned_away(&mut self, index: ClientIndex) {
         let actor = &mut self.actors[index];
         let (link, overtaken, will) = (actor.client.link, actor.overtaken.take(), actor.will.take());
         actor.client.connection_over();
@@ -110,11 +170,16 @@ impl<E: Audit> Simulation<E> {
         actor.lapses.filter(|lapses| actor.client.phase == Phase::Online && *lapses <= now)
     }
 
-    /// The broker may have let go of a client, and published its will, before the client notices.
+    /// The broker may have let go of a client, and published its will, before the client notices, or sees CONNACK.
     pub(super) fn release_wills_of_lapsed(&mut self, now: Time) {
-        for index in 0..self.actors.len() {
-            if let (Some(_), Some(pending)) = (self.lapsed(index, now), self.model.parties[index].will) {
-                self.model.known(pending.number).will = Some(Fate::Open);
+        for (index, actor) in self.actors.iter().enumerate() {
+            let pending = match actor.client.phase {
+                Phase::Connecting => actor.will,
+                Phase::Online => self.model.parties[index].will.map(|pending| pending.number),
+                Phase::Offline | Phase::Leaving => None,
+            };
+            if let (Some(number), true) = (pending, actor.lapses.is_some_and(|lapses| lapses <= now)) {
+                self.model.known(number).will = Some(Fate::Open);
             }
         }
     }

@@ -1,9 +1,10 @@
 //! One run: clients that do things at random in a [`World`], a [`Model`] beside it, and the checks at the end.
 
 mod act;
+mod exchange;
 mod guard;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::check;
@@ -58,6 +59,10 @@ struct Actor {
     asked: Option<(usize, ConnId)>,
     /// When the authentication of its connection is over.
     lapses: Option<Time>,
+    /// Authentication method of its CONNECT.
+    method: Option<&'static str>,
+    /// Where its exchange stands.
+    exchange: exchange::Exchange,
 }
 
 /// A run. See the module's description.
@@ -87,8 +92,12 @@ impl<E: Audit> Simulation<E> {
             world.trace();
         }
         let habits = [Habits::watcher(), Habits { resumes: false, expiry: 0, ..Habits::watcher() }];
-        let actors: Vec<Actor> =
+        let mut actors: Vec<Actor> =
             habits.into_iter().chain(plan.habits.iter().cloned()).enumerate().map(Actor::new).collect();
+        let some = |(index, actor): &(usize, &mut Actor)| *index > INSPECTOR && index % 3 != 0 && actor.is_v5();
+        for (_, actor) in actors.iter_mut().enumerate().filter(some).filter(|_| plan.exchanges) {
+            actor.method = Some(exchange::METHOD);
+        }
         let model = Model::new(actors.len(), !plan.roomy || plan.rule_changes > 0);
         let (links, doomed, retained) = Default::default();
         Simulation {
@@ -150,6 +159,10 @@ impl<E: Audit> Simulation<E> {
         }
         self.rest();
         for index in 2..self.actors.len() {
+            // Nobody will ever say whether it may come in: it asks anew.
+            if self.actors[index].client.phase == Phase::Connecting {
+                self.turned_away(index);
+            }
             let resumes = self.actors[index].habits.resumes;
             if resumes && self.actors[index].client.phase == Phase::Offline {
                 self.dial(index, false);
@@ -184,7 +197,10 @@ impl<E: Audit> Simulation<E> {
         if self.plan.roomy {
             check::retained(&self.model, &self.retained);
         }
-        for topic in std::mem::take(&mut self.retained).into_keys() {
+        // Also what is not replayed, because its publisher may not publish it any more.
+        let written = self.model.messages.values().filter(|message| message.retain);
+        let topics: BTreeSet<String> = written.map(|message| message.topic.clone()).collect();
+        for topic in topics {
             let publish = Publish { topic, retain: true, ..Publish::default() };
             self.actors[INSPECTOR].client.push(&Packet::Publish(publish));
         }
@@ -314,6 +330,11 @@ impl<E: Audit> Simulation<E> {
 
     fn closed(&mut self, link: LinkId) {
         let Some(index) = self.links.remove(&link) else { return };
+        // An exchange that takes too long ends without a word.
+        let waits = self.actors[index].client.phase == Phase::Connecting && !self.stopping;
+        if waits && self.actors[index].exchanges() && !self.actors[index].habits.steady {
+            return self.turned_away(index);
+        }
         let now = self.world.now();
         let lapsed = self.lapsed(index, now);
         if let Some(lapsed) = lapsed {
@@ -365,6 +386,11 @@ impl<E: Audit> Simulation<E> {
             Seen::Dismissed(0x8B) if self.stopping => {}
             // The close follows.
             Seen::Dismissed(0x87) if self.actors[index].lapses.is_some_and(|lapses| lapses <= now) => {}
+            Seen::Dismissed(reason)
+                if self.actors[index].lapses.is_some_and(|lapses| lapses <= now)
+                    && self.plan.exchanges
+                    && exchange::DISMISSALS.contains(&reason) => {}
+            Seen::Challenged(packet) => self.challenged(index, &packet),
             Seen::Refused(code) => self.refused(index, code),
             Seen::Dismissed(reason) => panic!("the broker dismissed client {index} with {reason:#04x}"),
         }
@@ -383,6 +409,10 @@ impl<E: Audit> Simulation<E> {
 }
 
 impl Actor {
+    fn is_v5(&self) -> bool {
+        self.habits.version == ProtocolVersion::V5
+    }
+
     fn new((index, habits): (usize, Habits)) -> Actor {
         let mut client = Client::new(&format!("client-{index}"), habits.version);
         client.receive_maximum = if habits.version == ProtocolVersion::V5 { habits.receive_maximum } else { u16::MAX };
@@ -401,6 +431,8 @@ impl Actor {
             overtaken: None,
             asked: None,
             lapses: None,
+            method: None,
+            exchange: exchange::Exchange::default(),
         }
     }
 }
