@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ringmq::auth::OfficeCounters;
 use ringmq::core::counters::{Counters, DropReason, EndReason};
 use ringmq::guard::entry::Refused;
 use ringmq::net::stats::DriverStats;
