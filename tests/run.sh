@@ -12,8 +12,8 @@ cd "$(dirname "$0")/.." || exit 2
 
 logs=$PWD/target/test-logs
 tools=$PWD/target/tools
-fuzz_seconds=12
-simulator_seconds=30
+fuzz_seconds=7
+simulator_seconds=20
 
 # name | minutes it may take | what it does
 steps() {
