@@ -20,10 +20,9 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-BROKER, LOADGEN = (ROOT / "target" / "release" / name for name in ("ringmq", "ringmq-loadgen"))
+from access import LOADGEN, RINGMQ, await_port, free_port
+
 # How much more the others may cost, and wait, beside the noise of a quiet machine.
 BARS = {"cpu_us": 1.05, "p99_us": 1.25}
 FILL, FILL_MESSAGES = 512 * 1024, 64
@@ -60,9 +59,11 @@ def one_run(options, stopped):
         port = free_port()
         config = pathlib.Path(directory) / "ringmq.toml"
         config.write_text(f'[server]\nshards = 1\ncpus = "0"\n[[listener]]\naddress = "127.0.0.1:{port}"\n')
-        broker = subprocess.Popen([BROKER, "serve", "--config", config], stderr=subprocess.DEVNULL)
+        log = pathlib.Path(directory) / "broker.log"
+        with log.open("w") as out:
+            broker = subprocess.Popen([RINGMQ, "serve", "--config", config], stderr=out)
         try:
-            wait_for(port)
+            await_port(port, broker, log)
             # Filled either way, so that the broker's heap is alike; where it is to be without, it goes before the run.
             reader = stopped_reader(port, options.qos)
             if not stopped:
@@ -147,21 +148,6 @@ def exactly(client, count):
         assert more, "the broker closed the connection"
         data += more
     return data
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(port):
-    for _ in range(200):
-        try:
-            return socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-    sys.exit("the broker does not come up: is there io_uring? (ringmq doctor)")
 
 
 if __name__ == "__main__":

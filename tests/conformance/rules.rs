@@ -327,21 +327,29 @@ fn rules_see_the_user_that_authentication_found_and_not_the_one_that_connect_nam
     }
 }
 
+/// Lets a client in, or on, in this role.
+pub fn as_role(role: &str) -> Verdict {
+    let (user, roles) = (Some("anna".into()), vec![role.into()]);
+    Verdict::Allow { principal: Box::new(Principal { user, roles, ..Principal::default() }), data: Vec::new() }
+}
+
+/// A client in the role "reader", where no other may subscribe to `t`.
+pub fn reader(broker: &Broker) -> Client {
+    let allow = "access = \"allow\"\ntopic = \"t\"\nrole = \"reader\"";
+    broker.set_policy(policy(&[allow, "access = \"deny\"\ntopic = \"t\"\naction = \"subscribe\""]));
+    let mut client = broker.dial(V5);
+    client.send(Packet::Connect(with_method("c", b"1")));
+    let asked = broker.question();
+    broker.answer(&asked, as_role("reader"));
+    client.next_connack();
+    client
+}
+
 #[test]
 fn a_client_that_authenticates_again_with_fewer_roles_loses_what_they_granted() {
     for shards in [1, 3] {
         let broker = Broker::asking(shards);
-        let allow = "access = \"allow\"\ntopic = \"t\"\nrole = \"reader\"";
-        broker.set_policy(policy(&[allow, "access = \"deny\"\ntopic = \"t\"\naction = \"subscribe\""]));
-        let as_role = |role: &str| {
-            let (user, roles) = (Some("anna".into()), vec![role.into()]);
-            Verdict::Allow { principal: Box::new(Principal { user, roles, ..Principal::default() }), data: Vec::new() }
-        };
-        let mut client = broker.dial(V5);
-        client.send(Packet::Connect(with_method("c", b"1")));
-        let asked = broker.question();
-        broker.answer(&asked, as_role("reader"));
-        client.next_connack();
+        let mut client = reader(&broker);
         client.subscribe("t", AtMostOnce);
         client.send(auth(0x19, "SCRAM-SHA-256", b"again"));
         let asked = broker.question();

@@ -1,21 +1,12 @@
 //! Authorization of shared subscriptions: a message goes to a member that may have it, wherever there is one.
 
 use ringmq::acl::Policy;
-use ringmq::config::SharedStrategy;
 use ringmq::core::counters::DropReason;
 use ringmq::sim::wire::Packet;
 
 use crate::broker::*;
 use crate::rules::{at_least_once, policy};
-
-const STRATEGIES: [SharedStrategy; 6] = [
-    SharedStrategy::RoundRobin,
-    SharedStrategy::Random,
-    SharedStrategy::Sticky,
-    SharedStrategy::HashClient,
-    SharedStrategy::HashTopic,
-    SharedStrategy::Local,
-];
+use crate::shared::STRATEGIES;
 
 /// More than are picked in their turn before all are asked, on each of three shards.
 const DENIED: usize = 80;

@@ -1,12 +1,11 @@
 //! Authorization of subscriptions while rules change: at each moment a client has, of what SUBACK granted it, what the
 //! rules of that moment grant. No version of MQTT has a packet that would tell it.
 
-use ringmq::auth::{Principal, Verdict};
 use ringmq::sim::wire::Packet;
 
-use crate::auth::{auth, with_method};
+use crate::auth::auth;
 use crate::broker::*;
-use crate::rules::{at_least_once, deny, policy};
+use crate::rules::{as_role, at_least_once, deny, policy, reader};
 
 #[test]
 fn a_subscription_of_a_connected_client_comes_back_with_the_right_to_it() {
@@ -153,17 +152,7 @@ fn a_clean_start_leaves_nothing_that_could_come_back() {
 fn a_client_that_authenticates_again_with_a_role_it_had_gets_what_the_role_grants() {
     for shards in [1, 3] {
         let broker = Broker::asking(shards);
-        let allow = "access = \"allow\"\ntopic = \"t\"\nrole = \"reader\"";
-        broker.set_policy(policy(&[allow, "access = \"deny\"\ntopic = \"t\"\naction = \"subscribe\""]));
-        let as_role = |role: &str| {
-            let (user, roles) = (Some("anna".into()), vec![role.into()]);
-            Verdict::Allow { principal: Box::new(Principal { user, roles, ..Principal::default() }), data: Vec::new() }
-        };
-        let mut client = broker.dial(V5);
-        client.send(Packet::Connect(with_method("c", b"1")));
-        let asked = broker.question();
-        broker.answer(&asked, as_role("reader"));
-        client.next_connack();
+        let mut client = reader(&broker);
         client.subscribe("t", AtLeastOnce);
         for (role, gets) in [("writer", false), ("reader", true)] {
             client.send(auth(0x19, "SCRAM-SHA-256", b"again"));

@@ -7,7 +7,7 @@ use ringmq::sim::wire::{Ack, Packet, Publish};
 
 use crate::broker::*;
 
-const STRATEGIES: [SharedStrategy; 6] = [
+pub const STRATEGIES: [SharedStrategy; 6] = [
     SharedStrategy::RoundRobin,
     SharedStrategy::Random,
     SharedStrategy::Sticky,
