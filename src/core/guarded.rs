@@ -515,8 +515,8 @@ impl Core {
         self.guarding.summed = (own, now);
         let used = self.shared.counters.iter().map(|counters| counters.message_bytes()).sum();
         let gauge = self.guarding.guard.gauge();
-        if let Some((before, after)) = gauge.update(budget, used) {
-            self.counters.pressure_changes.add(1);
+        self.counters.pressure_changes.add(u64::from(gauge.update(budget, used, now)));
+        if let Some((before, after)) = gauge.news(now) {
             let (used, budget) = (crate::config::size_text(used), crate::config::size_text(budget.bytes()));
             match after > before {
                 true => warn!(used, budget, "memory runs short: from now on {}", after.label()),

@@ -10,14 +10,17 @@
 //!
 //! | From | Measure |
 //! |-|-|
-//! | 70 % | new connections are refused |
+//! | 70 % | new connections are refused, but of clients that come to take what waits for them |
 //! | 80 % | publishers are read more slowly |
 //! | 90 % | QoS 0 for clients that read slowly is dropped, and counted |
 //! | 95 % | QoS 1 and 2 and new subscriptions are refused: 0x97 (Quota exceeded) |
 //!
-//! A level is left only when 5 % of the budget less is used than it was entered at, so that it does not flicker.
+//! A level is left only when 5 % of the budget less is used than it was entered at, and not within a second of the last
+//! rise, so that it does not flicker. The log hears of a rise at once, of a fall every ten seconds at most.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use crate::engine::Time;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// What the shortage of memory has come to; each includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +29,7 @@ pub enum Pressure {
     /// There is enough.
     #[default]
     None,
-    /// New connections are refused.
+    /// New connections are refused, but of clients for whom messages wait.
     RefuseConnections,
     /// Publishers are slowed.
     SlowPublishers,
@@ -68,6 +71,10 @@ pub struct Budget {
 const ENTER: [u64; 4] = [700, 800, 900, 950];
 /// And end so many thousandths lower.
 const SLACK: u64 = 50;
+/// For how long at least no level is left after one was entered.
+pub const STAY: Duration = Duration::from_secs(1);
+/// How often at most the log hears that memory is less short.
+pub const TELL_EVERY: Duration = Duration::from_secs(10);
 
 const _: () = assert!(ENTER[0] > SLACK && ENTER[3] < 1000);
 
@@ -105,20 +112,52 @@ impl Budget {
 
 /// The level of the whole process, which every shard reads and any may change.
 #[derive(Debug, Default)]
-pub struct Gauge(AtomicU8);
+pub struct Gauge {
+    level: AtomicU8,
+    /// When it rose last.
+    rose: AtomicU64,
+    /// The level that the log heard of last, and when.
+    told: AtomicU8,
+    told_at: AtomicU64,
+}
+
+fn level_of(level: &AtomicU8) -> Pressure {
+    Pressure::ALL[usize::from(level.load(Relaxed)).min(Pressure::ALL.len() - 1)]
+}
+
+/// True to the one who makes `to` of `from`.
+fn turns(level: &AtomicU8, from: Pressure, to: Pressure) -> bool {
+    from != to && level.compare_exchange(from as u8, to as u8, Relaxed, Relaxed).is_ok()
+}
 
 impl Gauge {
     /// The level now.
     pub fn level(&self) -> Pressure {
-        Pressure::ALL[usize::from(self.0.load(Relaxed)).min(Pressure::ALL.len() - 1)]
+        level_of(&self.level)
     }
 
-    /// Takes in how much is used. `Some` to the one who changed the level: what it was, and what it is.
-    pub fn update(&self, budget: Budget, used: u64) -> Option<(Pressure, Pressure)> {
+    /// Takes in how much is used now. True to the one who changed the level.
+    pub fn update(&self, budget: Budget, used: u64, now: Time) -> bool {
         let before = self.level();
         let after = budget.next(before, used);
-        let changed = before != after && self.0.compare_exchange(before as u8, after as u8, Relaxed, Relaxed).is_ok();
-        changed.then_some((before, after))
+        if after < before && now.since(Time(self.rose.load(Relaxed))) < STAY {
+            return false;
+        }
+        let changed = turns(&self.level, before, after);
+        if changed && after > before {
+            self.rose.store(now.0, Relaxed);
+        }
+        changed
+    }
+
+    /// `Some` to the one who has to tell the log: the level that it knows, and the one that it is to hear of.
+    pub fn news(&self, now: Time) -> Option<(Pressure, Pressure)> {
+        let (told, level) = (level_of(&self.told), self.level());
+        if level < told && now.since(Time(self.told_at.load(Relaxed))) < TELL_EVERY || !turns(&self.told, told, level) {
+            return None;
+        }
+        self.told_at.store(now.0, Relaxed);
+        Some((told, level))
     }
 }
 
@@ -153,14 +192,33 @@ mod tests {
 
     #[test]
     fn a_level_is_left_only_well_below_where_it_begins() {
-        let (budget, gauge) = (Budget::new(1000).unwrap(), Gauge::default());
+        let (budget, gauge, mut now) = (Budget::new(1000).unwrap(), Gauge::default(), Time(0));
         let steps = [(699, 0), (700, 1), (651, 1), (649, 0), (950, 4), (901, 4), (899, 3), (851, 3), (820, 2), (0, 0)];
         for (used, level) in steps {
-            gauge.update(budget, used);
+            now = now.after(STAY);
+            gauge.update(budget, used, now);
             assert_eq!(gauge.level() as u8, level, "{used} used");
         }
-        assert_eq!(gauge.update(budget, 800), Some((Pressure::None, Pressure::SlowPublishers)));
-        assert_eq!(gauge.update(budget, 800), None, "a change is told once");
+        assert!(gauge.update(budget, 800, now));
+        assert!(!gauge.update(budget, 800, now), "a change is told once");
         assert_eq!(Budget::new(0), None);
+    }
+
+    #[test]
+    fn use_that_swings_within_milliseconds_changes_the_level_once_a_second_and_the_log_hears_little() {
+        let (budget, gauge) = (Budget::new(1000).unwrap(), Gauge::default());
+        let (mut changes, mut lines) = (0, Vec::new());
+        for ms in 1..=30_000u64 {
+            let now = Time(ms * 1_000_000);
+            changes += u32::from(gauge.update(budget, if ms % 2 == 0 { 600 } else { 960 }, now));
+            lines.extend(gauge.news(now));
+        }
+        assert!((55..=60).contains(&changes), "up and down, thirty times at most: {changes}");
+        assert_eq!(lines[0], (Pressure::None, Pressure::RefuseQos), "at once");
+        assert!(lines.len() <= 7, "{lines:?}");
+        let end = Time(60_000_000_000);
+        gauge.update(budget, 0, end);
+        assert_eq!(gauge.news(end).map(|(_, level)| level), Some(Pressure::None), "the last word is what holds");
+        assert_eq!(gauge.news(end), None);
     }
 }

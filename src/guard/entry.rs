@@ -439,9 +439,9 @@ mod tests {
     #[test]
     fn nobody_new_comes_in_while_memory_is_short_or_the_shard_behind() {
         let guard = guard(|_| {});
-        guard.gauge().update(Budget::new(100).unwrap(), 75);
+        guard.gauge().update(Budget::new(100).unwrap(), 75, NOW);
         assert_eq!(guard.enter(NOW, 0, None, false), Err(Refused::Memory));
-        guard.gauge().update(Budget::new(100).unwrap(), 10);
+        guard.gauge().update(Budget::new(100).unwrap(), 10, NOW);
         assert_eq!(guard.enter(NOW, 0, None, true), Err(Refused::Lag));
         assert!(guard.enter(NOW, 0, None, false).is_ok());
     }
