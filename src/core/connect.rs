@@ -152,6 +152,9 @@ impl Core {
             let why = "the client identifier is another user's";
             return self.refuse(id, ReasonCode::ClientIdentifierNotValid, why);
         }
+        if let Err((code, why)) = self.guard_trial(id, connect, client_id) {
+            return self.refuse(id, code, why);
+        }
         let principal = admission.as_ref().map(|admission| &*admission.principal);
         if let Err((code, why)) = self.guard_client(id, connect, client_id, principal) {
             return self.refuse(id, code, why);

@@ -44,6 +44,7 @@ const IDENTIFIER_NOT_ALLOWED: Refusal =
     (ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here");
 const FLAPS: Refusal = (ReasonCode::Banned, "connects too often");
 
+const MEMORY: Refusal = (ReasonCode::ServerBusy, "memory is short");
 /// What a shard keeps for protection.
 pub struct Guarding {
     guard: Arc<Guard>,
@@ -198,7 +199,8 @@ impl Core {
         let known = self.known_address(id);
         let Some(address) = peer.address.filter(|address| known != Some(*address)) else { return true };
         let listener = self.wire.conns[id.slot].listener;
-        let came = self.guarding.guard.comes_through(self.wire.now, Pass::of_listener(listener), address.ip());
+        let present = self.guarding.passes.get(&id.slot).map_or(Pass::of_listener(listener), |(pass, _)| *pass);
+        let came = self.guarding.guard.comes_through(self.wire.now, present, address.ip());
         match came {
             Ok(pass) => self.guard_keep_pass(id, pass),
             Err(refused) => {
@@ -297,6 +299,29 @@ impl Core {
         let client_id = brief(client_id);
         info!(shard = self.shard, client_id, "connects too often: kept out for a while (guard.flapping_ban)");
         Err(FLAPS)
+    }
+
+    /// Somebody came while memory was short: he stays if it is not any more, or if he comes to take what his session holds.
+    /// (Asked when it is known who he is: a stranger is not told whose queue is full.)
+    pub(super) fn guard_trial(&mut self, id: ConnId, connect: &Connect<'_>, client_id: &str) -> Result<(), Refusal> {
+        let guarding = &mut self.guarding;
+        let on_trial = |(pass, _): &&mut (Pass, UserPass)| pass.is_on_trial();
+        let Some((pass, _)) = guarding.passes.get_mut(&id.slot).filter(on_trial) else { return Ok(()) };
+        guarding.guard.end_trial(pass);
+        let is_short = guarding.guard.gauge().level() >= Pressure::RefuseConnections;
+        if !is_short
+            || !connect.clean_start && self.find_client(client_id).is_some_and(|slot| self.holds_messages(slot))
+        {
+            return Ok(());
+        }
+        self.counters.refused_at_door[Refused::Memory as usize].add(1);
+        Err(MEMORY)
+    }
+
+    /// True if a session holds messages that only its client can take from it.
+    fn holds_messages(&self, slot: u32) -> bool {
+        let session = &self.sessions[slot];
+        session.has_queue() || session.unacked > 0
     }
 
     /// Counts a connection of a user; `None` if he has as many as he may.

@@ -82,17 +82,28 @@ impl Refused {
 pub struct Pass {
     listener: u16,
     address: Option<KeyHash>,
+    on_trial: bool,
 }
+
+/// Connections of the process that are let in while memory is short, until their CONNECT says whether they relieve it.
+/// What they may take is this many times what a client may send before it is let in (`limits.connect_bytes_max`), for
+/// `limits.connect_timeout` at most.
+pub const TRIALS_MAX: u32 = 256;
 
 impl Pass {
     /// Of a connection whose address nobody counts.
     pub fn of_listener(listener: u16) -> Pass {
-        Pass { listener, address: None }
+        Pass { listener, address: None, on_trial: false }
     }
 
     /// True if more than the listener counts it.
     pub fn is_counted(self) -> bool {
-        self.address.is_some()
+        self.address.is_some() || self.on_trial
+    }
+
+    /// True if memory was short when it came in, and nobody has decided since whether it stays.
+    pub fn is_on_trial(self) -> bool {
+        self.on_trial
     }
 }
 
@@ -120,6 +131,8 @@ pub struct Guard {
     /// What is added to a shard's clock to get seconds since 1970.
     unix_at_zero: AtomicU64,
     gauge: Gauge,
+    /// Connections on trial.
+    trials: AtomicU32,
     classes: Classes,
     options: GuardOptions,
     seed: (u64, SharedSeed),
@@ -149,6 +162,7 @@ impl Guard {
             bans_version: AtomicU64::new(0),
             unix_at_zero: AtomicU64::new(zero.0),
             gauge: Gauge::default(),
+            trials: AtomicU32::new(0),
             classes: Classes::new(&config.limits, &guard.client_ids, listeners, &guard.profiles),
             options: guard.clone(),
             seed: (seed, SharedSeed::from_u64(seed.rotate_left(17))),
@@ -168,7 +182,8 @@ impl Guard {
         KeyHash(hasher.finish())
     }
 
-    /// Somebody wants to come in. `lags`: the shard that asks is behind.
+    /// Somebody wants to come in. `lags`: the shard that asks is behind. While memory is short a few come in on trial: whose
+    /// queue fills it, nobody knows before CONNECT.
     ///
     /// # Errors
     ///
@@ -177,7 +192,8 @@ impl Guard {
         if lags {
             return Err(Refused::Lag);
         }
-        if self.gauge.level() >= Pressure::RefuseConnections {
+        let on_trial = self.gauge.level() >= Pressure::RefuseConnections;
+        if on_trial && self.trials.load(Relaxed) >= TRIALS_MAX {
             return Err(Refused::Memory);
         }
         // First by address: what one of them is refused is not to use up what the listener has for all.
@@ -186,8 +202,12 @@ impl Guard {
         if let Some((door, rate)) = door.and_then(|door| Some((door, door.rate?))) {
             rate.take_shared(&door.bucket, now).map_err(|_| Refused::ConnectRate)?;
         }
-        let pass = self.count_in(listener, address);
-        let refused = self.is_full(pass);
+        let mut pass = self.count_in(listener, address);
+        let mut refused = self.is_full(pass);
+        if on_trial && refused.is_none() {
+            pass.on_trial = true;
+            refused = (self.trials.fetch_add(1, Relaxed) >= TRIALS_MAX).then_some(Refused::Memory);
+        }
         if refused.is_some() {
             self.leave(pass);
         }
@@ -227,7 +247,7 @@ impl Guard {
         if let (Some((tally, _)), Some(key)) = (&self.per_address, address) {
             tally.add(key);
         }
-        Pass { listener, address }
+        Pass { listener, address, on_trial: false }
     }
 
     fn is_full(&self, pass: Pass) -> Option<Refused> {
@@ -239,8 +259,16 @@ impl Guard {
         (tally.count(pass.address?) > *max).then_some(Refused::AddressConnections)
     }
 
+    /// It was decided whether a connection stays, if that was still open.
+    pub fn end_trial(&self, pass: &mut Pass) {
+        if std::mem::take(&mut pass.on_trial) {
+            self.trials.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// A connection that came in has ended.
-    pub fn leave(&self, pass: Pass) {
+    pub fn leave(&self, mut pass: Pass) {
+        self.end_trial(&mut pass);
         if let Some(door) = self.doors.get(usize::from(pass.listener)) {
             door.connections.fetch_sub(1, Relaxed);
         }
@@ -437,12 +465,21 @@ mod tests {
     }
 
     #[test]
-    fn nobody_new_comes_in_while_memory_is_short_or_the_shard_behind() {
+    fn while_memory_is_short_few_come_in_and_only_until_it_is_known_who_they_are() {
         let guard = guard(|_| {});
         guard.gauge().update(Budget::new(100).unwrap(), 75, NOW);
+        let mut passes: Vec<Pass> = (0..TRIALS_MAX).map(|_| guard.enter(NOW, 0, None, false).unwrap()).collect();
+        assert!(passes.iter().all(|pass| pass.is_on_trial()));
         assert_eq!(guard.enter(NOW, 0, None, false), Err(Refused::Memory));
-        guard.gauge().update(Budget::new(100).unwrap(), 10, NOW);
-        assert_eq!(guard.enter(NOW, 0, None, true), Err(Refused::Lag));
-        assert!(guard.enter(NOW, 0, None, false).is_ok());
+        assert_eq!(guard.enter(NOW, 0, None, false), Err(Refused::Memory), "who is refused takes no place");
+        guard.end_trial(&mut passes[0]);
+        guard.leave(passes[1]);
+        guard.leave(passes[0]);
+        let free = (0..5).filter(|_| guard.enter(NOW, 0, None, false).is_ok()).count();
+        assert_eq!(free, 2, "each is given back once");
+        let later = NOW.after(Duration::from_secs(10));
+        guard.gauge().update(Budget::new(100).unwrap(), 10, later);
+        assert_eq!(guard.enter(later, 0, None, true), Err(Refused::Lag));
+        assert!(guard.enter(later, 0, None, false).is_ok_and(|pass| !pass.is_on_trial()));
     }
 }

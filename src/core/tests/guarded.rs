@@ -6,7 +6,8 @@ use crate::codec::{Ack, Will};
 use crate::config::{ClientLimits, Config, MemoryBudget, Profile, RateLimit};
 use crate::engine::{Certificate, Peer};
 use crate::guard::bans::{Ban, Bans, Target, UnixTime};
-use crate::guard::entry::{Guard, Refused};
+use crate::guard::budget::Pressure;
+use crate::guard::entry::{Guard, Refused, TRIALS_MAX};
 use crate::guard::glob::Glob;
 use crate::guard::rate::Rate;
 
@@ -484,9 +485,8 @@ fn short_memory_refuses_connections_then_slows_then_refuses_and_lets_go_again() 
         denied_from = if denied_from == 0 && code.ends_with("151") { packet_id } else { denied_from };
         broker.pass(Duration::from_millis(200));
         broker.cores[0].attend(broker.now);
-        let entered = guard.enter(broker.now, 0, None, false);
-        refused_from = if refused_from == 0 && entered == Err(Refused::Memory) { packet_id } else { refused_from };
-        entered.into_iter().for_each(|pass| guard.leave(pass));
+        let refuses = guard.gauge().level() >= Pressure::RefuseConnections;
+        refused_from = if refused_from == 0 && refuses { packet_id } else { refused_from };
     }
     assert!(
         0 < refused_from && refused_from < slowed_from && slowed_from < denied_from,
@@ -494,12 +494,51 @@ fn short_memory_refuses_connections_then_slows_then_refuses_and_lets_go_again() 
     );
     assert!(broker.cores[0].counters().queued_bytes.load() <= 100_000, "the budget is kept");
     assert_eq!(broker.cores[0].counters().pressure.load(), 4);
-    assert!(broker.cores[0].open(broker.now, 0, None).is_none());
+    assert_eq!(connect_told(&mut broker, connect_packet("new", V5)), ["CONNACK 137 false"]);
     // The session ends, and everything in it.
     broker.pass(Duration::from_secs(101));
     broker.cores[0].attend(broker.now);
     assert_eq!(broker.cores[0].counters().pressure.load(), 0);
-    assert!(broker.cores[0].open(broker.now, 0, None).is_some());
+    assert_eq!(connect_told(&mut broker, connect_packet("new", V5)), ["CONNACK 0 false"]);
+    broker.check();
+}
+
+/// A broker whose memory is full of what waits for a client that is away.
+fn filled_by(subscriber: &str, shards: u16) -> Broker {
+    let (mut broker, _) = guarded(shards, |config| config.limits.memory_budget = MemoryBudget::Bytes(100_000));
+    let client = broker.connect(subscriber, V5);
+    broker.subscribe(client, "t", QoS::AtLeastOnce);
+    broker.read(client);
+    broker.hang_up(client);
+    let publisher = broker.connect(&client_on(&broker, 0, "p"), V5);
+    for packet_id in 1..=100 {
+        broker.publish(publisher, "t", QoS::AtLeastOnce, packet_id, &[b'x'; 1000]);
+        broker.read(publisher);
+        broker.pass(Duration::from_millis(200));
+        broker.cores.iter_mut().for_each(|core| core.attend(broker.now));
+    }
+    assert_eq!(broker.cores[0].counters().pressure.load(), Pressure::RefuseQos as u64);
+    broker
+}
+
+#[test]
+fn a_client_whose_queue_fills_the_memory_comes_back_to_take_it_and_nobody_else_comes_in() {
+    let mut broker = filled_by("s", 1);
+    assert_eq!(connect_told(&mut broker, connect_packet("new", V5)), ["CONNACK 137 false"]);
+    let anew = Connect { clean_start: true, ..connect_packet("s", V5) };
+    assert_eq!(connect_told(&mut broker, anew), ["CONNACK 137 false"], "nor does it begin anew");
+    assert_eq!(broker.cores[0].counters().refused_at_door[Refused::Memory as usize].load(), 2);
+    let client = broker.connect("s", V5);
+    let told = broker.read(client);
+    assert_eq!(told[0], "CONNACK 0 true");
+    for packet_id in 1..told.len() as u16 {
+        broker.send(client, &Packet::PubAck(Ack { packet_id, ..Ack::default() }));
+    }
+    broker.read(client);
+    broker.pass(Duration::from_secs(2));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(broker.cores[0].counters().pressure.load(), 0);
+    assert_eq!(connect_told(&mut broker, connect_packet("new", V5)), ["CONNACK 0 false"]);
     broker.check();
 }
 
@@ -555,6 +594,28 @@ fn what_is_published_at_qos_0_keeps_to_the_memory_budget_too() {
             broker.pass(Duration::from_millis(200));
             broker.cores[0].attend(broker.now);
         }
+#[test]
+fn who_is_turned_away_for_want_of_memory_takes_no_place_from_who_comes_after_him() {
+    let ids = ["new", "s"].map(|name| client_on(&Broker::new(2), 1, name));
+    let mut broker = filled_by(&ids[1], 2);
+    for _ in 0..TRIALS_MAX + 10 {
+        let refused = broker.connect(&ids[0], V5);
+        assert_eq!(broker.read(refused), ["CONNACK 137 false"]);
+        broker.cores[1].release(refused.conn);
+    }
+    // Those who say nothing hold a place, until they have had time enough.
+    (0..TRIALS_MAX).for_each(|_| assert!(broker.cores[0].open(broker.now, 0, None).is_some()));
+    assert!(broker.cores[0].open(broker.now, 0, None).is_none());
+    broker.pass(Duration::from_secs(6));
+    while let Some(effect) = broker.cores[0].poll_effect() {
+        if let Effect::Close(conn) = effect {
+            broker.cores[0].release(conn);
+        }
+    }
+    let client = broker.connect(&ids[1], V5);
+    assert_eq!(broker.read(client)[0], "CONNACK 0 true");
+}
+
         let counters = broker.cores[0].counters();
         assert!((90_000..=100_000).contains(&counters.message_bytes()), "{retain}: {}", counters.message_bytes());
         let dropped = counters.dropped[counters::DropReason::Memory as usize].load();
@@ -580,7 +641,7 @@ fn wills_count_against_the_memory_budget() {
     let ids: Vec<String> = (0..20).map(|number| format!("c{number}")).collect();
     let mut clients = Vec::new();
     for id in &ids {
-        if guard.enter(broker.now, 0, None, false).map(|pass| guard.leave(pass)).is_err() {
+        if guard.gauge().level() >= Pressure::RefuseConnections {
             break;
         }
         clients.push(broker.connect_as(packet(id)));
@@ -613,7 +674,7 @@ fn filters_count_against_the_memory_budget_once_and_are_refused_at_its_end() {
     }
     let granted = told.iter().filter(|told| *told == "SUBACK [0]").count();
     assert!((80..100).contains(&granted) && told.last().is_some_and(|told| told == "SUBACK [151]"), "{granted}");
-    assert_eq!(guard.enter(broker.now, 0, None, false), Err(Refused::Memory));
+    assert_eq!(guard.gauge().level(), Pressure::RefuseQos);
     // Again, and with other options: it costs nothing.
     broker.subscribe(client, &filters[0], QoS::AtLeastOnce);
     assert_eq!(broker.read(client), ["SUBACK [1]"]);
