@@ -13,6 +13,9 @@ use std::collections::HashMap;
 /// Payloads from this size on are referenced, not copied, in bytes.
 pub const LARGE_PAYLOAD_MIN: usize = 16 * 1024;
 
+/// A length that no tail has.
+pub const UNSEEN: u32 = u32::MAX;
+
 /// The largest packet there is, in bytes: a first byte and a remaining length of 0xFF_FF_FF_7F (§1.5.5).
 pub const PACKET_BYTES_MAX: u32 = 268_435_460;
 
@@ -81,6 +84,10 @@ pub struct Conn {
     pub accepted: Time,
     /// When something last arrived.
     pub last_seen: Time,
+    /// How long `tail` was when its growth was looked at last; [`UNSEEN`] if that was before it began.
+    pub tail_seen: u32,
+    /// The growth of `tail` is looked at later.
+    pub tail_watched: bool,
     /// Output not yet taken by the driver.
     output: Output,
     /// The beginning of a packet whose end has not arrived; packets that wait while stalled.
@@ -128,6 +135,8 @@ impl Conn {
             subacks_held: 0,
             accepted,
             last_seen: now,
+            tail_seen: UNSEEN,
+            tail_watched: false,
             output: Output::default(),
             tail: Vec::new(),
             aliases: None,

@@ -193,6 +193,8 @@ reasons! {
         KeepAliveTimeout = "keep_alive_timeout",
         /// No complete CONNECT within the connect timeout.
         ConnectTimeout = "connect_timeout",
+        /// A packet did not go on arriving: less than 1 KiB of it came within a minute.
+        PacketTimeout = "packet_timeout",
         /// The client sent something that the protocol does not allow.
         ProtocolError = "protocol_error",
         /// Another connection of the same client took the session over.

@@ -104,8 +104,12 @@ impl Core {
         if bytes.is_empty() || conn.phase == Phase::Leaving {
             return;
         }
+        let begins = conn.tail.is_empty();
         conn.tail.extend_from_slice(bytes);
         self.counters.reassembly_bytes.add(bytes.len() as u64);
+        if begins {
+            self.watch_tail(slot);
+        }
     }
 
     /// Handles the complete packets at the front of `bytes`; returns how many bytes they took.

@@ -5,7 +5,7 @@
 //! leave behind who come and go does not pile up, no entry lies further ahead than [`AHEAD_MAX`], and a session
 //! has one entry that counts.
 
-use super::conn::Phase;
+use super::conn::{Phase, UNSEEN};
 use super::counters::EndReason;
 use super::session::Leave;
 use super::{Core, Time};
@@ -16,6 +16,12 @@ use std::time::Duration;
 
 /// How far ahead an entry may lie; what is due later is looked at again then.
 pub(super) const AHEAD_MAX: Duration = Duration::from_secs(300);
+
+/// How often it is looked at whether a packet that has begun to arrive goes on arriving.
+pub(super) const TAIL_LOOK: Duration = Duration::from_secs(60);
+/// By how many bytes it has to grow meanwhile. Each byte is a sign of life, so that a large packet may take longer than the
+/// keep alive on a slow link; who lets it come drop by drop holds its memory without end. This is 137 bits a second.
+pub(super) const TAIL_GROWTH_MIN: u32 = 1024;
 
 /// An entry of the wheel.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +37,8 @@ enum Kind {
     Connect,
     /// The connection must have been heard of.
     KeepAlive,
+    /// The packet that has begun to arrive must have grown.
+    Tail,
     /// The client's authentication may be over.
     Authentication,
     /// The connection may be read again as far as its rate goes.
@@ -54,6 +62,10 @@ impl Timer {
 
     pub(super) fn keep_alive(id: ConnId) -> Timer {
         Timer { kind: Kind::KeepAlive, slot: id.slot, generation: id.generation }
+    }
+
+    fn tail(id: ConnId) -> Timer {
+        Timer { kind: Kind::Tail, slot: id.slot, generation: id.generation }
     }
 
     pub(super) fn authentication(id: ConnId) -> Timer {
@@ -97,6 +109,7 @@ impl Core {
         match kind {
             Kind::Connect => self.check_connect(ConnId { slot, generation }),
             Kind::KeepAlive => self.check_keep_alive(ConnId { slot, generation }),
+            Kind::Tail => self.check_tail(ConnId { slot, generation }),
             Kind::Authentication => self.check_lapse(ConnId { slot, generation }),
             Kind::Unread => self.read_again(ConnId { slot, generation }),
             Kind::Muted => self.write_again(ConnId { slot, generation }),
@@ -132,6 +145,39 @@ impl Core {
             self.schedule_keep_alive(id, due);
             self.sessions[session].trim();
         }
+    }
+
+    /// A packet of a connection has begun to arrive, or several wait. At most one entry of each connection looks at that,
+    /// however many packets come in pieces.
+    #[inline]
+    pub(super) fn watch_tail(&mut self, slot: u32) {
+        let conn = &mut self.wire.conns[slot];
+        conn.tail_seen = UNSEEN;
+        // Before CONNECT there is a time limit for all of it.
+        if !conn.tail_watched && !conn.phase.is_stranger() {
+            conn.tail_watched = true;
+            let id = ConnId { slot, generation: conn.generation };
+            self.wheel.insert(self.wire.now.after(TAIL_LOOK), Timer::tail(id));
+        }
+    }
+
+    fn check_tail(&mut self, id: ConnId) {
+        if self.live(id).is_none() {
+            return;
+        }
+        let conn = &mut self.wire.conns[id.slot];
+        let (len, seen) = (conn.tail.len() as u32, conn.tail_seen);
+        conn.tail_watched = !conn.tail.is_empty();
+        // Of one that is not read nothing can arrive.
+        conn.tail_seen = if conn.stalled { UNSEEN } else { len };
+        if !conn.tail_watched {
+            return;
+        }
+        if !conn.stalled && seen != UNSEEN && len < seen + TAIL_GROWTH_MIN {
+            let code = ReasonCode::ImplementationSpecificError;
+            return self.end(id.slot, EndReason::PacketTimeout, Some(code), Leave::WithWill);
+        }
+        self.wheel.insert(self.wire.now.after(TAIL_LOOK), Timer::tail(id));
     }
 
     /// Has a session looked at when its will or its own end is due, unless that is done before anyway.

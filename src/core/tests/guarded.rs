@@ -955,3 +955,52 @@ fn a_shard_that_is_behind_sheds_new_connections_and_serves_those_it_has() {
     assert!(broker.cores[0].open(broker.now, 0, None).is_some());
     assert_eq!(broker.cores[0].counters().lags.load(), 1);
 }
+/// A client in the middle of a large PUBLISH that comes in pieces of so many bytes, one a second.
+fn drips(bytes: usize, seconds: u64, keep_alive: u16) -> (Broker, Client) {
+    let mut broker = Broker::new(1);
+    let client = broker.connect_as(Connect { keep_alive, ..connect_packet("c", V5) });
+    let packet = publish_bytes(V5, PublishHead { topic: "t", ..PublishHead::default() }, &[b'x'; 1_000_000]);
+    for piece in packet.chunks(bytes).take(seconds as usize) {
+        broker.pass(Duration::from_secs(1));
+        broker.cores[0].receive(broker.now, client.conn, piece);
+    }
+    (broker, client)
+}
+
+#[test]
+fn a_packet_that_comes_drop_by_drop_holds_its_memory_for_two_minutes_at_most() {
+    for keep_alive in [0, 10, 600] {
+        let (broker, client) = drips(1, 115, keep_alive);
+        assert!(broker.cores[0].live(client.conn).is_some(), "it had a full minute after it was looked at first");
+        let (broker, client) = drips(1, 125, keep_alive);
+        assert!(broker.cores[0].live(client.conn).is_none());
+        let counters = broker.cores[0].counters();
+        assert_eq!(counters.ended[EndReason::PacketTimeout as usize].load(), 1);
+        assert_eq!(counters.reassembly_bytes.load(), 0);
+    }
+}
+
+#[test]
+fn a_large_packet_may_take_longer_than_the_keep_alive_on_a_slow_link() {
+    let (mut broker, client) = drips(20, 1000, 10);
+    assert!(broker.cores[0].live(client.conn).is_some());
+    broker.pass(Duration::from_secs(16));
+    assert!(broker.cores[0].live(client.conn).is_none(), "and silence is silence in the midst of it too");
+    assert_eq!(broker.cores[0].counters().ended[EndReason::KeepAliveTimeout as usize].load(), 1);
+}
+
+#[test]
+fn small_packets_that_always_come_in_pieces_are_no_packet_that_stands_still() {
+    let mut broker = Broker::new(1);
+    let client = broker.connect("c", V5);
+    let packet = publish_bytes(V5, PublishHead { topic: "t", ..PublishHead::default() }, b"x");
+    for _ in 0..100 {
+        for piece in packet.chunks(3) {
+            broker.cores[0].receive(broker.now, client.conn, piece);
+            broker.pass(Duration::from_secs(10));
+        }
+    }
+    assert!(broker.cores[0].live(client.conn).is_some());
+    assert!(broker.cores[0].wheel.len() <= 2, "one entry looks at all of them");
+}
+
