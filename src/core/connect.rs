@@ -178,6 +178,8 @@ impl Core {
             Err((code, why)) => return self.refuse(id, code, why),
         };
         self.attach(id, slot, connect);
+        let user = admission.as_ref().and_then(|admission| admission.principal.user.as_deref());
+        let is_read = self.guard_meter(id, connect, user);
         let session = &mut self.sessions[slot];
         session.expiry_interval = expiry_interval;
         let will = connect.will.as_ref().map(|will| self.will(will));
@@ -192,7 +194,7 @@ impl Core {
         self.wire.effects.push_back(Effect::Settle(id));
         self.set_group_members_online(slot, true);
         self.pump(slot);
-        Flow::Continue
+        if is_read { Flow::Continue } else { Flow::Stop }
     }
 
     fn session_expiry(&self, connect: &Connect<'_>) -> u32 {
@@ -272,7 +274,6 @@ impl Core {
         session.class = class;
         session.receive_maximum = receive_maximum;
         session.window = properties.receive_maximum.unwrap_or(u16::MAX).min(inflight_max);
-        self.guard_meter(id, class);
         if keep_alive > 0 {
             self.schedule_keep_alive(id, self.wire.now.after(silence_allowed(keep_alive)));
         }

@@ -98,6 +98,8 @@ counters! {
         throttled,
         /// Times a connection was not written to for a while because of its rate.
         muted,
+        /// Times that what a client had used up of its rates was not kept when it left, because others' were.
+        rates_untracked,
         /// Clients that connected too often and are kept out for a while.
         flapping,
         /// Connects that were not followed as to flapping, because too many other clients connected.
@@ -191,10 +193,10 @@ reasons! {
         TransportError = "transport_error",
         /// Nothing was heard for one and a half times the keep alive.
         KeepAliveTimeout = "keep_alive_timeout",
-        /// No complete CONNECT within the connect timeout.
-        ConnectTimeout = "connect_timeout",
         /// A packet did not go on arriving: less than 1 KiB of it came within a minute.
         PacketTimeout = "packet_timeout",
+        /// No complete CONNECT within the connect timeout.
+        ConnectTimeout = "connect_timeout",
         /// The client sent something that the protocol does not allow.
         ProtocolError = "protocol_error",
         /// Another connection of the same client took the session over.

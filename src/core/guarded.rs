@@ -15,12 +15,14 @@ use crate::engine::{ConnId, Effect, Peer};
 use crate::guard::bans::{Ban, UnixTime};
 use crate::guard::budget::{Budget, Pressure};
 use crate::guard::complaints::brief;
+use crate::guard::debts::Debts;
 use crate::guard::entry::{Guard, Pass, Refused, UserPass};
 use crate::guard::flapping::{Flapping, FlappingRule};
 use crate::guard::lag::Lag;
 use crate::guard::meter::Meter;
 use crate::guard::policy::{self, AntiPattern};
 use crate::guard::profile::{Class, PerClient, Who};
+use crate::guard::sketch::{KeyHash, address_key};
 use crate::guard::slow::SlowReaders;
 use crate::slab::BySlot;
 use std::net::IpAddr;
@@ -42,9 +44,9 @@ type Refusal = (ReasonCode, &'static str);
 const BANNED: Refusal = (ReasonCode::Banned, "banned");
 const IDENTIFIER_NOT_ALLOWED: Refusal =
     (ReasonCode::ClientIdentifierNotValid, "this client identifier is not allowed here");
+const MEMORY: Refusal = (ReasonCode::ServerBusy, "memory is short");
 const FLAPS: Refusal = (ReasonCode::Banned, "connects too often");
 
-const MEMORY: Refusal = (ReasonCode::ServerBusy, "memory is short");
 /// What a shard keeps for protection.
 pub struct Guarding {
     guard: Arc<Guard>,
@@ -59,6 +61,8 @@ pub struct Guarding {
     pub pressure: Pressure,
     /// Some class of clients has a rate to keep to.
     has_rates: bool,
+    /// What clients that left had used up of theirs.
+    debts: Debts,
     /// What this shard held when the whole was last summed up, and when that was.
     summed: (u64, Time),
     /// What connections are counted under, by slot, where addresses or users are counted.
@@ -100,6 +104,8 @@ impl Drop for Place {
 pub struct Metered {
     limits: PerClient,
     meter: Meter,
+    /// What it is remembered under when it leaves.
+    key: Option<KeyHash>,
 }
 
 impl Metered {
@@ -137,6 +143,7 @@ impl Guarding {
             },
             pressure: Pressure::None,
             has_rates,
+            debts: Debts::default(),
             summed: (0, now),
             passes: BySlot::default(),
             addresses: BySlot::default(),
@@ -238,9 +245,18 @@ impl Core {
         if !self.guarding.addresses.is_empty() {
             self.guarding.addresses.remove(&slot);
         }
+        self.guard_remember(slot);
         if let Some((_, user)) = self.guarding.passes.get_mut(&slot) {
             self.guarding.guard.leave_user(std::mem::take(user));
         }
+    }
+
+    /// Its client is gone, whatever it sent before is still to be handled: it shall not begin anew when it comes again.
+    pub(super) fn guard_remember(&mut self, slot: u32) {
+        let Some(metered) = &self.wire.conns[slot].metered else { return };
+        let Some(key) = metered.key else { return };
+        self.guarding.debts.leave(key, metered.meter, self.wire.now);
+        self.counters.rates_untracked.set(self.guarding.debts.untracked());
     }
 
     /// A connection that did not move is gone.
@@ -285,22 +301,6 @@ impl Core {
         Ok(())
     }
 
-    /// A client that was let in connects once more. (Not counted before: whoever pleases could have others kept out.)
-    fn guard_flapping(&mut self, client_id: &str) -> Result<(), Refusal> {
-        let Some(flapping) = &mut self.guarding.flapping else { return Ok(()) };
-        let hash = self.guarding.guard.hash(client_id.as_bytes()).0;
-        let flaps = flapping.connects(hash, self.wire.now);
-        self.counters.flapping_untracked.set(flapping.untracked());
-        if !flaps {
-            return Ok(());
-        }
-        self.counters.flapping.add(1);
-        self.counters.refused_at_door[Refused::Flapping as usize].add(1);
-        let client_id = brief(client_id);
-        info!(shard = self.shard, client_id, "connects too often: kept out for a while (guard.flapping_ban)");
-        Err(FLAPS)
-    }
-
     /// Somebody came while memory was short: he stays if it is not any more, or if he comes to take what his session holds.
     /// (Asked when it is known who he is: a stranger is not told whose queue is full.)
     pub(super) fn guard_trial(&mut self, id: ConnId, connect: &Connect<'_>, client_id: &str) -> Result<(), Refusal> {
@@ -322,6 +322,22 @@ impl Core {
     fn holds_messages(&self, slot: u32) -> bool {
         let session = &self.sessions[slot];
         session.has_queue() || session.unacked > 0
+    }
+
+    /// A client that was let in connects once more. (Not counted before: whoever pleases could have others kept out.)
+    fn guard_flapping(&mut self, client_id: &str) -> Result<(), Refusal> {
+        let Some(flapping) = &mut self.guarding.flapping else { return Ok(()) };
+        let hash = self.guarding.guard.hash(client_id.as_bytes()).0;
+        let flaps = flapping.connects(hash, self.wire.now);
+        self.counters.flapping_untracked.set(flapping.untracked());
+        if !flaps {
+            return Ok(());
+        }
+        self.counters.flapping.add(1);
+        self.counters.refused_at_door[Refused::Flapping as usize].add(1);
+        let client_id = brief(client_id);
+        info!(shard = self.shard, client_id, "connects too often: kept out for a while (guard.flapping_ban)");
+        Err(FLAPS)
     }
 
     /// Counts a connection of a user; `None` if he has as many as he may.
@@ -397,11 +413,36 @@ impl Core {
         self.guarding.limits_of(class)
     }
 
-    /// Gives a connection that belongs to a session now the rates it has to keep to.
-    pub(super) fn guard_meter(&mut self, id: ConnId, class: Class) {
-        let limits = self.limits_of(class);
-        let metered = limits.has_rates().then(|| Box::new(Metered { limits: limits.clone(), meter: Meter::default() }));
-        self.wire.conns[id.slot].metered = metered;
+    /// Gives a connection that belongs to a session now the rates it has to keep to, used up as far as they were when it was
+    /// here last. False if that is so far that it is not read yet.
+    pub(super) fn guard_meter(&mut self, id: ConnId, connect: &Connect<'_>, user: Option<&str>) -> bool {
+        let limits = self.limits_of(self.wire.conns[id.slot].class);
+        if !limits.has_rates() {
+            return true;
+        }
+        let (limits, key) = (limits.clone(), self.meter_key(id, connect, user));
+        let mut meter = key.map_or_else(Meter::default, |key| self.guarding.debts.come(key));
+        let muted_until = meter.sent(&limits, self.wire.now, 0, 0);
+        let conn = &mut self.wire.conns[id.slot];
+        conn.metered = Some(Box::new(Metered { limits, meter, key }));
+        if let Some(until) = muted_until {
+            conn.mute();
+            self.wire.muted.push((id, until));
+        }
+        self.guard_received(id, 0, 0);
+        !self.guard_holds(id.slot)
+    }
+
+    /// What a client's rates are remembered under: its identifier. Those that the server gives are never used again: then
+    /// its user, if that is known for sure, or else the address it comes from.
+    fn meter_key(&self, id: ConnId, connect: &Connect<'_>, user: Option<&str>) -> Option<KeyHash> {
+        let guard = &self.guarding.guard;
+        let hash = |kind: &[u8], key: &[u8]| Some(guard.hash(&[kind, key].concat()));
+        match user {
+            _ if !connect.client_id.is_empty() => hash(b"client", connect.client_id.as_bytes()),
+            Some(user) => hash(b"user", user.as_bytes()),
+            None => hash(b"address", &address_key(self.known_address(id)?.ip())),
+        }
     }
 
     /// A topic that was not published to lately: the operator may want to hear of it.

@@ -513,6 +513,7 @@ impl Engine for Core {
         if end == TransportEnd::EndOfStream && self.wire.conns[id.slot].stalled {
             // It closed after its last packet, which still waits here: perhaps a DISCONNECT that cancels the will.
             self.wire.conns[id.slot].ended = true;
+            self.guard_remember(id.slot);
             return self.resume(id);
         }
         let reason = match end {

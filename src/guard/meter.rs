@@ -8,7 +8,7 @@ use super::rate::Bucket;
 use crate::engine::Time;
 
 /// One client's buckets.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meter {
     messages_in: Bucket,
     bytes_in: Bucket,
@@ -17,6 +17,19 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// True if nothing is used up: it is as good as a new one.
+    pub fn is_full(&self, now: Time) -> bool {
+        [self.messages_in, self.bytes_in, self.messages_out, self.bytes_out].iter().all(|bucket| bucket.is_full(now))
+    }
+
+    /// What was used up of either is used up of this one.
+    pub fn add(&mut self, other: Meter) {
+        self.messages_in = self.messages_in.max(other.messages_in);
+        self.bytes_in = self.bytes_in.max(other.bytes_in);
+        self.messages_out = self.messages_out.max(other.messages_out);
+        self.bytes_out = self.bytes_out.max(other.bytes_out);
+    }
+
     /// So much has arrived. `Some`: the client is not to be read before then.
     pub fn received(&mut self, limits: &PerClient, now: Time, messages: u64, bytes: u64) -> Option<Time> {
         let messages = limits.messages_in.and_then(|rate| rate.charge(&mut self.messages_in, now, messages));

@@ -7,7 +7,7 @@
 //! - `bans`, `ban_file`, `glob`: who is kept out, and the file that keeps it;
 //! - `flapping`: clients that come and go too often;
 //! - `budget`, `lag`: what is given up first when memory or time runs short;
-//! - `profile`, `meter`: which limits a client has, and how far it has used its rates up;
+//! - `profile`, `meter`, `debts`: which limits a client has, how far it has used its rates up, and had when it left;
 //! - `policy`, `slow`: what an operator should hear of;
 //! - `complaints`: how many lines a minute a place in the code may log.
 
@@ -15,6 +15,7 @@ pub mod ban_file;
 pub mod bans;
 pub mod budget;
 pub mod complaints;
+pub mod debts;
 pub mod entry;
 pub mod flapping;
 pub mod glob;

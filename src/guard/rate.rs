@@ -18,8 +18,15 @@ pub struct Rate {
 }
 
 /// How far a rate is used up: when it will not be any more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bucket(Time);
+
+impl Bucket {
+    /// True if nothing is used up of it.
+    pub fn is_full(self, now: Time) -> bool {
+        self.0 <= now
+    }
+}
 
 /// A bucket that several threads take from. Whoever loses a race tries again; nobody waits.
 #[derive(Debug, Default)]

@@ -166,6 +166,58 @@ fn bytes_are_held_to_their_rates_like_messages() {
 }
 
 #[test]
+fn a_client_that_connects_again_does_not_get_its_burst_again() {
+    for named in [true, false] {
+        let (mut broker, _) = guarded(1, |config| config.limits.messages_in_rate = rate(10, 10));
+        let id = if named { "c" } else { "" };
+        let address = Some("192.0.2.1:5".parse().unwrap());
+        let connect = |broker: &mut Broker| {
+            let conn = broker.cores[0].open(broker.now, 0, address).unwrap();
+            let client = Client { shard: 0, conn, version: V5 };
+            broker.send(client, &Packet::Connect(Box::new(connect_packet(id, V5))));
+            client
+        };
+        let publish = |broker: &mut Broker, client: Client| {
+            (0..10).for_each(|_| broker.publish(client, "t", QoS::AtMostOnce, 0, b"x"));
+            broker.cores[0].counters().publish_received.load()
+        };
+        let client = connect(&mut broker);
+        assert_eq!(publish(&mut broker, client), 10);
+        // It is not read, and so its end is not seen yet: that is no way round.
+        broker.cores[0].disconnected(broker.now, client.conn, TransportEnd::EndOfStream);
+        for _ in 0..5 {
+            let client = connect(&mut broker);
+            assert_eq!(broker.read(client)[0].get(..9), Some("CONNACK 0"), "it is told that it is in");
+            assert_eq!(publish(&mut broker, client), 10, "and not read");
+            broker.cores[0].disconnected(broker.now, client.conn, TransportEnd::Error(libc::ECONNRESET));
+        }
+        broker.pass(Duration::from_millis(550));
+        let client = connect(&mut broker);
+        assert_eq!(publish(&mut broker, client), 15, "half a second is five messages");
+        broker.pass(Duration::from_secs(10));
+        assert_eq!(broker.cores[0].counters().publish_received.load(), 20);
+    }
+}
+
+#[test]
+fn who_has_been_sent_his_rate_is_sent_no_more_when_he_connects_again() {
+    let (mut broker, _) = guarded(1, |config| config.limits.messages_out_rate = rate(10, 10));
+    let mut client = broker.connect("c", V5);
+    broker.subscribe(client, "t", QoS::AtLeastOnce);
+    broker.hang_up(client);
+    let publisher = broker.connect("p", V5);
+    (1..=40).for_each(|packet_id| broker.publish(publisher, "t", QoS::AtLeastOnce, packet_id, b"x"));
+    let mut got = 0;
+    for _ in 0..5 {
+        client = broker.connect("c", V5);
+        let told = broker.read(client);
+        got += told.iter().filter(|told| told.contains("dup0")).count();
+        broker.hang_up(client);
+    }
+    assert!((10..=11).contains(&got), "{got}");
+}
+
+#[test]
 fn a_flapping_client_is_kept_out_and_may_come_back() {
     let (mut broker, _) = guarded(1, |config| config.guard.flapping_connects = 2);
     let told: Vec<_> = (0..4).map(|_| connect_told(&mut broker, connect_packet("c", V5)).pop()).collect();
@@ -543,13 +595,35 @@ fn a_client_whose_queue_fills_the_memory_comes_back_to_take_it_and_nobody_else_c
 }
 
 #[test]
+fn who_is_turned_away_for_want_of_memory_takes_no_place_from_who_comes_after_him() {
+    let ids = ["new", "s"].map(|name| client_on(&Broker::new(2), 1, name));
+    let mut broker = filled_by(&ids[1], 2);
+    for _ in 0..TRIALS_MAX + 10 {
+        let refused = broker.connect(&ids[0], V5);
+        assert_eq!(broker.read(refused), ["CONNACK 137 false"]);
+        broker.cores[1].release(refused.conn);
+    }
+    // Those who say nothing hold a place, until they have had time enough.
+    (0..TRIALS_MAX).for_each(|_| assert!(broker.cores[0].open(broker.now, 0, None).is_some()));
+    assert!(broker.cores[0].open(broker.now, 0, None).is_none());
+    broker.pass(Duration::from_secs(6));
+    while let Some(effect) = broker.cores[0].poll_effect() {
+        if let Effect::Close(conn) = effect {
+            broker.cores[0].release(conn);
+        }
+    }
+    let client = broker.connect(&ids[1], V5);
+    assert_eq!(broker.read(client)[0], "CONNACK 0 true");
+}
+
+#[test]
 fn what_is_sent_and_not_acknowledged_counts_for_the_budget() {
     let (mut broker, _) = guarded(1, |config| config.limits.memory_budget = MemoryBudget::Bytes(100_000));
     let publisher = broker.connect("p", V5);
     let subscriber = broker.connect("s", V5);
     broker.subscribe(subscriber, "t", QoS::ExactlyOnce);
     let pressure = |broker: &mut Broker| {
-        broker.pass(Duration::from_millis(200));
+        broker.pass(Duration::from_secs(2));
         broker.cores[0].attend(broker.now);
         broker.cores[0].counters().pressure.load()
     };
@@ -594,28 +668,6 @@ fn what_is_published_at_qos_0_keeps_to_the_memory_budget_too() {
             broker.pass(Duration::from_millis(200));
             broker.cores[0].attend(broker.now);
         }
-#[test]
-fn who_is_turned_away_for_want_of_memory_takes_no_place_from_who_comes_after_him() {
-    let ids = ["new", "s"].map(|name| client_on(&Broker::new(2), 1, name));
-    let mut broker = filled_by(&ids[1], 2);
-    for _ in 0..TRIALS_MAX + 10 {
-        let refused = broker.connect(&ids[0], V5);
-        assert_eq!(broker.read(refused), ["CONNACK 137 false"]);
-        broker.cores[1].release(refused.conn);
-    }
-    // Those who say nothing hold a place, until they have had time enough.
-    (0..TRIALS_MAX).for_each(|_| assert!(broker.cores[0].open(broker.now, 0, None).is_some()));
-    assert!(broker.cores[0].open(broker.now, 0, None).is_none());
-    broker.pass(Duration::from_secs(6));
-    while let Some(effect) = broker.cores[0].poll_effect() {
-        if let Effect::Close(conn) = effect {
-            broker.cores[0].release(conn);
-        }
-    }
-    let client = broker.connect(&ids[1], V5);
-    assert_eq!(broker.read(client)[0], "CONNACK 0 true");
-}
-
         let counters = broker.cores[0].counters();
         assert!((90_000..=100_000).contains(&counters.message_bytes()), "{retain}: {}", counters.message_bytes());
         let dropped = counters.dropped[counters::DropReason::Memory as usize].load();
@@ -669,7 +721,7 @@ fn filters_count_against_the_memory_budget_once_and_are_refused_at_its_end() {
     for filter in &filters {
         broker.subscribe(client, filter, QoS::AtMostOnce);
         told.extend(broker.read(client));
-        broker.pass(Duration::from_secs(2));
+        broker.pass(Duration::from_millis(200));
         broker.cores[0].attend(broker.now);
     }
     let granted = told.iter().filter(|told| *told == "SUBACK [0]").count();
@@ -681,7 +733,7 @@ fn filters_count_against_the_memory_budget_once_and_are_refused_at_its_end() {
     for filter in &filters[..20] {
         broker.unsubscribe(client, filter);
     }
-    broker.pass(Duration::from_millis(200));
+    broker.pass(Duration::from_secs(2));
     broker.cores[0].attend(broker.now);
     let before = broker.cores[0].counters().filter_bytes.load();
     broker.subscribe(other, &filters[50], QoS::AtMostOnce);
@@ -904,57 +956,11 @@ fn a_connect_that_comes_drop_by_drop_holds_little_and_not_for_long() {
         assert!(broker.cores[0].reassembly_bytes() < 1000);
     }
     assert!(broker.cores[0].live(conn).is_some());
-    broker.pass(Duration::from_secs(2));
+    broker.pass(Duration::from_millis(200));
     assert!(broker.cores[0].live(conn).is_none(), "each drop does not begin the time anew");
     assert_eq!(broker.cores[0].counters().reassembly_bytes.load(), 0);
 }
 
-#[test]
-fn thousands_of_user_properties_are_refused() {
-    let (mut broker, _) = guarded(1, |_| {});
-    let pair = [0x26, 0, 1, b'k', 0, 1, b'v'];
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0];
-    let properties = pair.repeat(5000);
-    put_varint(&mut body, properties.len());
-    body.extend_from_slice(&properties);
-    body.extend_from_slice(&[0, 1, b'c']);
-    let mut packet = vec![0x10];
-    put_varint(&mut packet, body.len());
-    packet.extend_from_slice(&body);
-    let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
-    for piece in packet.chunks(4096) {
-        broker.cores[0].receive(broker.now, conn, piece);
-    }
-    let client = Client { shard: 0, conn, version: V5 };
-    assert_eq!(broker.read(client), ["CONNACK 151 false"]);
-    assert!(broker.cores[0].live(conn).is_none());
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: usize) {
-    loop {
-        let more = value > 127;
-        out.push((value % 128) as u8 | u8::from(more) << 7);
-        value /= 128;
-        if !more {
-            return;
-        }
-    }
-}
-
-#[test]
-fn a_shard_that_is_behind_sheds_new_connections_and_serves_those_it_has() {
-    let (mut broker, _) = guarded(1, |config| config.guard.turn_max = Some(Duration::from_millis(100)));
-    let client = broker.connect("c", V5);
-    broker.subscribe(client, "t", QoS::AtMostOnce);
-    broker.read(client);
-    broker.cores[0].worked(broker.now, Duration::from_millis(101));
-    assert!(broker.cores[0].open(broker.now, 0, None).is_none());
-    broker.publish(client, "t", QoS::AtMostOnce, 0, b"x");
-    assert_eq!(broker.read(client).len(), 1);
-    broker.now = broker.now.after(Duration::from_secs(1));
-    assert!(broker.cores[0].open(broker.now, 0, None).is_some());
-    assert_eq!(broker.cores[0].counters().lags.load(), 1);
-}
 /// A client in the middle of a large PUBLISH that comes in pieces of so many bytes, one a second.
 fn drips(bytes: usize, seconds: u64, keep_alive: u16) -> (Broker, Client) {
     let mut broker = Broker::new(1);
@@ -1004,3 +1010,49 @@ fn small_packets_that_always_come_in_pieces_are_no_packet_that_stands_still() {
     assert!(broker.cores[0].wheel.len() <= 2, "one entry looks at all of them");
 }
 
+#[test]
+fn thousands_of_user_properties_are_refused() {
+    let (mut broker, _) = guarded(1, |_| {});
+    let pair = [0x26, 0, 1, b'k', 0, 1, b'v'];
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0];
+    let properties = pair.repeat(5000);
+    put_varint(&mut body, properties.len());
+    body.extend_from_slice(&properties);
+    body.extend_from_slice(&[0, 1, b'c']);
+    let mut packet = vec![0x10];
+    put_varint(&mut packet, body.len());
+    packet.extend_from_slice(&body);
+    let conn = broker.cores[0].open(broker.now, 0, None).unwrap();
+    for piece in packet.chunks(4096) {
+        broker.cores[0].receive(broker.now, conn, piece);
+    }
+    let client = Client { shard: 0, conn, version: V5 };
+    assert_eq!(broker.read(client), ["CONNACK 151 false"]);
+    assert!(broker.cores[0].live(conn).is_none());
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: usize) {
+    loop {
+        let more = value > 127;
+        out.push((value % 128) as u8 | u8::from(more) << 7);
+        value /= 128;
+        if !more {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_is_behind_sheds_new_connections_and_serves_those_it_has() {
+    let (mut broker, _) = guarded(1, |config| config.guard.turn_max = Some(Duration::from_millis(100)));
+    let client = broker.connect("c", V5);
+    broker.subscribe(client, "t", QoS::AtMostOnce);
+    broker.read(client);
+    broker.cores[0].worked(broker.now, Duration::from_millis(101));
+    assert!(broker.cores[0].open(broker.now, 0, None).is_none());
+    broker.publish(client, "t", QoS::AtMostOnce, 0, b"x");
+    assert_eq!(broker.read(client).len(), 1);
+    broker.now = broker.now.after(Duration::from_secs(1));
+    assert!(broker.cores[0].open(broker.now, 0, None).is_some());
+    assert_eq!(broker.cores[0].counters().lags.load(), 1);
+}
