@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
+
 use tracing::{error, info, warn};
 
 use super::addresses::{AddressUnknown, BansError, Sight};
@@ -62,6 +64,9 @@ pub enum ServeError {
     #[error(transparent)]
     Start(#[from] StartError),
 }
+
+/// How often the ends of bans are held against the wall clock anew.
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
 
 /// Runs the broker until a signal stops it.
 pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError> {
@@ -139,7 +144,13 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
         info!("listening on {address}");
     }
     // The signal thread lives as long as the process: it cannot hang up.
-    if let Ok(signal) = asked.stop.recv() {
+    let stop = loop {
+        match asked.stop.recv_timeout(CLOCK_LOOK) {
+            Err(RecvTimeoutError::Timeout) => bans.follow_clock(),
+            answer => break answer,
+        }
+    };
+    if let Ok(signal) = stop {
         info!("{signal}: stopping, for at most {}", duration_text(config.server.stop_timeout));
     }
     running.stop();
@@ -186,9 +197,18 @@ impl BanList {
         let bans = ban_file::load(file)?;
         self.sight.of_bans(&bans, file)?;
         info!("{} bans in {}", bans.list().len(), file.display());
-        // The wall clock may have been set right meanwhile: the bans' ends are held against it anew.
-        self.guard.set_bans(bans, UnixTime(unix_now().0.saturating_sub(self.started.elapsed().as_secs())));
+        self.guard.set_bans(bans, self.zero());
         Ok(())
+    }
+
+    /// What the wall clock would have said when the shards' clocks were 0, had it been as right as it is now.
+    fn zero(&self) -> UnixTime {
+        UnixTime(unix_now().0.saturating_sub(self.started.elapsed().as_secs()))
+    }
+
+    /// Bans end by the wall clock, which may have been set; and the host may have slept, which only that clock has seen.
+    fn follow_clock(&self) {
+        self.guard.set_clock(self.zero());
     }
 
     /// SIGHUP: what is wrong with the file is told, and what it said before holds.

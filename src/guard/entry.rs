@@ -336,6 +336,11 @@ impl Guard {
         self.bans_version.fetch_add(1, Relaxed);
     }
 
+    /// The wall clock says this now: it was set, or the host slept, which the shards' clocks do not see.
+    pub fn set_clock(&self, zero: UnixTime) {
+        self.unix_at_zero.store(zero.0, Relaxed);
+    }
+
     /// Changes when the list of bans does.
     pub fn bans_version(&self) -> u64 {
         self.bans_version.load(Relaxed)
@@ -462,6 +467,21 @@ mod tests {
         assert!(
             guard.enter(later, 0, address("192.0.2.1"), false).is_ok() && guard.ban_of(later, "c", Some("u")).is_none()
         );
+    }
+
+    #[test]
+    fn a_ban_ends_by_the_wall_clock_also_when_the_host_has_slept_or_its_clock_was_set() {
+        let guard = guard(|_| {});
+        let ban = Ban::new(Target::User("u".into()), Some(UnixTime(2000)), String::new()).unwrap();
+        guard.set_bans(Bans::new(vec![ban]).unwrap(), UnixTime(1000));
+        let banned = || guard.ban_of(NOW, "c", Some("u")).is_some();
+        assert!(banned());
+        guard.set_clock(UnixTime(1994));
+        assert!(banned(), "it is 1999");
+        guard.set_clock(UnixTime(1995));
+        assert!(!banned(), "it is 2000, after the five seconds that shards saw");
+        guard.set_clock(UnixTime(500));
+        assert!(banned(), "a clock that was ahead is set right");
     }
 
     #[test]
