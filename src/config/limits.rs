@@ -52,7 +52,7 @@ pub struct Limits {
     /// Messages that wait in one session beyond those in flight.
     #[serde(deserialize_with = "units::count")]
     pub queue_messages_max: u32,
-    /// Bytes of those messages, topics and properties included.
+    /// Bytes of those messages, topics, properties and 128 bytes for each included.
     #[serde(with = "units::bytes")]
     pub queue_bytes_max: usize,
     /// Bytes that wait in the queues of all sessions of the process together.
@@ -64,7 +64,7 @@ pub struct Limits {
     /// Retained messages of the whole process.
     #[serde(deserialize_with = "units::count")]
     pub retained_messages_max: u64,
-    /// Bytes of those messages, topics and properties included.
+    /// Bytes of those messages, topics, properties and 128 bytes for each included.
     #[serde(with = "units::bytes")]
     pub retained_bytes_max: u64,
     /// Topic alias maximum announced to 5.0 clients, and the most aliases used towards one; 0 uses none.

@@ -43,6 +43,10 @@ pub enum Form {
 /// Where a PUBLISH packet's body has its topic: behind two bytes of length.
 const TOPIC_AT: usize = 2;
 
+/// What a message counts for besides its bytes, in byte limits and in the memory budget: the head of its allocation, the
+/// record of who holds it, and what an allocator gives away. A queue of empty messages is not empty.
+pub const OVERHEAD: usize = 128;
+
 /// The end of time: this message does not expire.
 pub const NEVER: Time = Time(u64::MAX);
 
@@ -172,9 +176,15 @@ impl Message {
         self.head().payload(&self.0.slice)
     }
 
-    /// What the message counts for in byte limits: topic, properties and payload.
+    /// Length of the application message.
+    #[inline]
+    pub fn payload_len(&self) -> usize {
+        self.0.slice.len() - self.head().payload_at as usize
+    }
+
+    /// What the message counts for in byte limits: topic, properties and payload, and the [`OVERHEAD`].
     pub fn size(&self) -> usize {
-        self.0.slice.len()
+        self.0.slice.len() + OVERHEAD
     }
 
     /// The payload as a reference that keeps the whole message alive.

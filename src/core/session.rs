@@ -4,7 +4,7 @@
 //! shared subscriptions, a retained replay in progress) is boxed when it comes up and freed when it is empty.
 
 use super::access::Access;
-use super::message::Message;
+use super::message::{Head, Message, OVERHEAD};
 use super::source::Kept;
 use crate::codec::{QoS, ReasonCode};
 use crate::engine::{Time, TransportEnd};
@@ -66,6 +66,8 @@ pub struct Session {
     pub access: Option<Box<Access>>,
 }
 
+// What an allocation has besides the head: a count of its holders, and its length.
+const _: () = assert!(size_of::<Head>() + 2 * size_of::<usize>() + size_of::<Inflight>() <= OVERHEAD);
 const _: () = assert!(size_of::<Session>() <= 256, "the session's hot record is part of the memory contract");
 
 /// Remembers in which round a session was seen and where, so that overlapping subscriptions of one client

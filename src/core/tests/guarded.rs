@@ -628,7 +628,7 @@ fn what_is_sent_and_not_acknowledged_counts_for_the_budget() {
         broker.cores[0].counters().pressure.load()
     };
     for packet_id in 1..=75 {
-        broker.publish(publisher, "t", QoS::ExactlyOnce, packet_id, &[b'x'; 1000]);
+        broker.publish(publisher, "t", QoS::ExactlyOnce, packet_id, &[b'x'; 900]);
         broker.read(subscriber);
         broker.read(publisher);
         broker.check();
@@ -646,6 +646,29 @@ fn what_is_sent_and_not_acknowledged_counts_for_the_budget() {
     }
     assert_eq!(broker.cores[0].counters().inflight_bytes.load(), 0);
     broker.check();
+}
+
+#[test]
+fn empty_messages_count_for_the_limits_in_bytes() {
+    let (mut broker, _) = guarded(1, |config| {
+        config.limits.queue_bytes_max = 10 * (message::OVERHEAD + 6);
+        config.limits.memory_budget = MemoryBudget::Bytes(1900);
+    });
+    let away = broker.connect("away", V5);
+    broker.subscribe(away, "t", QoS::AtLeastOnce);
+    broker.hang_up(away);
+    let publisher = broker.connect("p", V5);
+    broker.read(publisher);
+    // The body of its packet is 6 bytes: a topic, a packet identifier, no properties.
+    (1..=20).for_each(|packet_id| broker.publish(publisher, "t", QoS::AtLeastOnce, packet_id, b""));
+    let counters = broker.cores[0].counters();
+    assert_eq!(counters.queued.load(), 10);
+    let refused = counters.dropped[counters::DropReason::QueueBytes as usize].load();
+    assert_eq!(refused, 10);
+    broker.read(publisher);
+    broker.pass(Duration::from_millis(200));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(broker.cores[0].counters().pressure.load(), 1, "1340 of 1900 bytes");
 }
 
 #[test]
