@@ -109,6 +109,16 @@ pub struct Aliases {
     pub outgoing: HashMap<Box<str>, u16>,
     /// How many the client takes.
     pub outgoing_max: u16,
+    /// About how many bytes all of them take, as counted.
+    pub bytes: u32,
+}
+
+/// What an alias takes besides its topic.
+const ALIAS_BYTES: usize = 48;
+
+/// About how many bytes an alias takes.
+pub fn alias_size(topic: &str) -> u32 {
+    (topic.len() + ALIAS_BYTES) as u32
 }
 
 impl Conn {

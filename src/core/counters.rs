@@ -90,6 +90,8 @@ counters! {
         wills_denied,
         /// Times a connection's reading was stopped because it or the mesh was behind.
         pauses,
+        /// About how many bytes topic aliases take (gauge).
+        alias_bytes,
         /// Bytes held for packets that have not arrived completely (gauge).
         reassembly_bytes,
         /// Bytes written and not yet taken by the kernel (gauge, as of the last turn).
@@ -243,7 +245,7 @@ impl Counters {
     /// Bytes of messages that this shard holds, as the [budget](crate::guard::budget) counts them.
     pub fn message_bytes(&self) -> u64 {
         let kept = [&self.queued_bytes, &self.inflight_bytes, &self.retained_bytes, &self.will_bytes];
-        let others = [&self.filter_bytes, &self.reassembly_bytes, &self.output_bytes];
+        let others = [&self.filter_bytes, &self.reassembly_bytes, &self.output_bytes, &self.alias_bytes];
         kept.into_iter().chain(others).map(Counter::load).sum()
     }
 

@@ -41,6 +41,11 @@ struct Waiting {
     method: Option<Box<str>>,
 }
 
+/// What a CONNECT of so many bytes counts for while it waits: itself, and what the question has of it (name, password, data).
+fn waiting_bytes(body: usize) -> u64 {
+    2 * body as u64
+}
+
 /// What the authenticator gave with its yes.
 pub struct Admission {
     /// Who the client is.
@@ -94,7 +99,7 @@ impl Core {
             listener: self.wire.conns[id.slot].listener,
             peer: gate.peer.clone(),
         };
-        self.counters.reassembly_bytes.add(frame.body.len() as u64);
+        self.counters.reassembly_bytes.add(waiting_bytes(frame.body.len()));
         gate.waiting = Some(Waiting {
             first: frame.first,
             body: Secret::new(frame.body.to_vec()),
@@ -154,7 +159,7 @@ impl Core {
     fn let_in(&mut self, id: ConnId, admission: Admission) -> Flow {
         let waiting = self.gates.get_mut(&id.slot).and_then(|gate| gate.waiting.take());
         let Some(Waiting { first, body, assigned, .. }) = waiting else { return Flow::Stop };
-        self.counters.reassembly_bytes.sub(body.bytes().len() as u64);
+        self.counters.reassembly_bytes.sub(waiting_bytes(body.bytes().len()));
         self.wire.conns[id.slot].phase = Phase::AwaitsConnect;
         // It was decoded before it was kept.
         match decode(Frame { first, body: body.bytes() }, ProtocolVersion::V5) {
@@ -336,7 +341,7 @@ impl Core {
         if !self.gates.is_empty()
             && let Some(waiting) = self.gates.remove(&id.slot).and_then(|gate| gate.waiting)
         {
-            self.counters.reassembly_bytes.sub(waiting.body.bytes().len() as u64);
+            self.counters.reassembly_bytes.sub(waiting_bytes(waiting.body.bytes().len()));
         }
         if let Some(authenticator) = self.authenticator.as_mut().filter(|_| open) {
             authenticator.forget(id);

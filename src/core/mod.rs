@@ -388,7 +388,8 @@ impl Core {
         conn.phase = Phase::Leaving;
         self.counters.reassembly_bytes.sub(conn.tail.len() as u64);
         conn.tail = Vec::new();
-        conn.aliases = None;
+        let aliases = conn.aliases.take().map_or(0, |aliases| aliases.bytes);
+        self.counters.alias_bytes.sub(aliases.into());
         self.counters.ended[reason as usize].add(1);
         let id = ConnId { slot, generation: conn.generation };
         self.wire.effects.push_back(Effect::Close(id));

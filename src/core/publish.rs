@@ -1,6 +1,7 @@
 //! A PUBLISH that came in: checked, routed, acknowledged once every shard has answered.
 
 use super::Core;
+use super::conn::{Aliases, alias_size};
 use super::inbound::Flow;
 use super::message::{Form, NEVER, Parts, Publication};
 use super::note::Ticket;
@@ -83,13 +84,17 @@ impl Core {
         if alias > max {
             return Err((ReasonCode::TopicAliasInvalid, "topic alias above the maximum"));
         }
-        let aliases = &mut self.wire.conns[id.slot].aliases.get_or_insert_default().incoming;
-        if aliases.is_empty() {
-            aliases.resize(usize::from(max), None);
+        let Aliases { incoming, bytes, .. } = &mut **self.wire.conns[id.slot].aliases.get_or_insert_default();
+        if incoming.is_empty() {
+            incoming.resize(usize::from(max), None);
         }
-        let known = &mut aliases[usize::from(alias) - 1];
+        let known = &mut incoming[usize::from(alias) - 1];
         if !publish.topic.is_empty() {
-            *known = Some(publish.topic.into());
+            let before = known.replace(publish.topic.into()).map_or(0, |topic| alias_size(&topic));
+            let after = alias_size(publish.topic);
+            *bytes = *bytes - before + after;
+            self.counters.alias_bytes.add(after.into());
+            self.counters.alias_bytes.sub(before.into());
         }
         let topic = known.as_ref().ok_or((ReasonCode::ProtocolError, "a topic alias that stands for nothing"))?;
         out.extend_from_slice(topic.as_bytes());

@@ -3,7 +3,7 @@
 //! A publication that goes to many receivers is encoded once for each form it takes and copied, with its
 //! packet identifier patched in.
 
-use super::conn::{Conn, LARGE_PAYLOAD_MIN, Outgoing, PACKET_BYTES_MAX};
+use super::conn::{Conn, LARGE_PAYLOAD_MIN, Outgoing, PACKET_BYTES_MAX, alias_size};
 use super::counters::Counters;
 use super::message::{Message, Publication};
 use crate::codec::{
@@ -198,6 +198,7 @@ impl Wire {
         let head = [with_alias, named].into_iter().find(fits).ok_or(TooLarge)?;
         if let (Some(alias), false) = (head.topic_alias, known) {
             conn.give_alias(publication.topic(), alias);
+            self.counters.alias_bytes.add(alias_size(publication.topic()).into());
         }
         let large = payload.len() >= LARGE_PAYLOAD_MIN;
         let written = self.outgoing.write(slot, conn, |out| {
@@ -332,6 +333,7 @@ impl Conn {
     fn give_alias(&mut self, topic: &str, alias: u16) {
         if let Some(aliases) = &mut self.aliases {
             aliases.outgoing.insert(topic.into(), alias);
+            aliases.bytes += alias_size(topic);
         }
     }
 }

@@ -1,12 +1,21 @@
 //! How much memory messages may take, and what is given up first when it runs short.
 //!
-//! The shards count the bytes of messages (topic, properties, payload) that wait in queues, were sent at QoS 1 or 2 and
-//! are not acknowledged, are retained, or are wills; of the filters that are subscribed to; the output that the kernel has
-//! not taken; and what has arrived of packets whose end has not. Those who hold one message share one allocation, and each
-//! counts all of it: the sum is never less than these take, and more where one message is for many. Not counted are the
-//! records of sessions, subscriptions and deliveries, what a retained replay has fetched, and what travels between shards,
-//! each with a limit of its own. Against the budget that sum is a level of pressure, and each level adds one measure to
-//! those below it:
+//! The shards count the bytes of messages (topic, properties, payload, and 128 for each) that wait in queues, were sent at
+//! QoS 1 or 2 and are not acknowledged, are retained, or are wills; of the filters that are subscribed to; of topic aliases;
+//! the output that the kernel has not taken; what has arrived of packets whose end has not; and, twice, CONNECTs that are
+//! being asked about. Those who hold one message share one allocation. Each counts all of a small one; of a payload from
+//! 16 KiB on a shard counts one holder. So the sum is never less than these take. Not counted, since something else bounds it:
+//!
+//! - connections and sessions: their records, up to 1 KiB, by `limits.connections_max` and `limits.sessions_max`; subscriptions, by
+//!   `limits.subscriptions_per_client_max`;
+//! - who a client is, where it authenticates: user, roles and claims are no larger than its CONNECT (`limits.connect_bytes_max`), or
+//!   than the answer of the server that was asked; what rules grant it is a list of the rules that are about it, one for each
+//!   at most, shared by those for whom it is the same;
+//! - the transport: half a TLS record (16 KiB), a handshake (80 KiB, `limits.tls_handshakes_max` at once), half the head of a
+//!   WebSocket frame or an upgrade request, each of connections that are in the midst of one;
+//! - what a retained replay has fetched, one batch a session; what travels between shards (`ring.mesh_capacity`).
+//!
+//! Against the budget that sum is a level of pressure, and each level adds one measure to those below it:
 //!
 //! | From | Measure |
 //! |-|-|

@@ -461,7 +461,7 @@ fn a_connect_that_waits_for_its_answer_counts_as_memory_until_then() {
         let password = [b'x'; 60_000];
         let packet = Connect { user_name: Some("u"), password: Some(&password), ..connect_packet("c", V5) };
         broker.send(client, &Packet::Connect(Box::new(packet)));
-        assert!(broker.cores[0].counters().reassembly_bytes.load() > 60_000);
+        assert!(broker.cores[0].counters().reassembly_bytes.load() > 120_000, "and what is asked about has a copy");
         match leaves {
             true => broker.cores[0].disconnected(broker.now, conn, TransportEnd::Error(libc::ECONNRESET)),
             false => broker.cores[0].attend(broker.now),
@@ -669,6 +669,27 @@ fn empty_messages_count_for_the_limits_in_bytes() {
     broker.pass(Duration::from_millis(200));
     broker.cores[0].attend(broker.now);
     assert_eq!(broker.cores[0].counters().pressure.load(), 1, "1340 of 1900 bytes");
+}
+
+#[test]
+fn topic_aliases_count_for_the_budget_both_ways_and_until_their_connection_ends() {
+    let (mut broker, _) = guarded(1, |_| {});
+    let properties = ConnectProperties { topic_alias_maximum: Some(10), ..ConnectProperties::default() };
+    let subscriber = broker.connect_as(Connect { properties, ..connect_packet("s", V5) });
+    broker.subscribe(subscriber, "#", QoS::AtMostOnce);
+    let publisher = broker.connect("p", V5);
+    let counted = |broker: &Broker| broker.cores[0].counters().alias_bytes.load();
+    let topic = "x".repeat(1000);
+    for (topic, least) in [(&*topic, 2000), ("y", 1000), (&*topic, 2000)] {
+        let head = PublishHead { topic, topic_alias: Some(3), ..PublishHead::default() };
+        broker.publish_head(publisher, head, b"");
+        broker.read(subscriber);
+        assert!((least..least + 300).contains(&counted(&broker)), "{}", counted(&broker));
+    }
+    broker.hang_up(subscriber);
+    assert!((1000..1100).contains(&counted(&broker)));
+    broker.hang_up(publisher);
+    assert_eq!(counted(&broker), 0);
 }
 
 #[test]
