@@ -96,6 +96,9 @@ counters! {
         reassembly_bytes,
         /// Bytes written and not yet taken by the kernel (gauge, as of the last turn).
         output_bytes,
+        /// Bytes of large messages that queues, deliveries in flight and output count more than once, though each is there
+        /// once (gauge, as of the last turn).
+        shared_bytes,
         /// Times a connection was not read for a while because of its rate, or because memory was short.
         throttled,
         /// Times a connection was not written to for a while because of its rate.
@@ -246,19 +249,15 @@ impl Counters {
     pub fn message_bytes(&self) -> u64 {
         let kept = [&self.queued_bytes, &self.inflight_bytes, &self.retained_bytes, &self.will_bytes];
         let others = [&self.filter_bytes, &self.reassembly_bytes, &self.output_bytes, &self.alias_bytes];
-        kept.into_iter().chain(others).map(Counter::load).sum()
+        let counted: u64 = kept.into_iter().chain(others).map(Counter::load).sum();
+        // They are not read in the same moment.
+        counted.saturating_sub(self.shared_bytes.load())
     }
 
     /// A delivery of QoS 1 or 2 was sent, and this much is kept until it is acknowledged.
     pub fn begin_delivery(&self, bytes: u64) {
         self.inflight.add(1);
         self.inflight_bytes.add(bytes);
-    }
-
-    /// Such a delivery ended, with so much still kept for it.
-    pub fn end_delivery(&self, bytes: u64) {
-        self.inflight.sub(1);
-        self.inflight_bytes.sub(bytes);
     }
 
     /// Deliveries dropped for any reason.

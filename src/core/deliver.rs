@@ -141,13 +141,11 @@ impl Core {
             };
             let Some(oldest) = oldest else { return REFUSED };
             queue.bytes -= oldest.message.size();
-            self.counters.queued.sub(1);
-            self.counters.queued_bytes.sub(oldest.message.size() as u64);
+            self.wire.unqueued(&oldest.message);
         }
         queue.bytes += size;
+        self.wire.queued(&delivery.message);
         queue.deliveries.push_back(delivery);
-        self.counters.queued.add(1);
-        self.counters.queued_bytes.add(size as u64);
         self.guard_queued(slot);
         TAKEN
     }
@@ -163,8 +161,7 @@ impl Core {
         }
         self.resend(slot);
         while let Some(delivery) = self.next_queued(slot) {
-            self.counters.queued.sub(1);
-            self.counters.queued_bytes.sub(delivery.message.size() as u64);
+            self.wire.unqueued(&delivery.message);
             if delivery.message.is_expired(self.wire.now) {
                 self.counters.drop_delivery(DropReason::Expired);
                 continue;
@@ -242,7 +239,7 @@ impl Core {
                 self.counters.drop_delivery(DropReason::PacketTooLarge);
                 let finished = at - 1;
                 let before = session.inflight.len();
-                self.counters.end_delivery(session.finish_inflight(finished));
+                self.wire.end_delivery(session.finish_inflight(finished));
                 at -= before - session.inflight.len();
             }
         }
@@ -261,11 +258,11 @@ impl Core {
         if session.inflight[at].state == InflightState::AwaitsPubRec {
             // The client may have it, and hold its packet identifier for used: PUBREL ends that either way.
             session.inflight[at].state = InflightState::AwaitsPubComp;
-            self.counters.inflight_bytes.sub(session.inflight[at].let_go());
+            self.wire.let_go(session.inflight[at].let_go());
             self.wire.ack(session.conn, PacketType::PubRel, session.inflight[at].packet_id, 0);
         } else {
             self.counters.drop_delivery(DropReason::NotAuthorized);
-            self.counters.end_delivery(session.finish_inflight(at));
+            self.wire.end_delivery(session.finish_inflight(at));
         }
         true
     }
@@ -288,7 +285,7 @@ impl Core {
         if !session.inflight[at].sent {
             session.to_resend -= 1;
         }
-        self.counters.end_delivery(session.finish_inflight(at));
+        self.wire.end_delivery(session.finish_inflight(at));
         // A PUBCOMP of 0x92 also ends the exchange well: the client had finished it before.
         if reason >= 0x80 && state == InflightState::AwaitsPubAck {
             self.counters.drop_delivery(DropReason::RefusedByReceiver);
@@ -317,12 +314,12 @@ impl Core {
             if !session.inflight[at].sent {
                 session.to_resend -= 1;
             }
-            self.counters.end_delivery(session.finish_inflight(at));
+            self.wire.end_delivery(session.finish_inflight(at));
             self.counters.drop_delivery(DropReason::RefusedByReceiver);
             return self.pump(slot);
         }
         session.inflight[at].state = InflightState::AwaitsPubComp;
-        self.counters.inflight_bytes.sub(session.inflight[at].let_go());
+        self.wire.let_go(session.inflight[at].let_go());
         self.wire.ack(conn, PacketType::PubRel, packet_id, 0);
     }
 }
@@ -351,7 +348,7 @@ fn send_kept(
     }
     session.last_packet_id = packet_id;
     session.unacked += 1;
-    counters.begin_delivery(delivery.message.size() as u64);
+    wire.begin_delivery(&delivery.message);
     let state =
         if delivery.qos == QoS::ExactlyOnce { InflightState::AwaitsPubRec } else { InflightState::AwaitsPubAck };
     session.inflight.push_back(Inflight { delivery: Some(delivery), packet_id, state, sent: true });

@@ -555,6 +555,7 @@ impl Core {
     /// Looks at memory and at a new list of bans.
     pub(super) fn guard_attend(&mut self, now: Time) {
         self.counters.output_bytes.set(self.wire.outgoing.held());
+        self.counters.shared_bytes.set(self.wire.shares.excess());
         self.watch_memory(now);
         let version = self.guarding.guard.bans_version();
         if version != self.guarding.bans_version {

@@ -80,8 +80,7 @@ impl Core {
         }
         self.counters.sessions.sub(1);
         for inflight in session.inflight.drain(..).filter(|inflight| inflight.state != InflightState::Done) {
-            let bytes = inflight.delivery.as_ref().map_or(0, |delivery| delivery.message.size());
-            self.counters.end_delivery(bytes as u64);
+            self.wire.end_delivery(inflight.delivery.as_ref().map(|delivery| delivery.message.clone()));
             // A message that its receiver may have seen at QoS 2 goes to nobody else [MQTT-4.8.2-5].
             match inflight.delivery.filter(|_| inflight.state == InflightState::AwaitsPubAck) {
                 Some(delivery) => self.redispatch(delivery),
@@ -89,8 +88,7 @@ impl Core {
             }
         }
         for delivery in session.queue.iter_mut().flat_map(|queue| queue.drain()) {
-            self.counters.queued.sub(1);
-            self.counters.queued_bytes.sub(delivery.message.size() as u64);
+            self.wire.unqueued(&delivery.message);
             self.redispatch(delivery);
         }
     }

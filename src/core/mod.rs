@@ -8,7 +8,7 @@
 //! - `connect`, `leave`: how a connection gets a session and how it parts from it, takeover, expiry, wills;
 //! - `publish`: a PUBLISH that came in, its acknowledgement;
 //! - `route`: which sessions and shards a message goes to; `shared`: the same for shared subscriptions;
-//! - `deliver`: one message to one session: window, queue, acknowledgements; `wire` writes the bytes;
+//! - `deliver`: one message to one session: window, queue, acknowledgements; `wire` writes the bytes; `shares` counts large ones once;
 //! - `subscribe`, `retain`: subscriptions and retained messages; `source`: who published those; `sys`: the `$SYS` topics;
 //! - `guarded`: what keeps clients from hurting each other;
 //! - `message`, `session`, `conn`, `counters`, `note`: the data.
@@ -33,6 +33,7 @@ mod retain;
 mod route;
 mod session;
 mod shared;
+mod shares;
 mod slow;
 mod source;
 mod subscribe;
@@ -494,6 +495,7 @@ impl Engine for Core {
         conn.unsent -= bytes;
         let (session, stalled) = (conn.session, conn.stalled);
         self.wire.outgoing.let_go(bytes);
+        self.wire.shares.sent(id.slot, bytes);
         if self.guarding.has_slow() {
             self.guard_caught_up(id.slot, false);
         }
@@ -530,6 +532,7 @@ impl Engine for Core {
         assert_eq!(conn.phase, Phase::Leaving, "the core lets go of a connection before the driver does");
         self.counters.connections.sub(1);
         self.wire.outgoing.let_go(conn.unsent);
+        self.wire.shares.gone(id.slot);
         if !conn.moved {
             self.guard_released(id.slot, conn.listener);
         }

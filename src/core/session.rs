@@ -128,9 +128,9 @@ pub struct Inflight {
 }
 
 impl Inflight {
-    /// Lets go of the message; how many bytes that were.
-    pub fn let_go(&mut self) -> u64 {
-        self.delivery.take().map_or(0, |delivery| delivery.message.size() as u64)
+    /// Lets go of the message.
+    pub fn let_go(&mut self) -> Option<Message> {
+        self.delivery.take().map(|delivery| delivery.message)
     }
 }
 
@@ -406,20 +406,19 @@ impl Session {
         (packet_id != 0 && found.packet_id == packet_id && found.state != InflightState::Done).then_some(at)
     }
 
-    /// Marks a delivery finished and lets go of all finished ones at the front. Says how many bytes of its message
-    /// were still kept.
+    /// Marks a delivery finished and lets go of all finished ones at the front. Returns its message if that was still kept.
     #[must_use]
-    pub fn finish_inflight(&mut self, at: usize) -> u64 {
+    pub fn finish_inflight(&mut self, at: usize) -> Option<Message> {
         self.unacked -= 1;
         if at > 0 {
             self.inflight[at].state = InflightState::Done;
             return self.inflight[at].let_go();
         }
-        let bytes = self.inflight.pop_front().map_or(0, |mut front| front.let_go());
+        let kept = self.inflight.pop_front().and_then(|mut front| front.let_go());
         while self.inflight.front().is_some_and(|front| front.state == InflightState::Done) {
             self.inflight.pop_front();
         }
-        bytes
+        kept
     }
 
     /// True when the client has no fewer than `maximum` PUBLISH packets unfinished (receive maximum, §3.3.4).

@@ -6,6 +6,7 @@
 use super::conn::{Conn, LARGE_PAYLOAD_MIN, Outgoing, PACKET_BYTES_MAX, alias_size};
 use super::counters::Counters;
 use super::message::{Message, Publication};
+use super::shares::Shares;
 use crate::codec::{
     Ack, Disconnect, Packet, PacketType, ProtocolVersion, PublishHead, QoS, ReasonCode, encode, encode_ack,
     encode_ping_resp, encode_publish_body, encode_publish_head, packet_len, publish_len,
@@ -21,6 +22,8 @@ use std::sync::Arc;
 pub struct Wire {
     pub conns: Slab<Conn>,
     pub outgoing: Outgoing,
+    /// What of the messages that are kept and written is there only once.
+    pub shares: Shares,
     pub effects: VecDeque<Effect>,
     /// Connections that got as much as their rates allow, and until when nothing more is written to them.
     pub muted: Vec<(ConnId, Time)>,
@@ -113,6 +116,7 @@ impl Wire {
         Wire {
             conns: Slab::new(),
             outgoing: Outgoing::default(),
+            shares: Shares::default(),
             effects: VecDeque::new(),
             muted: Vec::new(),
             now,
@@ -208,10 +212,47 @@ impl Wire {
             }
         });
         if large {
+            self.shares.written(slot, conn.unsent, fan.message().clone());
             self.outgoing.write_large(conn, fan.payload());
             return Ok(written + payload.len());
         }
         Ok(written)
+    }
+
+    /// A message waits in a queue from now on.
+    pub fn queued(&mut self, message: &Message) {
+        self.counters.queued.add(1);
+        self.counters.queued_bytes.add(message.size() as u64);
+        self.shares.hold(message);
+    }
+
+    /// It was taken out of the queue.
+    pub fn unqueued(&mut self, message: &Message) {
+        self.counters.queued.sub(1);
+        self.counters.queued_bytes.sub(message.size() as u64);
+        self.shares.let_go(message);
+    }
+
+    /// A delivery of QoS 1 or 2 was sent, and its message is kept until it is acknowledged.
+    #[inline]
+    pub fn begin_delivery(&mut self, message: &Message) {
+        self.counters.begin_delivery(message.size() as u64);
+        self.shares.hold(message);
+    }
+
+    /// Such a delivery ended, with this message still kept for it.
+    #[inline]
+    pub fn end_delivery(&mut self, kept: Option<Message>) {
+        self.counters.inflight.sub(1);
+        self.let_go(kept);
+    }
+
+    /// The message of such a delivery is not kept any more.
+    #[inline]
+    pub fn let_go(&mut self, kept: Option<Message>) {
+        let Some(message) = kept else { return };
+        self.counters.inflight_bytes.sub(message.size() as u64);
+        self.shares.let_go(&message);
     }
 
     /// Writes PUBACK, PUBREC, PUBREL or PUBCOMP.

@@ -649,6 +649,52 @@ fn what_is_sent_and_not_acknowledged_counts_for_the_budget() {
 }
 
 #[test]
+fn a_large_message_for_many_counts_once_for_the_budget_wherever_it_is_kept() {
+    let (mut broker, _) = guarded(1, |config| config.limits.memory_budget = MemoryBudget::Bytes(1_000_000));
+    let readers: Vec<Client> = (0..20)
+        .map(|number| {
+            let client = broker.connect(&format!("r{number}"), V5);
+            broker.subscribe(client, "t", if number % 4 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce });
+            broker.read(client);
+            client
+        })
+        .collect();
+    readers[10..].iter().for_each(|client| broker.hang_up(*client));
+    let publisher = broker.connect("p", V5);
+    broker.publish(publisher, "t", QoS::ExactlyOnce, 1, &[b'x'; 100_000]);
+    broker.read(publisher);
+    let counted = |broker: &mut Broker| {
+        broker.pass(Duration::from_millis(200));
+        broker.cores[0].attend(broker.now);
+        assert_eq!(broker.cores[0].counters().pressure.load(), 0, "it is a tenth of the budget");
+        broker.check();
+        broker.cores[0].counters().message_bytes()
+    };
+    let once = 100_000..110_000;
+    assert!(once.contains(&counted(&mut broker)), "in queues, in flight, in output");
+    let (first, rest) = readers[..10].split_first().unwrap();
+    rest.iter().for_each(|client| drop(broker.read(*client)));
+    assert!(once.contains(&counted(&mut broker)), "one has not read it");
+    broker.read(*first);
+    assert!(once.contains(&counted(&mut broker)), "nobody has acknowledged it");
+    for client in &readers[..10] {
+        broker.send(*client, &Packet::PubAck(Ack { packet_id: 1, ..Ack::default() }));
+        broker.send(*client, &Packet::PubRec(Ack { packet_id: 1, ..Ack::default() }));
+    }
+    assert!(once.contains(&counted(&mut broker)), "it waits in queues");
+    // One comes and is gone again, with the message in its output; the others' sessions end.
+    let back = broker.connect("r11", V5);
+    assert!(once.contains(&counted(&mut broker)));
+    broker.hang_up(back);
+    assert!(once.contains(&counted(&mut broker)));
+    broker.pass(Duration::from_secs(101));
+    readers[..10].iter().for_each(|client| drop(broker.read(*client)));
+    broker.read(publisher);
+    assert!(counted(&mut broker) < 3000, "{:?}", broker.cores[0].counters());
+    assert_eq!(broker.cores[0].counters().shared_bytes.load(), 0);
+}
+
+#[test]
 fn empty_messages_count_for_the_limits_in_bytes() {
     let (mut broker, _) = guarded(1, |config| {
         config.limits.queue_bytes_max = 10 * (message::OVERHEAD + 6);
