@@ -149,7 +149,8 @@ impl Core {
 
     /// A packet of a connection has begun to arrive, or several wait. At most one entry of each connection looks at that,
     /// however many packets come in pieces.
-    #[inline]
+    #[cold]
+    #[inline(never)]
     pub(super) fn watch_tail(&mut self, slot: u32) {
         let conn = &mut self.wire.conns[slot];
         conn.tail_seen = UNSEEN;

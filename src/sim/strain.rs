@@ -22,7 +22,7 @@ use crate::core::counters::{Counters, DropReason};
 use crate::core::{Core, Shared};
 use crate::engine::Time;
 use crate::guard::bans::UnixTime;
-use crate::guard::budget::Pressure;
+use crate::guard::budget::{Pressure, STAY};
 use crate::guard::entry::{Guard, Refused};
 
 /// What may wait for one connection, in bytes.
@@ -332,8 +332,9 @@ impl Strain {
 
     /// Lets every shard find out how much memory is used by now, and what that means.
     fn look_at_memory(&mut self) {
+        // No level is left within a second of when it was entered.
         for _ in 0..2 {
-            self.pass(Duration::from_millis(200));
+            self.pass(STAY / 2 + Duration::from_millis(200));
             self.world.wake_shards();
             self.rest();
         }
@@ -372,7 +373,8 @@ impl Strain {
                     acknowledged.insert(number, reason);
                 }
                 Seen::Subscribed(_, codes) => *subscribed += codes.len(),
-                Seen::Accepted { .. } => {}
+                // Told once more by the end of the connection.
+                Seen::Accepted { .. } | Seen::Refused(0x89) => {}
                 other => panic!("client {peer} sees {other:?}"),
             }
         }
