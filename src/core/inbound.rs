@@ -99,9 +99,18 @@ impl Core {
         }
     }
 
+    /// Keeps what was not handled: nearly always nothing.
+    #[inline(always)]
     fn keep_tail(&mut self, slot: u32, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.keep_rest(slot, bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn keep_rest(&mut self, slot: u32, bytes: &[u8]) {
         let conn = &mut self.wire.conns[slot];
-        if bytes.is_empty() || conn.phase == Phase::Leaving {
+        if conn.phase == Phase::Leaving {
             return;
         }
         let begins = conn.tail.is_empty();
