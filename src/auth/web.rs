@@ -118,8 +118,9 @@ pub(super) fn background(name: String, body: impl FnOnce() + Send + 'static) -> 
     thread.map(drop).map_err(|source| AuthError::System { what: "a thread for authentication cannot be made", source })
 }
 
-/// How far; a weight of about a tenth of a shard's.
-const NICE: i32 = 10;
+/// As far as it goes: a weight of 1.5 % of a shard's, which still is a share of a CPU that shards fill. At 10, a shard that
+/// wakes is often left waiting until the hash of a password has used up its slice of some 3 ms.
+const NICE: i32 = 19;
 
 fn stand_back() {
     // On Linux this is about the calling thread alone. To be nicer is always allowed.
