@@ -101,6 +101,11 @@ impl Grants {
         self.0.id
     }
 
+    /// Whether these are the same, and not only alike.
+    pub fn is(&self, other: &Grants) -> bool {
+        self.id() == other.id()
+    }
+
     /// Whether this client is an administrator.
     pub fn is_admin(&self) -> bool {
         self.0.is_admin

@@ -116,9 +116,13 @@ impl Policy {
 
     /// Roles that its authentication gave a client, then those of its user name, then those of its identifier.
     fn roles<'a>(&'a self, who: &Who<'a>) -> Vec<&'a str> {
-        let of_user = who.user.into_iter().flat_map(|user| self.user_roles.of(user));
-        let bound = of_user.chain(self.client_roles.of(who.client_id));
-        who.roles.iter().chain(bound).map(|role| &**role).collect()
+        who.roles.iter().map(|role| &**role).chain(self.bound_roles(who.client_id, who.user)).collect()
+    }
+
+    /// Roles that the rules give a client.
+    pub fn bound_roles<'a>(&'a self, client_id: &'a str, user: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+        let of_user = user.into_iter().flat_map(|user| self.user_roles.of(user));
+        of_user.chain(self.client_roles.of(client_id)).map(|role| &**role)
     }
 
     /// The tables that hold all rules about a client.
@@ -241,7 +245,7 @@ impl Bindings {
         bindings
     }
 
-    fn of(&self, name: &str) -> impl Iterator<Item = &Arc<str>> {
+    fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<str>> {
         let by_pattern =
             self.patterns.iter().filter(move |(pattern, _)| pattern.matches(name)).flat_map(|(_, roles)| roles);
         self.exact.get(name).into_iter().flatten().chain(by_pattern)
