@@ -2,14 +2,18 @@
 //! the payload needs: none for a payload small enough to be copied, two for one that is referenced (the message
 //! that outlives the receive buffer, and the handle that the output holds on it).
 //!
+//! And the bytes that rules cost each session: what they say of a client, never a copy of them.
+//!
 //! Run by `cargo test` too, because a count is as good on a busy machine as on a quiet one.
 
 mod driver;
 #[path = "driver/heap.rs"]
 mod heap;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use ringmq::acl::{Access, Format, Grants, Policy, Who};
 use ringmq::codec::QoS;
 
 use driver::{Driver, publish};
@@ -48,7 +52,40 @@ const CASES: [Case; 8] = [
 
 fn main() -> ExitCode {
     let verdicts = CASES.map(|case| judge(&case, allocations(&case)));
-    if verdicts.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let is_lean = judge_grants();
+    if verdicts.contains(&false) || !is_lean { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Sessions whose grants are weighed, and what those of one may weigh.
+const SESSIONS: usize = 10_000;
+const GRANTS_BYTES_MAX: usize = 320;
+
+/// What 1,000 rules cost each session, one of which holds a placeholder.
+fn judge_grants() -> bool {
+    let others = (1..1_000).map(|number| format!("topic readwrite plant/line{number}/+/state\n"));
+    let text: String = others.chain(["pattern readwrite plant/devices/%c/#\n".to_owned()]).collect();
+    let policy = Policy::from_text("rules", &text, Format::Mosquitto, Access::Deny, &[]).expect("rules");
+    let (claims, before) = (BTreeMap::new(), heap::bytes());
+    let mut all = Vec::with_capacity(SESSIONS);
+    let list = heap::bytes() - before;
+    all.extend((0..SESSIONS).map(|number| {
+        let client_id = &format!("device-{number:06}");
+        let who =
+            Who { client_id, user: None, common_name: None, roles: &[], claims: &claims, address: None, rules: None };
+        policy.grants(&who)
+    }));
+    let each = (heap::bytes() - before - list) / SESSIONS;
+    let own = |grants: &Grants, number: usize| {
+        grants.publish(&format!("plant/devices/device-{number:06}/x"), QoS::AtMostOnce, false)
+    };
+    assert!((0..SESSIONS).all(|number| own(&all[number], number) && !own(&all[number], number + 1)));
+    let passed = each <= GRANTS_BYTES_MAX;
+    let verdict = if passed { "ok" } else { "FAILED" };
+    println!(
+        "{:<38} {each} bytes per session ({verdict}, at most {GRANTS_BYTES_MAX})",
+        "1,000 rules, one with a placeholder"
+    );
+    passed
 }
 
 /// How many allocations the core makes for [`MESSAGES`] messages once it is warm.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::grants::{Decided, Line, Source};
+use super::grants::Decided;
+use super::line::{Line, Source};
 use super::policy::Policy;
 use super::rule::Access;
 use super::who::Who;
@@ -30,8 +31,11 @@ impl Policy {
     pub fn explain_publish(&self, who: &Who<'_>, topic: &str, qos: QoS, retain: bool) -> Explanation {
         let grants = self.grants(who);
         let decided = grants.decide_publish(topic, qos, retain);
-        let is_allowed = decided.access() == Access::Allow;
-        Explanation { is_allowed, text: self.reason(&grants, decided) }
+        let mut text = self.reason(who, &grants, decided);
+        if decided.access() == Access::Allow && !decided.allows(qos) {
+            text += &format!("\nat QoS {} at most", decided.qos_max() as u8);
+        }
+        Explanation { is_allowed: decided.allows(qos), text }
     }
 
     /// Says whether and why a client may subscribe.
@@ -41,7 +45,7 @@ impl Policy {
             return Explanation { is_allowed: false, text: "this is no shared subscription".to_owned() };
         };
         let (decided, _) = grants.decide_subscribe(asked);
-        let mut text = self.reason(&grants, decided);
+        let mut text = self.reason(who, &grants, decided);
         let subscribing = grants.subscribe(filter, qos);
         if let Subscribing::Granted { qos: granted, checked } = subscribing {
             if granted < qos {
@@ -51,22 +55,28 @@ impl Policy {
                 text += "\na deny rule before it is about some of these topics: they are not delivered";
             }
         } else if decided.access() == Access::Deny {
-            text += &self.part_of_it(&grants, asked);
+            text += &self.part_of_it(who, asked);
         }
         Explanation { is_allowed: subscribing != Subscribing::Denied, text }
     }
 
     /// A rule that allows a part of what was asked for: the usual surprise.
-    fn part_of_it(&self, grants: &Grants, filter: &str) -> String {
-        match grants.allows_part_of(filter) {
+    fn part_of_it(&self, who: &Who<'_>, filter: &str) -> String {
+        let is_part =
+            |line: &&Line| line.access == Access::Allow && line.is_about_subscription() && line.filter.overlaps(filter);
+        match self.lines(who).iter().find(is_part) {
             Some(line) => format!("\nonly a part of it is allowed, by {}", self.named(line)),
             None => String::new(),
         }
     }
 
-    fn reason(&self, grants: &Grants, decided: Decided<'_>) -> String {
+    fn reason(&self, who: &Who<'_>, grants: &Grants, decided: Decided) -> String {
         match decided {
-            Decided::By(line) => format!("by {}", self.named(line)),
+            Decided::By(ruling) => {
+                let lines = self.lines(who);
+                let decides = lines.iter().find(|line| line.source == ruling.source);
+                decides.map(|line| format!("by {}", self.named(line))).unwrap_or_default()
+            }
             Decided::Default(access) => format!("no rule is about it, and the default is {access}"),
             Decided::System(_) if grants.is_admin() => {
                 "it begins with $, no rule is about it, and this is an administrator".to_owned()

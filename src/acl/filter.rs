@@ -110,7 +110,7 @@ fn is_apart(one: &str, other: &str) -> bool {
 }
 
 /// The same filter, with `+` for a level that `#` cannot do without since no topic is empty.
-fn spelled_out(filter: &str) -> &str {
+pub(super) fn spelled_out(filter: &str) -> &str {
     match filter {
         "#" => "+/#",
         "/#" => "/+/#",

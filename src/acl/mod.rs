@@ -1,7 +1,8 @@
 //! What a client may do: authorization of publications and subscriptions.
 //!
 //! Files of rules become a [`Policy`] (`read`, `policy`), which says for each client, once, what it may ([`Grants`]):
-//! every placeholder filled in, every condition about the client decided. A grant is asked about topics and filters;
+//! every condition about the client decided. Rules are compiled once (`table`, `trie`) and shared by all clients that
+//! they are about; a grant holds a client's own values besides. It is asked about topics and filters;
 //! [`Decisions`] remembers the answers for topics that come again. Nothing here knows a session or a socket, and nothing
 //! but [`Policy::load`] reads a file.
 //!
@@ -13,14 +14,19 @@ mod decisions;
 mod explain;
 mod filter;
 mod grants;
+mod line;
 mod load;
 mod name;
 mod policy;
 mod read;
 mod rule;
+mod table;
 mod template;
 #[cfg(test)]
 mod tests;
+mod trie;
+#[cfg(test)]
+mod twin;
 mod who;
 
 pub use self::decisions::Decisions;

@@ -1,7 +1,7 @@
 //! Names in rules: of users and clients, with `*` for any characters.
 
 /// A name, or a pattern of names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Name {
     Exact(Box<str>),
     Pattern(Box<str>),

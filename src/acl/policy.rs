@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Rules;
-use super::grants::{Grants, Line, Source, Table};
+use super::grants::Grants;
+use super::line::{Line, Own, Source};
 use super::name::Name;
-use super::rule::{Access, Action, Network, Rule};
-use super::template::Template;
+use super::rule::{Access, Action, Network, Rule, is_where};
+use super::table::{Part, Table, TableBuilder};
+use super::template::{Level, Template};
 use super::who::Who;
-use crate::acl::filter::Filter;
 use crate::codec::QoS;
 
 /// The role whose members are administrators, whatever else it grants.
@@ -18,32 +19,22 @@ pub(super) const ADMIN_ROLE: &str = "admin";
 /// All rules, ready to be asked. It never changes: new rules are a new policy.
 #[derive(Debug)]
 pub struct Policy {
-    /// In the order they are asked in.
-    sections: Vec<Section>,
-    /// Sections about one user, client or role alone, by its name; all others are looked through.
-    by_user: HashMap<Box<str>, Vec<usize>>,
-    by_client: HashMap<Box<str>, Vec<usize>>,
-    by_role: HashMap<Box<str>, Vec<usize>>,
-    others: Vec<usize>,
+    /// In the order they are asked in, each with the clients that it is about.
+    statements: Vec<(Arc<Whom>, Statement)>,
+    /// The rules about one user, client or role alone, by its name.
+    by_user: HashMap<Box<str>, Arc<Table>>,
+    by_client: HashMap<Box<str>, Arc<Table>>,
+    by_role: HashMap<Box<str>, Arc<Table>>,
+    /// All other rules.
+    others: Arc<Table>,
     user_roles: Bindings,
     client_roles: Bindings,
     default: Access,
     admins: Vec<Name>,
 }
 
-/// Rules about the same clients.
-#[derive(Debug)]
-struct Section {
-    whom: Whom,
-    statements: Vec<Statement>,
-    /// Where the numbers of its statements begin.
-    first: u32,
-    /// The statements, if they are the same for every client.
-    shared: Option<Arc<Table>>,
-}
-
 /// Which clients rules are about: those of which everything holds that is said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Whom {
     /// The user name is one of these.
     pub users: Option<Vec<Name>>,
@@ -93,82 +84,76 @@ impl Policy {
     }
 
     pub(super) fn new(draft: Draft, default: Access, admins: &[String]) -> Policy {
-        let mut policy = Policy {
-            sections: Vec::new(),
-            by_user: HashMap::new(),
-            by_client: HashMap::new(),
-            by_role: HashMap::new(),
-            others: Vec::new(),
+        let mut statements = Vec::new();
+        for (whom, section) in draft.sections {
+            let whom = Arc::new(whom);
+            statements.extend(section.into_iter().map(|statement| (whom.clone(), statement)));
+        }
+        let tables = Tables::of(&statements);
+        let finished = |tables: HashMap<Box<str>, TableBuilder>| {
+            tables.into_iter().map(|(name, table)| (name, Arc::new(table.finish()))).collect()
+        };
+        Policy {
+            statements,
+            by_user: finished(tables.by_user),
+            by_client: finished(tables.by_client),
+            by_role: finished(tables.by_role),
+            others: Arc::new(tables.others.finish()),
             user_roles: Bindings::new(draft.user_roles),
             client_roles: Bindings::new(draft.client_roles),
             default: draft.default.unwrap_or(default),
             admins: admins.iter().map(|name| Name::new(name)).collect(),
-        };
-        let mut first = 0;
-        for (whom, statements) in draft.sections {
-            let index = policy.sections.len();
-            policy.index_of(&whom).push(index);
-            let len = statements.len() as u32;
-            policy.sections.push(Section::new(whom, statements, first));
-            first += len;
         }
-        policy
-    }
-
-    /// The list that a section about these clients is found by.
-    fn index_of(&mut self, whom: &Whom) -> &mut Vec<usize> {
-        let one = |names: &Option<Vec<Name>>| match names.as_deref() {
-            Some([name]) => name.exact().map(Box::<str>::from),
-            _ => None,
-        };
-        match (&whom.users, &whom.clients, whom.roles.as_deref(), whom.anonymous) {
-            (Some(_), None, None, false) => one(&whom.users).map(|name| self.by_user.entry(name).or_default()),
-            (None, Some(_), None, false) => one(&whom.clients).map(|name| self.by_client.entry(name).or_default()),
-            (None, None, Some([role]), false) => Some(self.by_role.entry(Box::from(&**role)).or_default()),
-            _ => None,
-        }
-        .unwrap_or(&mut self.others)
     }
 
     /// What a client may. It holds for as long as what is said of the client does, and this policy is in force.
     pub fn grants(&self, who: &Who<'_>) -> Grants {
         let roles = self.roles(who);
-        let mut tables = Vec::new();
-        tables.extend(who.rules.map(|rules| Arc::new(own_table(rules, who))));
-        tables.extend(self.sections_about(who, &roles).into_iter().map(|index| self.sections[index].table(who)));
-        tables.retain(|table| !table.is_empty());
-        Grants::new(tables, self.default, self.is_admin(who, &roles))
+        let own = who.rules.map_or_else(Own::default, |rules| Own::new(own_statements(rules), who));
+        let parts = self.tables_about(who, &roles).into_iter().map(|table| Part::new(table, who, &roles));
+        Grants::new(own, parts.collect(), self.default, self.is_admin(who, &roles))
     }
 
     /// Roles that its authentication gave a client, then those of its user name, then those of its identifier.
     fn roles<'a>(&'a self, who: &Who<'a>) -> Vec<&'a str> {
-        let of_user = who.user.into_iter().flat_map(|user| self.user_roles.of(user));
-        let bound = of_user.chain(self.client_roles.of(who.client_id));
-        who.roles.iter().chain(bound).map(|role| &**role).collect()
+        who.roles.iter().map(|role| &**role).chain(self.bound_roles(who.client_id, who.user)).collect()
     }
 
-    /// Ascending: in the order they are asked in.
-    fn sections_about(&self, who: &Who<'_>, roles: &[&str]) -> Vec<usize> {
-        let mut about: Vec<usize> =
-            self.others.iter().copied().filter(|index| self.sections[*index].whom.holds(who, roles)).collect();
-        about.extend(who.user.and_then(|user| self.by_user.get(user)).into_iter().flatten());
-        about.extend(self.by_client.get(who.client_id).into_iter().flatten());
-        about.extend(roles.iter().filter_map(|role| self.by_role.get(*role)).flatten());
-        about.sort_unstable();
-        about.dedup();
-        about
+    /// Roles that the rules give a client.
+    pub fn bound_roles<'a>(&'a self, client_id: &'a str, user: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+        let of_user = user.into_iter().flat_map(|user| self.user_roles.of(user));
+        of_user.chain(self.client_roles.of(client_id)).map(|role| &**role)
+    }
+
+    /// The tables that hold all rules about a client.
+    fn tables_about(&self, who: &Who<'_>, roles: &[&str]) -> Vec<&Arc<Table>> {
+        let of_user = who.user.and_then(|user| self.by_user.get(user));
+        let mut by_role: Vec<&Arc<Table>> = roles.iter().filter_map(|role| self.by_role.get(*role)).collect();
+        // A role may be given to a client more than once.
+        by_role.sort_unstable_by_key(|table| Arc::as_ptr(table));
+        by_role.dedup_by_key(|table| Arc::as_ptr(table));
+        let others = (!self.others.is_empty()).then_some(&self.others);
+        others.into_iter().chain(of_user).chain(self.by_client.get(who.client_id)).chain(by_role).collect()
+    }
+
+    /// All rules about a client one by one, in the order they are asked in: for whoever has time.
+    pub(super) fn lines(&self, who: &Who<'_>) -> Vec<Line> {
+        let roles = self.roles(who);
+        let own = who.rules.map(own_statements).unwrap_or_default();
+        let own = own.iter().filter_map(|(number, statement)| statement.fill(who, Source::Own(*number)));
+        let about = (0..).zip(&self.statements).filter(|(_, (whom, _))| whom.holds(who, &roles));
+        own.chain(about.filter_map(|(number, (_, statement))| statement.fill(who, Source::Policy(number)))).collect()
     }
 
     /// Where the first rule stands that is about clients at an address; `None` if none is.
     pub fn place_of_address(&self) -> Option<&str> {
-        let mut statements = self.sections.iter().flat_map(|section| &section.statements);
+        let mut statements = self.statements.iter().map(|(_, statement)| statement);
         statements.find(|statement| !statement.addresses.is_empty()).map(|statement| &*statement.place)
     }
 
     /// Where the rule of this number stands, and its filter as it was written.
     pub(super) fn source(&self, number: u32) -> (String, String) {
-        let section = &self.sections[self.sections.partition_point(|section| section.first <= number) - 1];
-        let statement = &section.statements[(number - section.first) as usize];
+        let (_, statement) = &self.statements[number as usize];
         (statement.place.to_string(), statement.filter.to_string())
     }
 
@@ -177,36 +162,48 @@ impl Policy {
     }
 }
 
-impl Section {
-    fn new(whom: Whom, statements: Vec<Statement>, first: u32) -> Section {
-        let mut section = Section { whom, statements, first, shared: None };
-        if section.statements.iter().all(Statement::is_for_everybody) {
-            let nobody = Who {
-                client_id: "",
-                user: None,
-                common_name: None,
-                roles: &[],
-                claims: &Default::default(),
-                address: None,
-                rules: None,
-            };
-            section.shared = Some(Arc::new(section.fill(&nobody)));
+/// The tables of a policy, while they are made.
+#[derive(Default)]
+struct Tables {
+    by_user: HashMap<Box<str>, TableBuilder>,
+    by_client: HashMap<Box<str>, TableBuilder>,
+    by_role: HashMap<Box<str>, TableBuilder>,
+    others: TableBuilder,
+}
+
+impl Tables {
+    fn of(statements: &[(Arc<Whom>, Statement)]) -> Tables {
+        let mut tables = Tables::default();
+        for (number, (whom, statement)) in (0..).zip(statements) {
+            match tables.of_one(whom) {
+                Some(table) => table.insert(number, statement, None),
+                None => tables.others.insert(number, statement, Some(whom).filter(|whom| !whom.is_everybody())),
+            }
         }
-        section
+        tables
     }
 
-    fn table(&self, who: &Who<'_>) -> Arc<Table> {
-        self.shared.clone().unwrap_or_else(|| Arc::new(self.fill(who)))
-    }
-
-    fn fill(&self, who: &Who<'_>) -> Table {
-        let numbered = (self.first..).zip(&self.statements);
-        Table::new(numbered.filter_map(|(number, statement)| statement.fill(who, Source::Policy(number))).collect())
+    /// The table that is found by a name, if the rules are about one name alone.
+    fn of_one(&mut self, whom: &Whom) -> Option<&mut TableBuilder> {
+        let one = |names: &Option<Vec<Name>>| match names.as_deref() {
+            Some([name]) => name.exact().map(Box::<str>::from),
+            _ => None,
+        };
+        match (&whom.users, &whom.clients, whom.roles.as_deref(), whom.anonymous) {
+            (Some(_), None, None, false) => Some(self.by_user.entry(one(&whom.users)?).or_default()),
+            (None, Some(_), None, false) => Some(self.by_client.entry(one(&whom.clients)?).or_default()),
+            (None, None, Some([role]), false) => Some(self.by_role.entry(Box::from(&**role)).or_default()),
+            _ => None,
+        }
     }
 }
 
 impl Whom {
-    fn holds(&self, who: &Who<'_>, roles: &[&str]) -> bool {
+    fn is_everybody(&self) -> bool {
+        *self == Whom::default()
+    }
+
+    pub fn holds(&self, who: &Who<'_>, roles: &[&str]) -> bool {
         let is_one = |names: &Option<Vec<Name>>, name: Option<&str>| {
             names.as_ref().is_none_or(|names| name.is_some_and(|name| names.iter().any(|known| known.matches(name))))
         };
@@ -218,14 +215,16 @@ impl Whom {
 }
 
 impl Statement {
-    fn is_for_everybody(&self) -> bool {
-        self.addresses.is_empty() && self.filter.is_literal()
+    /// Whether it grants all of MQTT to whom it is about, as far as topics do not begin with `$`.
+    pub fn opens_all(&self) -> bool {
+        let is_unconditional = self.qos_max.is_none() && self.retain.is_none();
+        let is_everything = matches!(&self.filter.levels()[..], [Level::All] | [Level::Any, Level::All]);
+        is_unconditional && self.access == Access::Allow && self.action == Action::Both && is_everything
     }
 
     /// The rule for one client; `None` if it isn't about it.
-    fn fill(&self, who: &Who<'_>, source: Source) -> Option<Line> {
-        let is_there = |address| self.addresses.iter().any(|network| network.contains(address));
-        if !self.addresses.is_empty() && !who.address.is_some_and(is_there) {
+    pub fn fill(&self, who: &Who<'_>, source: Source) -> Option<Line> {
+        if !is_where(&self.addresses, who.address, self.access) {
             return None;
         }
         let filter = self.filter.fill(self.access, who)?;
@@ -246,27 +245,29 @@ impl Bindings {
         bindings
     }
 
-    fn of(&self, name: &str) -> impl Iterator<Item = &Arc<str>> {
+    fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Arc<str>> {
         let by_pattern =
             self.patterns.iter().filter(move |(pattern, _)| pattern.matches(name)).flat_map(|(_, roles)| roles);
         self.exact.get(name).into_iter().flatten().chain(by_pattern)
     }
 }
 
-fn own_table(rules: &Rules, who: &Who<'_>) -> Table {
-    Table::new((0..).zip(&rules.0).filter_map(|(number, rule)| own_line(rule, who, Source::Own(number))).collect())
-}
-
-/// A rule that its authentication gave a client. One that cannot be read allows nothing and denies everything.
-fn own_line(rule: &Rule, who: &Who<'_>, source: Source) -> Option<Line> {
-    let Rule { access, action, qos_max, retain, .. } = *rule;
-    match Template::parse(&rule.filter) {
-        Ok(filter) => {
-            let addresses = rule.addresses.clone();
-            let statement = Statement { access, action, filter, qos_max, retain, addresses, place: Box::default() };
-            statement.fill(who, source)
+/// The rules that its authentication gave a client. One that cannot be read allows nothing and denies everything.
+fn own_statements(rules: &Rules) -> Vec<(u32, Statement)> {
+    let statement = |rule: &Rule| {
+        let Rule { access, action, qos_max, retain, .. } = *rule;
+        let place = Box::default();
+        match Template::parse(&rule.filter) {
+            Ok(filter) => {
+                let addresses = rule.addresses.clone();
+                Some(Statement { access, action, filter, qos_max, retain, addresses, place })
+            }
+            Err(_) if access == Access::Allow => None,
+            Err(_) => {
+                let (filter, addresses) = (Template::everything(), Vec::new());
+                Some(Statement { access, action, filter, qos_max: None, retain: None, addresses, place })
+            }
         }
-        Err(_) if access == Access::Allow => None,
-        Err(_) => Some(Line { access, action, filter: Filter::everything(), qos_max: None, retain: None, source }),
-    }
+    };
+    (0..).zip(&rules.0).filter_map(|(number, rule)| Some((number, statement(rule)?))).collect()
 }

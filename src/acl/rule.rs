@@ -23,7 +23,7 @@ pub enum Action {
 }
 
 /// What a rule says of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
     /// It may be done.
@@ -41,11 +41,13 @@ pub struct Rule {
     pub action: Action,
     /// Topic filter, with placeholders: `${clientid}`, `${username}`, `${cert.cn}`, `${jwt.CLAIM}`.
     pub filter: String,
-    /// It is about messages up to this QoS only (an allowed subscription is granted at most this).
+    /// What it allows, it allows up to this QoS: a publication beyond is denied, a subscription is granted at most this. A
+    /// rule that denies is about publications up to this QoS only.
     pub qos_max: Option<QoS>,
     /// It is about retained publications only, or about others only.
     pub retain: Option<bool>,
-    /// It is about clients at these addresses only; any if empty.
+    /// It is about clients at these addresses only; any if empty. One that denies is also about clients whose address
+    /// is unknown.
     pub addresses: Vec<Network>,
 }
 
@@ -112,6 +114,13 @@ pub(super) fn check_conditions(
         return Err(RuleError::RetainOfSubscription);
     }
     Ok(())
+}
+
+/// Whether a rule with this condition on addresses is about a client at this one. Where the address is unknown, the client
+/// may be at any: what denies is then about it, what allows is not.
+pub(super) fn is_where(networks: &[Network], address: Option<IpAddr>, access: Access) -> bool {
+    let is_in_one = |address| networks.iter().any(|network| network.contains(address));
+    networks.is_empty() || address.map_or(access == Access::Deny, is_in_one)
 }
 
 impl Network {

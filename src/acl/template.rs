@@ -16,17 +16,37 @@ use crate::codec::topic::{parse_shared, validate_filter};
 /// A rule's filter as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
+    /// None in what matches every topic there is, which no filter does.
     pieces: Box<[Piece]>,
 }
 
+/// One level of a filter as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Text(Box<str>),
+    /// `+`.
+    Any,
+    /// `#`.
+    All,
+    /// It holds placeholders.
+    Value(Slot),
+}
+
+/// A level that holds placeholders. Those of one text take one value of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Slot {
+    pieces: Box<[Piece]>,
+    begins_topic: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Piece {
     Text(Box<str>),
     Value(Placeholder),
 }
 
 /// What stands for a value of the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Placeholder {
     /// `${clientid}`.
     ClientId,
@@ -92,6 +112,15 @@ impl Template {
         Template::new(vec![Piece::Text(text.into())])
     }
 
+    /// Matches every topic, also those that begin with `$`.
+    pub fn everything() -> Template {
+        Template { pieces: Box::default() }
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     fn new(mut pieces: Vec<Piece>) -> Result<Template, RuleError> {
         pieces.retain(|piece| *piece != Piece::Text(Box::default()));
         // Any value will do: what is put in later is always a literal within one level.
@@ -109,13 +138,30 @@ impl Template {
         }
     }
 
-    /// Whether it is the same filter for every client.
-    pub fn is_literal(&self) -> bool {
-        self.pieces.iter().all(|piece| matches!(piece, Piece::Text(_)))
+    /// Its levels. What is put in for a placeholder never makes another of them.
+    pub fn levels(&self) -> Vec<Level> {
+        let (mut levels, mut level) = (Vec::new(), Vec::new());
+        for piece in &self.pieces {
+            let Piece::Text(text) = piece else {
+                level.push(piece.clone());
+                continue;
+            };
+            for (number, part) in text.split('/').enumerate() {
+                if number > 0 {
+                    levels.push(std::mem::take(&mut level));
+                }
+                level.extend((!part.is_empty()).then(|| Piece::Text(part.into())));
+            }
+        }
+        levels.push(level);
+        levels.into_iter().enumerate().map(|(number, pieces)| Level::of(pieces, number == 0)).collect()
     }
 
     /// The filter for one client; `None` if it matches nothing.
     pub fn fill(&self, access: Access, who: &Who<'_>) -> Option<Filter> {
+        if self.is_everything() {
+            return Some(Filter::everything());
+        }
         let mut text = String::new();
         for piece in &self.pieces {
             match piece {
@@ -128,6 +174,36 @@ impl Template {
             }
         }
         Some(Filter::new(&text))
+    }
+}
+
+impl Level {
+    fn of(pieces: Vec<Piece>, begins_topic: bool) -> Level {
+        match &pieces[..] {
+            [] => Level::Text(Box::default()),
+            [Piece::Text(text)] if **text == *"+" => Level::Any,
+            [Piece::Text(text)] if **text == *"#" => Level::All,
+            [Piece::Text(text)] => Level::Text(text.clone()),
+            _ => Level::Value(Slot { pieces: pieces.into(), begins_topic }),
+        }
+    }
+}
+
+impl Slot {
+    /// The level for one client; `None` if a value is unusable.
+    pub fn value(&self, who: &Who<'_>) -> Option<Box<str>> {
+        // What stands before it matters only in that there is something.
+        let before = if self.begins_topic { "" } else { "/" };
+        let mut level = before.to_owned();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => level.push_str(text),
+                Piece::Value(placeholder) => {
+                    level += placeholder.value(who).filter(|value| is_usable(value, &level))?
+                }
+            }
+        }
+        Some(level[before.len()..].into())
     }
 }
 

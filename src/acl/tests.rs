@@ -283,6 +283,79 @@ fn conditions_on_qos_and_retain_are_about_the_message() {
 }
 
 #[test]
+fn what_is_allowed_up_to_a_qos_is_not_allowed_beyond_by_a_wider_rule_behind() {
+    let text = r##"
+        rules = [
+            { access = "allow", topic = "a/slow/#", qos_max = 0 },
+            { access = "deny", action = "publish", topic = "a/deny", qos_max = 1 },
+            { access = "allow", topic = "a/some/+", qos_max = 1 },
+            { access = "allow", topic = "a/#" },
+        ]
+    "##;
+    let policy = toml(text);
+    let grants = policy.grants(&client("c"));
+    assert!(grants.publish("a/slow/x", QOS0, false) && !grants.publish("a/slow/x", QoS::AtLeastOnce, false));
+    assert!(grants.publish("a/some/x", QoS::AtLeastOnce, false) && !grants.publish("a/some/x", QOS2, false));
+    // What denies up to a QoS says nothing of more.
+    assert!(!grants.publish("a/deny", QoS::AtLeastOnce, false) && grants.publish("a/deny", QOS2, false));
+    let granted = |filter: &str| match grants.subscribe(filter, QOS2) {
+        Subscribing::Granted { qos, .. } => qos,
+        Subscribing::Denied => panic!("{filter}"),
+    };
+    for (filter, qos) in [
+        ("a/slow/x", QOS0),
+        ("a/slow/#", QOS0),
+        ("a/some/x", QoS::AtLeastOnce),
+        ("a/other/#", QOS2),
+        // A part of it is granted at that.
+        ("a/#", QOS0),
+        ("a/+/x", QOS0),
+        ("a/some/#", QoS::AtLeastOnce),
+        ("a/+", QOS0),
+        ("$share/g/a/#", QOS0),
+    ] {
+        assert_eq!(granted(filter), qos, "{filter}");
+    }
+    let by_default = toml("default = \"allow\"\nrules = [{ access = \"allow\", topic = \"a\", qos_max = 0 }]");
+    assert!(!by_default.grants(&client("c")).publish("a", QOS2, false));
+    assert_eq!(subscribes(&by_default, &client("c"), "#"), Subscribing::Granted { qos: QOS0, checked: false });
+    let explained = policy.explain_publish(&client("c"), "a/slow/x", QOS2, false).to_string();
+    assert!(explained.starts_with("denied\n  by rules[0]") && explained.contains("QoS 0 at most"), "{explained}");
+}
+
+#[test]
+fn where_an_address_is_unknown_what_denies_by_address_denies_and_what_allows_does_not_allow() {
+    let network = || vec!["10.0.0.0/8".parse().unwrap()];
+    let rule = |access, filter: &str| Rule {
+        access,
+        action: Action::Both,
+        filter: filter.to_owned(),
+        qos_max: None,
+        retain: None,
+        addresses: network(),
+    };
+    let open = Policy::without_rules(Access::Allow, &[]);
+    let closed = Policy::without_rules(Access::Deny, &[]);
+    let at = |address: &str| Some(address.parse().unwrap());
+    // As few and as many as make a list or a trie of them.
+    for more in [0, 20] {
+        let others = |access| (0..more).map(move |number| rule(access, &format!("other/{number}")));
+        let denies = Rules(others(Access::Deny).chain([rule(Access::Deny, "a")]).collect());
+        let allows = Rules(others(Access::Allow).chain([rule(Access::Allow, "a")]).collect());
+        for (address, is_denied, is_allowed) in
+            [(None, true, false), (at("10.1.1.1"), true, true), (at("192.0.2.1"), false, false)]
+        {
+            let who = |rules| Who { address, rules: Some(rules), ..client("c") };
+            assert_eq!(!publishes(&open, &who(&denies), "a"), is_denied, "{address:?}");
+            assert_eq!(open.grants(&who(&denies)).receive("a"), !is_denied, "{address:?}");
+            assert_eq!(publishes(&closed, &who(&allows), "a"), is_allowed, "{address:?}");
+        }
+    }
+    let text = "default = \"allow\"\nrules = [{ access = \"deny\", topic = \"a\", address = \"10.0.0.0/8\" }]";
+    assert!(!publishes(&toml(text), &client("c"), "a"), "in a file too");
+}
+
+#[test]
 fn conditions_that_say_less_than_they_seem_are_refused() {
     let rule = |text: &str| mistake(Format::Toml, &format!("\nrules = [{{ topic = \"a\", {text} }}]"));
     assert!(rule("access = \"deny\", qos_max = 0").contains("at every QoS"));

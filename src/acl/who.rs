@@ -19,7 +19,8 @@ pub struct Who<'a> {
     pub roles: &'a [Arc<str>],
     /// Claims of its token.
     pub claims: &'a BTreeMap<Arc<str>, Arc<str>>,
-    /// Where it connects from; `None` for a Unix domain socket, which is in no network.
+    /// Where it connects from; `None` where nobody knows, as for a Unix domain socket: rules that deny by address are then
+    /// about it, those that allow by address are not.
     pub address: Option<IpAddr>,
     /// Rules of its own: they are asked first.
     pub rules: Option<&'a Rules>,

@@ -3,7 +3,7 @@
 //! Where it is not (a kernel before 6.7 has no word for it in its ring, or a listener was told not to ask), a ban or a rule
 //! about an address would be passed over without a word, and so would a limit by address. So the broker does not start
 //! with such a thing, and takes none when it reads its files again. A Unix domain socket has no addresses, and that is
-//! no gap: its clients are in no network.
+//! no gap: no ban is about its clients, and rules that deny by address deny there.
 
 use std::fmt;
 use std::path::Path;

@@ -80,7 +80,7 @@ pub struct Profile {
     /// A pattern of user names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<Glob>,
-    /// A role.
+    /// A role, that its authentication or the rules gave the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// A pattern of client identifiers.

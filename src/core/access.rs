@@ -48,8 +48,6 @@ impl SharedRules {
 pub struct Rules {
     pub policy: Option<Arc<Policy>>,
     pub generation: u64,
-    /// The slot of the session that is held against them next, until all were.
-    pub renewing: Option<u32>,
     pub decisions: Decisions,
 }
 
@@ -68,6 +66,8 @@ pub struct Access {
     pub principal: Principal,
     /// Who was at the other end of its last connection.
     pub peer: Peer,
+    /// What that connection's CONNECT said of its user, where nobody checked it.
+    pub said: Said,
     /// Authentication method of that connection's CONNECT.
     pub method: Option<Box<str>>,
     /// Where authenticating again stands.
@@ -82,10 +82,21 @@ pub struct Access {
     grants: Option<Grants>,
     /// The rules that these were made by.
     generation: u64,
-    /// Deliveries are to be held against them.
+    /// Deliveries are to be held against them: of one subscription at least, a part is denied.
     pub checked: bool,
+    /// Its subscriptions are what they say. Until then, each delivery is held against them.
+    pub settled: bool,
     /// Subscriptions that rules keep from it.
     pub withheld: Vec<Withheld>,
+}
+
+/// What is known of what a client said itself of its user.
+#[derive(Debug)]
+pub enum Said {
+    /// Nothing: it connected when neither rules nor an authentication asked.
+    Unknown,
+    /// Its user name, if it gave one.
+    User(Option<Box<str>>),
 }
 
 /// How far a client that authenticates again has come.
@@ -111,6 +122,7 @@ impl Access {
         Access {
             principal,
             peer,
+            said: Said::Unknown,
             method: None,
             renewal: Renewal::None,
             lapses: None,
@@ -119,8 +131,14 @@ impl Access {
             grants: None,
             generation: 0,
             checked: true,
+            settled: false,
             withheld: Vec::new(),
         }
+    }
+
+    /// Whether these are the grants it has.
+    pub fn is_by(&self, grants: &Grants) -> bool {
+        self.grants.as_ref().is_some_and(|own| own.is(grants))
     }
 
     /// The client as rules see it.
@@ -171,9 +189,12 @@ impl Core {
             Some(Admission { principal, .. }) => Access {
                 method: connect.properties.authentication_method.map(Into::into),
                 lapses: principal.lasts.map(|lasts| self.wire.now.after(lasts)),
+                said: Said::User(None),
                 ..Access::new(*principal, peer)
             },
-            None if self.rules.in_force() => Access::of_peer(peer),
+            None if self.rules.in_force() => {
+                Access { said: Said::User(connect.user_name.map(Into::into)), ..Access::of_peer(peer) }
+            }
             None => return,
         };
         let session = &mut self.sessions[slot];
@@ -190,6 +211,7 @@ impl Core {
         access.lapses = principal.lasts.map(|lasts| now.after(lasts));
         access.principal = Principal { common_name: common_name(&access.peer), ..principal };
         access.source = None;
+        self.guard_roles(slot);
         self.renew_session(slot);
     }
 
@@ -198,11 +220,11 @@ impl Core {
         if let Some((policy, generation)) = self.shared.rules.newer_than(self.rules.generation) {
             self.rules.policy = policy;
             self.rules.generation = generation;
-            self.rules.renewing = Some(0);
+            self.renewals.begin();
             self.plain_topic_bytes = self.plain_topic_bytes();
         }
-        if let Some(from) = self.rules.renewing {
-            self.renew_some(from);
+        if !self.renewals.are_done() {
+            self.renew_some();
         }
     }
 
@@ -224,7 +246,17 @@ impl Core {
         let grants = policy.grants(&access.who(&session.client_id));
         access.grants = Some(grants.clone());
         access.generation = self.rules.generation;
-        access.checked = true;
+        access.settled = false;
+        Some(grants)
+    }
+
+    /// Gives a session that something is withheld from what everybody has where no rules are set.
+    pub(super) fn open_grants(&mut self, slot: u32) -> Option<Grants> {
+        let access = self.sessions[slot].access.as_deref_mut().filter(|access| !access.withheld.is_empty())?;
+        let grants = Grants::everything();
+        access.grants = Some(grants.clone());
+        access.generation = self.rules.generation;
+        access.settled = false;
         Some(grants)
     }
 
@@ -269,7 +301,7 @@ impl Core {
     pub(super) fn may_receive(&mut self, slot: u32, topic: &str, hash: u64) -> bool {
         let generation = self.rules.generation;
         let access = self.sessions[slot].access.as_deref();
-        access.is_some_and(|access| access.generation == generation && !access.checked)
+        access.is_some_and(|access| access.generation == generation && access.settled && !access.checked)
             || self.may_have(slot, topic, hash)
     }
 

@@ -49,7 +49,7 @@ const FLAPS: Refusal = (ReasonCode::Banned, "connects too often");
 
 /// What a shard keeps for protection.
 pub struct Guarding {
-    guard: Arc<Guard>,
+    pub(super) guard: Arc<Guard>,
     lag: Lag,
     flapping: Option<Flapping>,
     pub(super) slow: SlowReaders,
@@ -102,8 +102,8 @@ impl Drop for Place {
 
 /// A connection's rates and how far it has used them up.
 pub struct Metered {
-    limits: PerClient,
-    meter: Meter,
+    pub(super) limits: PerClient,
+    pub(super) meter: Meter,
     /// What it is remembered under when it leaves.
     key: Option<KeyHash>,
 }
@@ -367,9 +367,9 @@ impl Core {
             self.counters.refused_at_door[Refused::Banned as usize].add(1);
             return Err(BANNED);
         }
-        let roles = principal.map_or(&[][..], |principal| &principal.roles);
         let listener = self.wire.conns[id.slot].listener;
-        let class = guard.classes().of(listener, Who { client_id, user, roles });
+        let roles = self.roles_of(client_id, principal);
+        let class = guard.classes().of(listener, Who { client_id, user, roles: &roles });
         let limits = self.limits_of(class);
         // An identifier that the server gave is one that it allows. (Who a client is was not known before: what CONNECT says
         // of a user and what he turns out to be may be two things.)

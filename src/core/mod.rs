@@ -30,6 +30,7 @@ mod parcel;
 mod publish;
 mod renew;
 mod retain;
+mod roles;
 mod route;
 mod session;
 mod shared;
@@ -213,6 +214,7 @@ pub struct Core {
     authenticator: Option<Box<dyn Authenticator>>,
     /// What clients may do.
     rules: access::Rules,
+    renewals: renew::Renewals,
     /// Topic names shorter than this are taken as they are, in bytes; 0 where rules are in force.
     plain_topic_bytes: usize,
     /// What is known of connections that belong to no session yet, by slot.
@@ -275,6 +277,7 @@ impl Core {
             noted: Vec::new(),
             authenticator: None,
             rules: access::Rules::default(),
+            renewals: renew::Renewals::default(),
             plain_topic_bytes: 0,
             gates: BySlot::default(),
             guarding: guarded::Guarding::new(shared.guard.get(), &limits, now),
@@ -568,7 +571,7 @@ impl Engine for Core {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        let at_once = !self.scans.is_empty() || self.rules.renewing.is_some() || self.guard_is_busy();
+        let at_once = !self.scans.is_empty() || !self.renewals.are_done() || self.guard_is_busy();
         if at_once { Some(self.wire.now) } else { self.wheel.next_deadline() }
     }
 

@@ -1,8 +1,8 @@
 //! Subscriptions and rules that change: of what SUBACK granted it, a client has at each moment what the rules of that
 //! moment grant.
 //!
-//! New rules are held against all sessions, a piece in each turn; until a session's turn has come, each of its
-//! deliveries is held against them. A subscription that is not granted any more is taken out of the index, so that it
+//! New rules are held against all sessions, so many filters in each turn, and a session with more than that a piece in
+//! each; until it is through, each of its deliveries is held against them. A subscription that is not granted any more is taken out of the index, so that it
 //! costs nothing, and remembered; one that is granted at less than its QoS is served at that. When rules grant it again
 //! it is as it was, without a replay of retained messages: the client is told neither, since no version of MQTT has a
 //! packet for that, and would be deaf for ever after a slip in a file of rules that was put right a minute later.
@@ -14,9 +14,52 @@ use super::note::Interested;
 use crate::acl::{Grants, Subscribing};
 use crate::codec::{QoS, topic::parse_shared};
 use crate::index::{FilterId, GroupId, Subscriber};
+use std::collections::BTreeSet;
 
-/// How many sessions, and subscriptions of sessions, are held against new rules in one turn.
-const RENEWED_PER_TURN: usize = 1024;
+/// How many filters are held against new rules in one turn; a session counts as one besides.
+pub(super) const RENEWED_PER_TURN: usize = 1024;
+
+/// What is to be held against the rules of now.
+#[derive(Debug, Default)]
+pub struct Renewals {
+    /// The slot of the session that the rules have come to, until they have come to all.
+    sweep: Option<u32>,
+    /// Slots of sessions with many subscriptions whose clients are others than they were, or came back.
+    waiting: BTreeSet<u32>,
+    midway: Option<Midway>,
+}
+
+/// A session that is being held against its grants.
+#[derive(Debug)]
+struct Midway {
+    slot: u32,
+    /// Those that it has. If it got others meanwhile, that began anew.
+    grants: Grants,
+    /// How many of the withheld subscriptions were not looked at: those at the front.
+    withheld: usize,
+    /// The subscriptions that are to be looked at, once the withheld ones were. What the client does about them meanwhile
+    /// it does by the same grants, and to look at one again changes nothing.
+    held: Option<Vec<Held>>,
+}
+
+/// A subscription that is served.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    Alone(FilterId),
+    Shared(GroupId),
+}
+
+impl Renewals {
+    /// There are new rules: all begins again.
+    pub fn begin(&mut self) {
+        *self = Renewals { sweep: Some(0), waiting: BTreeSet::new(), midway: None };
+    }
+
+    /// Nothing is left to do.
+    pub fn are_done(&self) -> bool {
+        self.sweep.is_none() && self.waiting.is_empty() && self.midway.is_none()
+    }
+}
 
 /// A subscription that was granted, and now is not, or not at its QoS.
 #[derive(Debug)]
@@ -30,64 +73,129 @@ pub struct Withheld {
 }
 
 impl Core {
-    /// Holds some sessions against new rules.
-    pub(super) fn renew_some(&mut self, from: u32) {
-        let end = self.sessions.slots();
-        let mut looked_at = 0;
-        for slot in from..end {
-            if looked_at >= RENEWED_PER_TURN {
-                self.rules.renewing = Some(slot);
-                return;
-            }
-            looked_at += 1;
-            if let Some(session) = self.sessions.get(slot) {
-                looked_at += session.filters.len() + session.access.as_ref().map_or(0, |access| access.withheld.len());
-                self.renew_session(slot);
+    /// Holds some subscriptions against new rules.
+    pub(super) fn renew_some(&mut self) {
+        let mut work = RENEWED_PER_TURN;
+        while work > 0 {
+            match self.renewals.midway.take().or_else(|| self.next_renewal(&mut work)) {
+                Some(midway) => self.renewals.midway = self.go_on(midway, &mut work),
+                None => return,
             }
         }
-        self.rules.renewing = None;
     }
 
-    /// Makes a session's grants anew, and its subscriptions what these say.
-    pub(super) fn renew_session(&mut self, slot: u32) {
-        let grants = match self.renew_grants(slot) {
-            Some(grants) => grants,
-            None if self.sessions[slot].access.as_ref().is_some_and(|access| !access.withheld.is_empty()) => {
-                Grants::everything()
-            }
-            None => return,
-        };
-        let mut changes = Vec::new();
-        self.give_back(slot, &grants, &mut changes);
-        let mut checked = false;
-        for filter in self.sessions[slot].filters.clone() {
-            checked |= self.hold_filter(slot, filter, &grants, &mut changes);
-        }
-        for group in self.sessions[slot].groups.as_deref().cloned().unwrap_or_default() {
-            checked |= self.hold_group(slot, GroupId(group), &grants, &mut changes);
-        }
-        if let Some(access) = &mut self.sessions[slot].access {
-            access.checked = checked;
-        }
-        self.announce_for_nobody(changes);
-    }
-
-    /// Makes subscriptions that were withheld what SUBACK made them, if they are granted at all.
-    fn give_back(&mut self, slot: u32, grants: &Grants, changes: &mut Vec<Interested>) {
-        let Some(access) = &mut self.sessions[slot].access else { return };
-        for mut withheld in std::mem::take(&mut access.withheld) {
-            let granted = grants.subscribe(&withheld.filter, qos_of(withheld.granted)) != Subscribing::Denied;
-            if granted {
-                self.counters.subscriptions_restored.add(u64::from(withheld.is_mute));
-                self.enter(slot, &withheld.filter, withheld.granted, changes);
+    /// The session that comes next.
+    fn next_renewal(&mut self, work: &mut usize) -> Option<Midway> {
+        while *work > 0 {
+            let slot = match self.renewals.waiting.pop_first() {
+                Some(slot) => slot,
+                None => {
+                    let slot = self.renewals.sweep?;
+                    self.renewals.sweep = Some(slot + 1).filter(|next| *next < self.sessions.slots());
+                    slot
+                }
+            };
+            *work -= 1;
+            if self.sessions.get(slot).is_none() {
                 continue;
             }
-            if !std::mem::replace(&mut withheld.is_mute, true) {
-                self.counters.subscriptions_revoked.add(1);
-                self.take_out(slot, &withheld.filter, changes);
+            self.guard_roles(slot);
+            if let Some(midway) = self.begin_renewal(slot) {
+                return Some(midway);
             }
-            self.withhold_subscription(slot, withheld);
         }
+        None
+    }
+
+    /// Makes a session's grants anew, and its subscriptions what these say: now, or if they are many, in the turns to come.
+    pub(super) fn renew_session(&mut self, slot: u32) {
+        let session = &self.sessions[slot];
+        let withheld = session.access.as_ref().map_or(0, |access| access.withheld.len());
+        let shared = session.groups.as_ref().map_or(0, |groups| groups.len());
+        let Some(midway) = self.begin_renewal(slot) else { return };
+        let mut work = RENEWED_PER_TURN;
+        if self.sessions[slot].filters.len() + shared + 2 * withheld >= work {
+            self.renewals.waiting.insert(slot);
+            return;
+        }
+        let left = self.go_on(midway, &mut work);
+        debug_assert!(left.is_none(), "less than the work of a turn");
+    }
+
+    /// Makes a session's grants anew; `None` if none of its subscriptions can be other than it is.
+    fn begin_renewal(&mut self, slot: u32) -> Option<Midway> {
+        let grants = match self.renew_grants(slot) {
+            Some(grants) => grants,
+            // There are no rules any more.
+            None => self.open_grants(slot)?,
+        };
+        let access = self.sessions[slot].access.as_deref_mut()?;
+        access.checked = false;
+        Some(Midway { slot, grants, withheld: access.withheld.len(), held: None })
+    }
+
+    /// Looks at more of a session's subscriptions; returns what is left.
+    fn go_on(&mut self, mut midway: Midway, work: &mut usize) -> Option<Midway> {
+        let access = self.sessions.get_mut(midway.slot)?.access.as_deref_mut()?;
+        if !access.is_by(&midway.grants) {
+            return None;
+        }
+        let mut changes = Vec::new();
+        let is_through =
+            self.give_back(&mut midway, work, &mut changes) && self.hold_some(&mut midway, work, &mut changes);
+        self.announce_for_nobody(changes);
+        if !is_through {
+            return Some(midway);
+        }
+        self.sessions[midway.slot].access.as_deref_mut()?.settled = true;
+        None
+    }
+
+    /// Makes subscriptions that were withheld what SUBACK made them, if they are granted at all; true if all were looked at.
+    fn give_back(&mut self, midway: &mut Midway, work: &mut usize, changes: &mut Vec<Interested>) -> bool {
+        let slot = midway.slot;
+        loop {
+            let Some(access) = &mut self.sessions[slot].access else { return true };
+            midway.withheld = midway.withheld.min(access.withheld.len());
+            if midway.withheld == 0 || *work == 0 {
+                return midway.withheld == 0;
+            }
+            (midway.withheld, *work) = (midway.withheld - 1, *work - 1);
+            let withheld = &mut access.withheld[midway.withheld];
+            if midway.grants.subscribe(&withheld.filter, qos_of(withheld.granted)) != Subscribing::Denied {
+                // One that was looked at comes to stand in its place, if any.
+                let withheld = access.withheld.swap_remove(midway.withheld);
+                self.counters.subscriptions_restored.add(u64::from(withheld.is_mute));
+                self.enter(slot, &withheld.filter, withheld.granted, changes);
+            } else if !std::mem::replace(&mut withheld.is_mute, true) {
+                let filter = withheld.filter.clone();
+                self.counters.subscriptions_revoked.add(1);
+                self.take_out(slot, &filter, changes);
+            }
+        }
+    }
+
+    /// Holds subscriptions that are served against the grants; true if all were looked at.
+    fn hold_some(&mut self, midway: &mut Midway, work: &mut usize, changes: &mut Vec<Interested>) -> bool {
+        let Midway { slot, grants, held, .. } = midway;
+        let held = held.get_or_insert_with(|| {
+            let session = &self.sessions[*slot];
+            let shared =
+                session.groups.iter().flat_map(|groups| groups.iter().map(|group| Held::Shared(GroupId(*group))));
+            session.filters.iter().map(|filter| Held::Alone(*filter)).chain(shared).collect()
+        });
+        while *work > 0 {
+            let Some(next) = held.pop() else { return true };
+            *work -= 1;
+            let checked = match next {
+                Held::Alone(filter) => self.hold_filter(*slot, filter, grants, changes),
+                Held::Shared(group) => self.hold_group(*slot, group, grants, changes),
+            };
+            if let Some(access) = &mut self.sessions[*slot].access {
+                access.checked |= checked;
+            }
+        }
+        held.is_empty()
     }
 
     /// Ends a subscription, shared or not; true if there was one.

@@ -298,7 +298,9 @@ impl Core {
             self.counters.filter_bytes.sub(name.len() as u64 + filter_bytes(&filter));
         }
         if let Some(groups) = &mut self.sessions[slot].groups {
-            groups.retain(|known| *known != group.0);
+            if let Some(at) = groups.iter().rposition(|known| *known == group.0) {
+                groups.swap_remove(at);
+            }
             if groups.is_empty() {
                 self.sessions[slot].groups = None;
             }

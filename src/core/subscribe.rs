@@ -316,7 +316,8 @@ impl Core {
     pub(super) fn unsubscribe_one(&mut self, slot: u32, filter: &str, changes: &mut Vec<Interested>) -> bool {
         let Some(removed) = self.index.unsubscribe(filter, slot) else { return false };
         let filters = &mut self.sessions[slot].filters;
-        if let Some(at) = filters.iter().position(|&known| known == removed.filter) {
+        // From the end: rules that take all of many look at the last first.
+        if let Some(at) = filters.iter().rposition(|&known| known == removed.filter) {
             filters.swap_remove(at);
         }
         self.counters.subscriptions.sub(1);

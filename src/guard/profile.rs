@@ -55,8 +55,8 @@ pub struct Who<'a> {
     pub client_id: &'a str,
     /// User name that was authenticated, or that it gave.
     pub user: Option<&'a str>,
-    /// Roles.
-    pub roles: &'a [Arc<str>],
+    /// Roles: those that its authentication gave it, and those that rules give it.
+    pub roles: &'a [&'a str],
 }
 
 /// All combinations.
@@ -111,8 +111,22 @@ impl Classes {
 
     /// The class of a client of this listener.
     pub fn of(&self, listener: u16, who: Who<'_>) -> Class {
-        let profile = self.profiles.iter().position(|profile| is_meant(profile, who)).map_or(0, |first| first + 1);
-        Class(self.of_listener(listener).0 + profile as u16)
+        Class(self.of_listener(listener).0 + self.profile_of(who))
+    }
+
+    /// The class of a client that had another one: that of its listener is the same.
+    pub fn instead_of(&self, former: Class, who: Who<'_>) -> Class {
+        Class(former.0 - former.0 % (self.profiles.len() as u16 + 1) + self.profile_of(who))
+    }
+
+    /// The number of the first profile that a client matches, from 1; 0 for none.
+    fn profile_of(&self, who: Who<'_>) -> u16 {
+        self.profiles.iter().position(|profile| is_meant(profile, who)).map_or(0, |first| first as u16 + 1)
+    }
+
+    /// True if some profile is about a role.
+    pub fn know_roles(&self) -> bool {
+        self.profiles.iter().any(|profile| profile.role.is_some())
     }
 }
 
@@ -126,7 +140,7 @@ impl std::ops::Index<Class> for Classes {
 
 fn is_meant(profile: &Profile, who: Who<'_>) -> bool {
     let user = profile.user.as_ref().is_none_or(|glob| who.user.is_some_and(|user| glob.matches(user)));
-    let role = profile.role.as_ref().is_none_or(|role| who.roles.iter().any(|own| **own == **role));
+    let role = profile.role.as_ref().is_none_or(|role| who.roles.contains(&&**role));
     user && role && profile.client_id.as_ref().is_none_or(|glob| glob.matches(who.client_id))
 }
 
@@ -224,7 +238,7 @@ mod tests {
     #[test]
     fn the_first_profile_that_matches_is_laid_over_the_listener_over_the_limits() {
         let classes = classes();
-        let roles: [Arc<str>; 1] = ["sensor".into()];
+        let roles = ["sensor"];
         let of = |listener, user, roles, client_id| {
             let limits = &classes[classes.of(listener, Who { client_id, user, roles })];
             (limits.inflight_max, limits.subscriptions_max)

@@ -29,6 +29,13 @@ pub fn with_method(client_id: &str, data: &[u8]) -> Connect {
     connect
 }
 
+/// A client that has sent CONNECT and waits for its answer.
+fn knock(broker: &Broker, version: ProtocolVersion) -> Client {
+    let mut client = broker.dial(version);
+    client.send(Packet::Connect(Connect::new(version, "c")));
+    client
+}
+
 /// An AUTH packet.
 pub fn auth(reason: u8, method: &str, data: &[u8]) -> Packet {
     let properties = Properties::new().text(id::AUTHENTICATION_METHOD, method).binary(id::AUTHENTICATION_DATA, data);
@@ -76,8 +83,7 @@ fn what_a_client_says_of_itself_is_asked_about_and_connack_waits_for_the_answer(
 fn whoever_is_denied_is_told_the_reason_and_cut_off() {
     for_both_asking(|broker, version| {
         for (code, v3) in [(ReasonCode::BadUserNameOrPassword, 4), (ReasonCode::NotAuthorized, 5)] {
-            let mut client = broker.dial(version);
-            client.send(Packet::Connect(Connect::new(version, "c")));
+            let mut client = knock(broker, version);
             let asked = broker.question();
             broker.answer(&asked, Verdict::Deny(code));
             assert_eq!(client.next_connack().code, if version == V5 { code as u8 } else { v3 });
@@ -92,8 +98,7 @@ fn packets_behind_connect_are_handled_when_the_client_was_let_in() {
     for_both_asking(|broker, version| {
         let (mut subscriber, _) = broker.let_in(Connect::new(version, "s"), "s");
         subscriber.subscribe("t", AtMostOnce);
-        let mut client = broker.dial(version);
-        client.send(Packet::Connect(Connect::new(version, "c")));
+        let mut client = knock(broker, version);
         client.publish("t", "early");
         let asked = broker.question();
         client.publish("t", "later");
@@ -111,8 +116,7 @@ fn packets_behind_connect_are_dropped_when_the_client_was_not_let_in() {
     for_both_asking(|broker, version| {
         let (mut subscriber, _) = broker.let_in(Connect::new(version, "s"), "s");
         subscriber.subscribe("t", AtMostOnce);
-        let mut client = broker.dial(version);
-        client.send(Packet::Connect(Connect::new(version, "c")));
+        let mut client = knock(broker, version);
         client.publish("t", "x");
         let asked = broker.question();
         broker.answer(&asked, Verdict::Deny(ReasonCode::NotAuthorized));
@@ -126,8 +130,7 @@ fn packets_behind_connect_are_dropped_when_the_client_was_not_let_in() {
 #[test]
 fn an_answer_that_never_comes_ends_with_the_connect_timeout() {
     for_both_asking(|broker, version| {
-        let mut client = broker.dial(version);
-        client.send(Packet::Connect(Connect::new(version, "c")));
+        let mut client = knock(broker, version);
         let asked = broker.question();
         broker.seconds(6);
         assert_eq!(client.next_connack().code, if version == V5 { 0x88 } else { 3 });
@@ -142,12 +145,10 @@ fn an_answer_that_never_comes_ends_with_the_connect_timeout() {
 #[test]
 fn an_answer_for_a_connection_that_is_gone_is_ignored_even_if_its_slot_is_used_again() {
     for_both_asking(|broker, version| {
-        let mut client = broker.dial(version);
-        client.send(Packet::Connect(Connect::new(version, "c")));
+        let mut client = knock(broker, version);
         let first = broker.question();
         client.reset();
-        let mut client = broker.dial(version);
-        client.send(Packet::Connect(Connect::new(version, "c")));
+        let mut client = knock(broker, version);
         let second = broker.question();
         broker.answer(&first, allow("somebody"));
         client.expect_nothing();
@@ -160,8 +161,7 @@ fn an_answer_for_a_connection_that_is_gone_is_ignored_even_if_its_slot_is_used_a
 fn too_many_questions_refuse_with_server_busy() {
     for_both_asking(|broker, version| {
         broker.desk().set_busy(true);
-        let mut client = broker.dial(version);
-        client.send(Packet::Connect(Connect::new(version, "c")));
+        let mut client = knock(broker, version);
         assert_eq!(client.next_connack().code, if version == V5 { 0x89 } else { 3 });
         client.expect_closed();
     });
@@ -217,8 +217,7 @@ fn a_client_that_closes_while_it_is_asked_about_is_heard_to_the_end_or_not_at_al
         let (mut subscriber, _) = broker.let_in(Connect::new(version, "s"), "s");
         subscriber.subscribe("t", AtMostOnce);
         for let_in in [true, false] {
-            let mut client = broker.dial(version);
-            client.send(Packet::Connect(Connect::new(version, "c")));
+            let mut client = knock(broker, version);
             client.publish("t", "last");
             client.send(Packet::Disconnect(Reasoned::default()));
             let asked = broker.question();
@@ -237,8 +236,7 @@ fn a_client_that_closes_while_it_is_asked_about_is_heard_to_the_end_or_not_at_al
 #[test]
 fn a_broker_that_stops_waits_for_no_answer() {
     for_both_asking(|broker, version| {
-        let mut client = broker.dial(version);
-        client.send(Packet::Connect(Connect::new(version, "c")));
+        let mut client = knock(broker, version);
         let asked = broker.question();
         broker.stop();
         client.expect_closed();

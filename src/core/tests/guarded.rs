@@ -13,7 +13,7 @@ use crate::guard::rate::Rate;
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
-fn guarded(shards: u16, set: impl FnOnce(&mut Config)) -> (Broker, Arc<Guard>) {
+pub(super) fn guarded(shards: u16, set: impl FnOnce(&mut Config)) -> (Broker, Arc<Guard>) {
     let mut config = Config::default();
     set(&mut config);
     let guard = Arc::new(Guard::new(&config, 7, UnixTime(1000)));

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::acl::{Access, Format, Policy};
+use crate::config::{ClientLimits, Profile};
 use crate::core::counters::DropReason;
+use crate::core::renew::RENEWED_PER_TURN;
+use crate::guard::glob::Glob;
 
 /// Denies this to everybody, and nothing else.
 fn deny(action: &str, topic: &str) -> Option<Arc<Policy>> {
@@ -45,6 +48,102 @@ fn sessions_that_were_not_held_against_new_rules_yet_get_nothing_by_the_old_ones
     broker.check();
 }
 
+/// A client with so many subscriptions, `t/0/+` and so on.
+fn with_many(broker: &mut Broker, client_id: &str, filters: usize) -> Client {
+    let client = broker.connect(client_id, ProtocolVersion::V5);
+    for number in 0..filters {
+        broker.subscribe(client, &format!("t/{number}/+"), QoS::AtLeastOnce);
+    }
+    client
+}
+
+fn many_allowed() -> Broker {
+    Broker::with(1, Limits { subscriptions_per_client_max: u32::MAX, ..Limits::default() })
+}
+
+/// How many turns pass until rules have come to all sessions, and the most subscriptions that one of them changed.
+fn turns_of_renewal(core: &mut Core, now: Time) -> (usize, u64) {
+    let (mut turns, mut most) = (0, 0);
+    loop {
+        let before = core.counters().subscriptions.load();
+        core.attend(now);
+        (turns, most) = (turns + 1, before.abs_diff(core.counters().subscriptions.load()).max(most));
+        if core.next_deadline() != Some(now) {
+            return (turns, most);
+        }
+    }
+}
+
+#[test]
+fn a_session_with_many_subscriptions_is_held_against_new_rules_a_piece_in_each_turn() {
+    const FILTERS: usize = 100_000;
+    let mut broker = many_allowed();
+    let client = with_many(&mut broker, "c", FILTERS);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    broker.cores[0].shared.set_policy(deny("subscribe", "t/#"));
+    broker.cores[0].attend(broker.now);
+    // Midway nothing is delivered by the old rules, and what the client says itself counts.
+    broker.read(client);
+    for number in [0, FILTERS / 2, FILTERS - 1] {
+        broker.publish(publisher, &format!("t/{number}/x"), QoS::AtMostOnce, 0, b"x");
+    }
+    assert_eq!(broker.cores[0].counters().delivered.load(), 0);
+    broker.unsubscribe(client, "t/0/+");
+    broker.unsubscribe(client, &format!("t/{}/+", FILTERS - 1));
+    assert_eq!(broker.read(client), ["UNSUBACK [0]", "UNSUBACK [0]"]);
+    let (turns, most) = turns_of_renewal(&mut broker.cores[0], broker.now);
+    assert!(turns >= 90, "it took {turns} turns");
+    assert!(most <= RENEWED_PER_TURN as u64, "{most} subscriptions were changed in one turn");
+    assert_eq!(broker.cores[0].counters().subscriptions.load(), 0);
+    // And back.
+    broker.cores[0].shared.set_policy(None);
+    let (turns, most) = turns_of_renewal(&mut broker.cores[0], broker.now);
+    assert!(turns >= 90 && most <= RENEWED_PER_TURN as u64, "{most} of {turns}");
+    assert_eq!(broker.cores[0].counters().subscriptions.load(), FILTERS as u64 - 2, "but for what was unsubscribed");
+    broker.check();
+}
+
+#[test]
+fn rules_that_change_midway_begin_again_with_a_session() {
+    let mut broker = many_allowed();
+    let client = with_many(&mut broker, "c", 5_000);
+    broker.cores[0].shared.set_policy(deny("subscribe", "t/#"));
+    broker.cores[0].attend(broker.now);
+    broker.cores[0].attend(broker.now);
+    broker.cores[0].shared.set_policy(deny("subscribe", "t/7/#"));
+    turns_of_renewal(&mut broker.cores[0], broker.now);
+    assert_eq!(broker.cores[0].counters().subscriptions.load(), 4_999);
+    broker.read(client);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    for number in 5..10 {
+        broker.publish(publisher, &format!("t/{number}/x"), QoS::AtMostOnce, 0, b"x");
+    }
+    assert_eq!(broker.cores[0].counters().delivered.load(), 4);
+    assert_eq!(withheld(&broker.cores[0]), 0, "it is settled, and no delivery is asked about");
+    broker.check();
+}
+
+#[test]
+fn a_client_that_comes_back_to_many_subscriptions_does_not_have_all_looked_at_in_one_turn() {
+    let mut broker = many_allowed();
+    let client = with_many(&mut broker, "c", 5_000);
+    broker.hang_up(client);
+    broker.cores[0].shared.set_policy(deny("subscribe", "t/#"));
+    // It comes back while it is being held against them.
+    broker.cores[0].attend(broker.now);
+    let client = broker.connect("c", ProtocolVersion::V5);
+    let before = broker.cores[0].counters().subscriptions.load();
+    assert!(before >= 5_000 - 2 * RENEWED_PER_TURN as u64, "{before} are left");
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    broker.publish(publisher, "t/4999/x", QoS::AtMostOnce, 0, b"x");
+    let (turns, most) = turns_of_renewal(&mut broker.cores[0], broker.now);
+    assert!(turns > 1 && most <= RENEWED_PER_TURN as u64, "{most} of {turns}");
+    assert_eq!(broker.cores[0].counters().subscriptions.load(), 0);
+    assert_eq!(broker.cores[0].counters().delivered.load(), 0);
+    broker.read(client);
+    broker.check();
+}
+
 #[test]
 fn rules_that_are_taken_away_leave_everything_as_it_was_without_them() {
     let mut broker = Broker::new(1);
@@ -80,4 +179,50 @@ fn a_replay_that_waits_goes_with_its_subscription_when_the_client_is_away() {
     let read = broker.read(client);
     assert!(read.iter().all(|packet| !packet.contains("r/")), "{read:?}");
     broker.check();
+}
+
+/// Gives a role to clients of these names; everything is allowed.
+fn bind(role: &str, clients: &str, users: &str) -> Option<Arc<Policy>> {
+    let text = format!(
+        "default = \"allow\"\n[roles.{role}]\n[clients]\n\"{clients}\" = \"{role}\"\n[users]\n\"{users}\" = \"{role}\"\n"
+    );
+    let policy = Policy::from_text("rules.toml", &text, Format::Toml, Access::Deny, &[]);
+    Some(Arc::new(policy.expect("well written")))
+}
+
+#[test]
+fn a_profile_is_about_the_roles_that_rules_give_too_also_after_a_reload() {
+    let profile = |limit| {
+        let limits = ClientLimits { topic_levels_max: Some(limit), ..ClientLimits::default() };
+        Profile { role: Some("sensor".to_owned()), limits, ..Profile::default() }
+    };
+    let (mut broker, _) = super::guarded::guarded(1, |config| {
+        let admin = Profile { user: Some(Glob::new("root").unwrap()), ..Profile::default() };
+        config.guard.profiles = vec![admin, profile(2)];
+    });
+    let levels = |broker: &Broker, client_id| {
+        let core = &broker.cores[0];
+        core.limits_of(core.sessions[core.find_client(client_id).unwrap()].class).topic_levels_max
+    };
+    let many = Limits::default().topic_levels_max;
+    broker.cores[0].shared.set_policy(bind("sensor", "s-*", "nobody"));
+    broker.cores[0].attend(broker.now);
+    let sensor = broker.connect("s-1", ProtocolVersion::V5);
+    broker.connect("x", ProtocolVersion::V5);
+    broker.connect_as(Connect { user_name: Some("root"), ..connect_packet("s-root", ProtocolVersion::V5) });
+    // A name that nobody checked is no user's for the rules.
+    broker.connect_as(Connect { user_name: Some("nobody"), ..connect_packet("n", ProtocolVersion::V5) });
+    let all = |broker: &Broker| ["s-1", "x", "s-root", "n"].map(|client_id| levels(broker, client_id));
+    assert_eq!(all(&broker), [2, many, many, many]);
+    broker.read(sensor);
+    broker.subscribe(sensor, "a/b/c", QoS::AtMostOnce);
+    assert_ne!(broker.read(sensor), ["SUBACK [0]"]);
+    // New rules give the role to others; a session without a connection is looked at too.
+    broker.hang_up(sensor);
+    broker.cores[0].shared.set_policy(bind("sensor", "x", "nobody"));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(all(&broker), [many, 2, many, many]);
+    broker.cores[0].shared.set_policy(None);
+    broker.cores[0].attend(broker.now);
+    assert_eq!(all(&broker), [many, many, many, many]);
 }

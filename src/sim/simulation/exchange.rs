@@ -139,8 +139,9 @@ impl<E: Audit> Simulation<E> {
                 self.actors[index].client.push(&wrong);
             }
             None if strict && roll < 20 => self.actors[index].client.push(&auth(0x18, METHOD, b"wrong")),
-            // It never answers.
+            // It never answers: what it has lasts as long as it did, not longer.
             None if strict && roll < 26 => {}
+            None if strict && online && self.actors[index].lapses.is_some() && roll < 45 => {}
             None if roll < 50 && self.acting => return self.answer_later(index, auth(0x18, METHOD, data)),
             None => self.actors[index].client.push(&auth(0x18, METHOD, data)),
         }

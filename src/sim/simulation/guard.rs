@@ -19,6 +19,9 @@ use crate::sim::world::LinkId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// So long after its authentication is over a client is gone and knows it, when all has come to rest.
+const OUTSTAYED: Duration = Duration::from_secs(3);
+
 /// Tokens from here on, below that of the vandals, are those of answers.
 pub(super) const ANSWERS: u64 = 1 << 32;
 
@@ -168,6 +171,19 @@ impl<E: Audit> Simulation<E> {
     pub(super) fn lapsed(&self, index: ClientIndex, now: Time) -> Option<Time> {
         let actor = &self.actors[index];
         actor.lapses.filter(|lapses| actor.client.phase == Phase::Online && *lapses <= now)
+    }
+
+    /// Whoever's authentication is over has been let go, also if it began to authenticate again and never went on.
+    pub(super) fn nobody_outstays(&self) {
+        let now = self.world.now();
+        for (index, actor) in self.actors.iter().enumerate() {
+            let lapsed = self.lapsed(index, now).filter(|lapsed| lapsed.after(OUTSTAYED) <= now);
+            let Some((lapsed, link)) = lapsed.zip(actor.client.link) else { continue };
+            // It may not have noticed.
+            let is_deaf = self.world.is_stalled(link) || self.world.unsent(link) > 0;
+            let stalls = if actor.exchange.renews { ", in the midst of authenticating again" } else { "" };
+            assert!(is_deaf, "client {index} stays{stalls}, and its authentication was over at {lapsed:?}");
+        }
     }
 
     /// The broker may have let go of a client, and published its will, before the client notices, or sees CONNACK.

@@ -278,6 +278,7 @@ impl<E: Audit> Simulation<E> {
                 moved |= !self.world.is_quiet();
             }
             if !moved {
+                self.nobody_outstays();
                 return self.audit();
             }
         }

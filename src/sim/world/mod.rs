@@ -210,6 +210,11 @@ impl<E: Engine> World<E> {
         self.link_mut(link).chunks = chunks;
     }
 
+    /// Whether the client does not read.
+    pub fn is_stalled(&self, link: LinkId) -> bool {
+        self.link(link).stalled
+    }
+
     /// The client stops reading, or begins again: the server's sends complete only while it reads.
     pub fn set_stalled(&mut self, link: LinkId, stalled: bool) {
         self.link_mut(link).stalled = stalled;

@@ -8,6 +8,8 @@ mod explain;
 mod filter;
 #[path = "../../../src/acl/grants.rs"]
 mod grants;
+#[path = "../../../src/acl/line.rs"]
+mod line;
 #[path = "../../../src/acl/name.rs"]
 mod name;
 #[path = "../../../src/acl/policy.rs"]
@@ -16,8 +18,12 @@ mod policy;
 mod read;
 #[path = "../../../src/acl/rule.rs"]
 mod rule;
+#[path = "../../../src/acl/table.rs"]
+mod table;
 #[path = "../../../src/acl/template.rs"]
 mod template;
+#[path = "../../../src/acl/trie.rs"]
+mod trie;
 #[path = "../../../src/acl/who.rs"]
 mod who;
 
