@@ -247,3 +247,47 @@ fn an_authority_that_is_no_longer_in_its_file_is_no_longer_trusted() {
     assert_eq!(client.error, Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)));
     assert_eq!(host.counters[0].tls_refused_certificate.load(), 1);
 }
+
+/// In the middle of 2026, and of 2031, in seconds since 1970.
+const IN_2026: u64 = 1_782_000_000;
+const IN_2031: u64 = 1_940_000_000;
+
+#[test]
+fn a_ticket_is_no_longer_good_than_the_certificate_and_the_list_that_it_stands_for() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (list_until, certificate_until, refused_for) in
+            [(2099, 2030, AlertDescription::CertificateExpired), (2030, 2099, AlertDescription::UnknownCA)]
+        {
+            let mut authority = Authority::new("outlived");
+            authority.issue("server");
+            authority.issue_until("lamp", certificate_until);
+            authority.revoke_until(&[], list_until);
+            let tls = Tls {
+                client_ca: Some(authority.file("ca.pem")),
+                client_crl: Some(authority.file("crl.pem")),
+                client_certificate: ClientCertificate::Required,
+                ..authority.tls("server")
+            };
+            let (mut host, settings) = host(&tls);
+            settings.set_time(IN_2026);
+            let config = Arc::new(authority.client_of(Some("lamp"), &[version]));
+            for resumed in [0, 1] {
+                let mut client = Client::new(&mut host, &config, "server");
+                client.talk(&mut host);
+                client.send(&mut host, &connect("c"));
+                assert_eq!(client.got, CONNACK);
+                assert_eq!(host.counters[0].tls_resumed.load(), resumed);
+            }
+            settings.set_time(IN_2031);
+            let mut client = Client::new(&mut host, &config, "server");
+            client.talk(&mut host);
+            assert_eq!(client.error, Some(rustls::Error::AlertReceived(refused_for)));
+            assert!(host.wires[client.wire].is_closed);
+            let counters = &host.counters[0];
+            let refused = (counters.tls_refused_certificate.load(), counters.tls_refused_list_expired.load());
+            assert_eq!(refused, if list_until == 2099 { (1, 0) } else { (0, 1) });
+            assert_eq!((counters.tls_resumed.load(), counters.tls_handshaking.load()), (1, 0));
+            assert_eq!(host.shards[0].inner().peers.len(), 2, "the core has not heard of it");
+        }
+    }
+}
