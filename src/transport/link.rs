@@ -70,6 +70,8 @@ pub struct Link {
     pub unread: bool,
     /// It is not read: it does not take the stack's replies.
     pub choked: bool,
+    /// Some of the handshake has come.
+    pub has_spoken: bool,
     /// A step of the handshake waits for its turn.
     pub waiting: bool,
     /// The peer's stream ended while a step was waiting.
@@ -106,6 +108,7 @@ impl Link {
             identified: false,
             unread: false,
             choked: false,
+            has_spoken: false,
             waiting: false,
             ended: false,
             end_told: false,
