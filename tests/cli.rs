@@ -597,3 +597,14 @@ fn users_and_rules_are_read_again_at_sighup_and_hold_for_who_is_connected() {
     assert!(said.contains("the rules stay as they were") && said.contains("rules-6.toml:2"), "{said}");
     assert_eq!((connect_as(&address, "b", Some(("bob", "two"))).1, publish(&mut ann)), (0, 0x87));
 }
+
+#[test]
+fn no_core_dump_is_written_unless_the_configuration_asks_for_it() {
+    for (asks, limit) in [("false", "0"), ("true", "unlimited")] {
+        let config = file(&format!("core-{asks}.toml"), &format!("[server]\ncore_dumps = {asks}\n"));
+        let served = Served::after("ulimit -S -c unlimited", &format!("--shards 1 --config {config}"));
+        let limits = fs::read_to_string(format!("/proc/{}/limits", served.process.id())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+        assert_eq!(line.split_whitespace().next(), Some(limit), "{line}");
+    }
+}

@@ -74,6 +74,9 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
     config.limits.memory_budget = MemoryBudget::Bytes(memory_budget(&config));
     rlimits::raise_locked_memory();
     run(&config, &placement, &asked)
+    if !config.server.core_dumps {
+        rlimits::forbid_core_dumps();
+    }
 }
 
 /// Whether every file that the listeners and the guard name can be used.
@@ -118,6 +121,9 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     };
     let running = server::start(server, move |shard| transports.before(shard, core(shard)))?;
     if let Some(office) = &office {
+    if !config.server.core_dumps {
+        rlimits::forbid_looking_in();
+    }
         let remote = running.remote();
         office.wake_by(placement.shards, move |shard| remote.wake(shard));
     }

@@ -127,6 +127,8 @@ pub struct Server {
 impl Default for Server {
     fn default() -> Server {
         Server {
+    /// Whether a core dump may be written, and a debugger of the same user may look at the process: both see secrets.
+    pub core_dumps: bool,
             shards: None,
             cpus: CpuSet::default(),
             pin: None,
@@ -145,6 +147,7 @@ impl Default for Server {
 pub enum LogFormat {
     /// For people.
     Text,
+            core_dumps: false,
     /// One JSON object a line, for collectors.
     Json,
 }
