@@ -29,6 +29,7 @@ use crate::net::ring::QueueSizes;
 use crate::server::{self, Listen, PeerAddress, ServerConfig, StartError};
 use crate::shard::Wait;
 use crate::transport::tls::{KernelTls, LoadError, Settings};
+use crate::transport::ws::Origins;
 use crate::transport::{Stack, TransportCounters, Transports, ws};
 
 /// Why the broker did not start, or did not end in order.
@@ -83,7 +84,7 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
 pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
     config.guard.bans.as_deref().map(ban_file::load).transpose().map_err(BansError::from)?;
     config.listeners.iter().try_for_each(|listener| {
-        stack(listener)?;
+        stack(config, listener)?;
         listen(listener, false).map(drop)
     })
 }
@@ -279,7 +280,7 @@ struct Stacks {
 
 impl Stacks {
     fn load(config: &Config, shards: u16) -> Result<Stacks, LoadError> {
-        let stacks = config.listeners.iter().map(stack).collect::<Result<_, _>>()?;
+        let stacks = config.listeners.iter().map(|listener| stack(config, listener)).collect::<Result<_, _>>()?;
         Ok(Stacks {
             stacks,
             handshakes_max: config.limits.tls_handshakes_max as usize,
@@ -316,7 +317,7 @@ fn warn_of_old_lists(settings: &Settings) {
     }
 }
 
-fn stack(listener: &Listener) -> Result<Stack, LoadError> {
+fn stack(config: &Config, listener: &Listener) -> Result<Stack, LoadError> {
     let has_websocket = listener.transport.has_websocket();
     // The protocols a client may name when it names any: a browser asks for HTTP.
     let alpn = if has_websocket { "http/1.1" } else { "mqtt" };
@@ -325,11 +326,11 @@ fn stack(listener: &Listener) -> Result<Stack, LoadError> {
     Ok(Stack {
         proxy: listener.proxy.as_ref().map(|proxy| proxy.trusted.as_slice().into()),
         tls: tls.map(Arc::new),
-        websocket: websocket.map(|settings| Arc::new(websocket_limits(settings))),
+        websocket: websocket.map(|settings| Arc::new(websocket_limits(settings, config.needs_credentials(listener)))),
     })
 }
 
-fn websocket_limits(settings: WebSocket) -> ws::Limits {
+fn websocket_limits(settings: WebSocket, needs_credentials: bool) -> ws::Limits {
     let WebSocket { path, origins, request_bytes_max, frame_bytes_max } = settings;
     let (head_bytes_max, frame_bytes_max) = (request_bytes_max as usize, u64::from(frame_bytes_max));
     ws::Limits { path, origins, head_bytes_max, frame_bytes_max }
@@ -340,6 +341,13 @@ fn websocket_limits(settings: WebSocket) -> ws::Limits {
 struct Cores {
     shared: Arc<Shared>,
     guard: Arc<Guard>,
+    let origins = match &origins[..] {
+        // Without a password or a token, which a browser never adds by itself, no page gets anywhere.
+        [] if needs_credentials => Origins::Any,
+        [] => Origins::SameHost,
+        _ if origins.iter().any(|origin| origin == "*") => Origins::Any,
+        _ => Origins::These(origins),
+    };
     limits: Arc<Limits>,
     mqtt: Arc<MqttOptions>,
     sys_interval: Option<Duration>,
@@ -401,6 +409,31 @@ mod tests {
             .unwrap()
             .listeners
             .iter()
+    #[test]
+    fn pages_of_other_hosts_may_connect_only_where_a_password_or_a_token_is_asked_for() {
+        let origins = |methods: &str, server: &str, listener: &str| {
+            let file = format!(
+                "[server]\n{server}\n[auth]\nmethods = [{methods}]\n[auth.password]\nfile = \"/a\"\n
+                [auth.http]\nurl = \"http://127.0.0.1\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n{listener}"
+            );
+            let (config, _) = Draft::from_text("a.toml", &file).unwrap().check(&(0..1).collect()).unwrap();
+            let listener = &config.listeners[0];
+            websocket_limits(listener.websocket.clone().unwrap_or_default(), config.needs_credentials(listener)).origins
+        };
+        let ws = "transport = \"ws\"";
+        assert_eq!(origins("", "", ws), Origins::SameHost, "everybody on this host, so every page that is open there");
+        assert_eq!(origins("\"password\"", "", ws), Origins::Any);
+        assert_eq!(origins("\"password\"", "allow_anonymous = true", ws), Origins::SameHost);
+        assert_eq!(origins("\"password\", \"certificate\"", "", ws), Origins::SameHost);
+        assert_eq!(origins("\"http\"", "", ws), Origins::SameHost, "it may decide by the address");
+        let tls = "transport = \"wss\"\n[listener.tls]\ncertificate = \"/a\"\nkey = \"/a\"\nclient_ca = \"/a\"\n
+            client_certificate = \"optional\"";
+        assert_eq!(origins("\"password\"", "", tls), Origins::SameHost, "a browser shows its certificate by itself");
+        let named = |names| origins("", "", &format!("{ws}\n[listener.websocket]\norigins = [{names}]"));
+        assert_eq!(named("\"https://a.example\""), Origins::These(vec!["https://a.example".to_owned()]));
+        assert_eq!(named("\"*\""), Origins::Any);
+    }
+
             .map(|listen| listen.backlog)
             .collect::<Vec<_>>();
         assert_eq!(backlogs, [7, 4096]);
