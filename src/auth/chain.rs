@@ -11,7 +11,7 @@ use super::error::AuthError;
 use super::password::Scratch;
 use std::sync::Arc;
 
-use super::{Credentials, Principal, Verdict};
+use super::{Credentials, Entry, Principal, Verdict};
 use crate::codec::ReasonCode;
 
 /// What a method says of a client.
@@ -40,6 +40,12 @@ pub(crate) trait Method: Send + Sync {
     /// Asks whom it has to wait for, and then says what it thinks.
     fn ask(&self, client: &Credentials) -> Opinion {
         self.judge(client, &mut Scratch::default())
+    }
+
+    /// Whether a user may still come in by the line that let a client in. `None`: that line is none of this method's.
+    fn has_entry(&self, user: &str, entry: Entry) -> Option<bool> {
+        let _ = (user, entry);
+        None
     }
 
     /// Loads its files anew; what was loaded before stays in use when that fails.
@@ -96,6 +102,8 @@ pub(crate) struct Chain {
 /// Who a client is by an exchange of SCRAM that has succeeded.
 pub(crate) struct Proven {
     pub user: Arc<str>,
+    /// By what.
+    pub entry: Entry,
     /// The server's last word in the exchange.
     pub data: Vec<u8>,
 }
@@ -150,11 +158,12 @@ fn decided(opinion: Opinion, client: &Credentials, proven: Option<&Proven>) -> O
 /// Lets a client in; whatever method did, rules may ask for the common name of its certificate.
 fn allow(mut principal: Box<Principal>, client: &Credentials, proven: Option<&Proven>) -> Verdict {
     principal.common_name = common_name(client).map(Into::into);
-    let Some(Proven { user, data }) = proven else { return Verdict::Allow { principal, data: Vec::new() } };
+    let Some(Proven { user, entry, data }) = proven else { return Verdict::Allow { principal, data: Vec::new() } };
     if principal.user.get_or_insert_with(|| user.clone()) != user {
         // It has proved to be somebody, and another method says that it is somebody else.
         return Verdict::Deny(ReasonCode::NotAuthorized);
     }
+    principal.entry = Some(*entry);
     Verdict::Allow { principal, data: data.clone() }
 }
 

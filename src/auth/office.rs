@@ -7,7 +7,7 @@
 mod lanes;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -20,7 +20,7 @@ use super::http::Http;
 use super::jwt::Jwt;
 use super::password::Password;
 use super::scram::{self, Exchange, Scram, Step};
-use super::{Authenticator, Busy, Credentials, Principal, Question, Verdict};
+use super::{Authenticator, Busy, Credentials, Entry, Principal, Question, Verdict};
 use crate::codec::ReasonCode;
 use crate::config::{Auth, AuthMethod};
 use crate::counter::counters;
@@ -62,6 +62,8 @@ impl OfficeCounters {
 struct Shared {
     chain: Chain,
     scram: Option<Scram>,
+    /// How often the files were read again.
+    version: AtomicU64,
     wake: OnceLock<Wake>,
 }
 
@@ -104,6 +106,7 @@ impl Office {
         let methods = self.shared.chain.methods.iter().map(|method| method.reload());
         let scram = self.shared.scram.iter().map(Scram::reload);
         let errors: Vec<AuthError> = methods.chain(scram).filter_map(Result::err).collect();
+        self.shared.version.fetch_add(1, Ordering::Release);
         if errors.is_empty() { Ok(()) } else { Err(AuthErrors(errors)) }
     }
 }
@@ -131,7 +134,11 @@ fn open(config: &Auth, allow_anonymous: bool) -> Result<Shared, AuthErrors> {
         errors.extend(opened.err());
     }
     let chain = Chain { methods, allow_anonymous, ahead_of_scram };
-    if errors.is_empty() { Ok(Shared { chain, scram, wake: OnceLock::new() }) } else { Err(AuthErrors(errors)) }
+    if errors.is_empty() {
+        Ok(Shared { chain, scram, version: AtomicU64::new(0), wake: OnceLock::new() })
+    } else {
+        Err(AuthErrors(errors))
+    }
 }
 
 fn one(method: AuthMethod, config: &Auth) -> Result<Box<dyn Method>, AuthError> {
@@ -211,6 +218,17 @@ impl Authenticator for Desk {
         }
     }
 
+    fn version(&self) -> u64 {
+        self.office.shared.version.load(Ordering::Acquire)
+    }
+
+    fn vouches_for(&self, principal: &Principal) -> bool {
+        let (Some(user), Some(entry)) = (principal.user.as_deref(), principal.entry) else { return true };
+        let Shared { chain, scram, .. } = &*self.office.shared;
+        let said = chain.methods.iter().find_map(|method| method.has_entry(user, entry));
+        said.or_else(|| scram.as_ref()?.has_entry(user, entry)).unwrap_or(true)
+    }
+
     fn forget(&mut self, conn: ConnId) {
         if let Some(Open::Asked(forgotten)) = self.open.remove(&conn) {
             forgotten.store(true, Ordering::Relaxed);
@@ -247,8 +265,12 @@ impl Desk {
                 self.open.insert(conn, Open::Exchange(exchange, party));
                 Verdict::Continue { data }
             }
-            Step::Done(user, data) if party.must_be.as_ref().is_none_or(|must_be| *must_be == user) => {
-                return self.proved(conn, party.client, Proven { user, data });
+            Step::Done(user, keys, data) if party.must_be.as_ref().is_none_or(|must_be| *must_be == user) => {
+                return self.proved(
+                    conn,
+                    party.client,
+                    Proven { user, entry: Entry::Scram(Entry::fingerprint(&keys)), data },
+                );
             }
             Step::Done(..) | Step::Failed => Verdict::Deny(ReasonCode::NotAuthorized),
         };
@@ -258,8 +280,8 @@ impl Desk {
     /// A client has proved who it is: the methods ahead of SCRAM are asked about it as that user.
     fn proved(&mut self, conn: ConnId, mut client: Box<Credentials>, proven: Proven) -> Result<(), Busy> {
         if self.office.shared.chain.ahead_of_scram == 0 {
-            let Proven { user, data } = proven;
-            let principal = Box::new(Principal { user: Some(user), ..Principal::default() });
+            let Proven { user, entry, data } = proven;
+            let principal = Box::new(Principal { user: Some(user), entry: Some(entry), ..Principal::default() });
             return self.answer(conn, Verdict::Allow { principal, data });
         }
         client.user = Some(proven.user.to_string());

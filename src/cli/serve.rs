@@ -74,10 +74,10 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
     }
     config.limits.memory_budget = MemoryBudget::Bytes(memory_budget(&config));
     rlimits::raise_locked_memory();
-    run(&config, &placement, &asked)
     if !config.server.core_dumps {
         rlimits::forbid_core_dumps();
     }
+    run(&config, &placement, &asked)
 }
 
 /// Whether every file that the listeners and the guard name can be used.
@@ -109,10 +109,10 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     }
     transports.stacks.iter().filter_map(|stack| stack.tls.as_deref()).for_each(warn_of_old_lists);
     let counters = transports.counters.clone();
-    let mut reloads = transports.reloads();
+    let mut reloads = transports.reloads(&bans.wake);
     reloads.push(bans.clone().reload());
     reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.wake.clone(), sight));
-    reloads.extend(office.clone().map(access::users));
+    reloads.extend(office.clone().map(|office| access::users(office, bans.wake.clone())));
     reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
     let asked_of: Vec<Arc<OfficeCounters>> = (0..placement.shards).map(|_| Arc::default()).collect();
     let (desks, counted) = (office.clone(), asked_of.clone());
@@ -121,10 +121,10 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
         None => cores.make(shard),
     };
     let running = server::start(server, move |shard| transports.before(shard, core(shard)))?;
-    if let Some(office) = &office {
     if !config.server.core_dumps {
         rlimits::forbid_looking_in();
     }
+    if let Some(office) = &office {
         let remote = running.remote();
         office.wake_by(placement.shards, move |shard| remote.wake(shard));
     }
@@ -289,9 +289,13 @@ impl Stacks {
     }
 
     /// What is read again on SIGHUP, and when it has changed.
-    fn reloads(&self) -> Vec<reload::Reload> {
+    fn reloads(&self, wake: &access::Wake) -> Vec<reload::Reload> {
         let settings = self.stacks.iter().filter_map(|stack| stack.tls.clone());
-        settings.map(|settings| Box::new(move |insist| again(&settings, insist)) as reload::Reload).collect()
+        let one = |settings: Arc<Settings>| {
+            let wake = wake.clone();
+            Box::new(move |insist| again(&settings, insist, &wake)) as reload::Reload
+        };
+        settings.map(one).collect()
     }
 
     fn before(&self, shard: ShardId, core: Core) -> Transports<Core> {
@@ -301,9 +305,13 @@ impl Stacks {
 }
 
 /// Reads a listener's certificates and keys again.
-fn again(settings: &Settings, insist: bool) {
+fn again(settings: &Settings, insist: bool, wake: &access::Wake) {
     match settings.reload(insist) {
-        Ok(true) => info!("{}: new connections get what is in the files now", settings.name()),
+        Ok(true) => {
+            info!("{}: new connections get what is in the files now", settings.name());
+            // Idle shards verify the certificates of those who are connected in a turn of theirs.
+            access::wake_all(wake);
+        }
         Ok(false) => {}
         Err(error) => error!("{error}: the listener goes on with the certificates and keys it has"),
     }
@@ -333,6 +341,13 @@ fn stack(config: &Config, listener: &Listener) -> Result<Stack, LoadError> {
 fn websocket_limits(settings: WebSocket, needs_credentials: bool) -> ws::Limits {
     let WebSocket { path, origins, request_bytes_max, frame_bytes_max } = settings;
     let (head_bytes_max, frame_bytes_max) = (request_bytes_max as usize, u64::from(frame_bytes_max));
+    let origins = match &origins[..] {
+        // Without a password or a token, which a browser never adds by itself, no page gets anywhere.
+        [] if needs_credentials => Origins::Any,
+        [] => Origins::SameHost,
+        _ if origins.iter().any(|origin| origin == "*") => Origins::Any,
+        _ => Origins::These(origins),
+    };
     ws::Limits { path, origins, head_bytes_max, frame_bytes_max }
 }
 
@@ -341,13 +356,6 @@ fn websocket_limits(settings: WebSocket, needs_credentials: bool) -> ws::Limits 
 struct Cores {
     shared: Arc<Shared>,
     guard: Arc<Guard>,
-    let origins = match &origins[..] {
-        // Without a password or a token, which a browser never adds by itself, no page gets anywhere.
-        [] if needs_credentials => Origins::Any,
-        [] => Origins::SameHost,
-        _ if origins.iter().any(|origin| origin == "*") => Origins::Any,
-        _ => Origins::These(origins),
-    };
     limits: Arc<Limits>,
     mqtt: Arc<MqttOptions>,
     sys_interval: Option<Duration>,
@@ -402,14 +410,6 @@ mod tests {
     }
 
     #[test]
-    fn each_listener_keeps_its_own_backlog() {
-        let file = "[[listener]]\naddress = \"127.0.0.1:1\"\nbacklog = 7\n[[listener]]\naddress = \"127.0.0.1:2\"\n";
-        let (config, placement) = Draft::from_text("a.toml", file).unwrap().check(&(0..1).collect()).unwrap();
-        let backlogs = server_config(&config, &placement)
-            .unwrap()
-            .listeners
-            .iter()
-    #[test]
     fn pages_of_other_hosts_may_connect_only_where_a_password_or_a_token_is_asked_for() {
         let origins = |methods: &str, server: &str, listener: &str| {
             let file = format!(
@@ -434,6 +434,14 @@ mod tests {
         assert_eq!(named("\"*\""), Origins::Any);
     }
 
+    #[test]
+    fn each_listener_keeps_its_own_backlog() {
+        let file = "[[listener]]\naddress = \"127.0.0.1:1\"\nbacklog = 7\n[[listener]]\naddress = \"127.0.0.1:2\"\n";
+        let (config, placement) = Draft::from_text("a.toml", file).unwrap().check(&(0..1).collect()).unwrap();
+        let backlogs = server_config(&config, &placement)
+            .unwrap()
+            .listeners
+            .iter()
             .map(|listen| listen.backlog)
             .collect::<Vec<_>>();
         assert_eq!(backlogs, [7, 4096]);

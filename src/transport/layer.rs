@@ -19,6 +19,7 @@ use super::Stack;
 use super::counters::TransportCounters;
 use super::handshakes::{Handshakes, Standing};
 use super::link::{Failure, Link, Scratch};
+use super::verify::Verifying;
 use crate::acl::Network;
 use crate::engine::{ConnId, Effect, Engine, HandOver, Output, Peer, ShardId, Time, TransportEnd};
 
@@ -37,15 +38,16 @@ const SPARE_BYTES_MAX: usize = 128 * 1024;
 
 /// An engine behind what its listeners put between socket and MQTT. See the module's description.
 pub struct Transports<E: Engine> {
-    inner: E,
-    stacks: Vec<Stack>,
+    pub(super) inner: E,
+    pub(super) stacks: Vec<Stack>,
     /// By slot; shorter than the engine's own table wherever no connection has a link.
-    links: Vec<Option<Box<Link>>>,
+    pub(super) links: Vec<Option<Box<Link>>>,
     /// Connections whose link has something to say by itself.
     dirty: Vec<ConnId>,
     effects: VecDeque<Effect>,
     /// Connections whose next step of the handshake is for a later turn.
     waiting: VecDeque<ConnId>,
+    pub(super) verifying: Verifying,
     /// Connections that wait to be handed over, and until when.
     leaving: VecDeque<(Time, ConnId)>,
     /// What is left for handshakes in this turn.
@@ -71,6 +73,7 @@ impl<E: Engine> Transports<E> {
             dirty: Vec::new(),
             effects: VecDeque::new(),
             waiting: VecDeque::new(),
+            verifying: Verifying::default(),
             leaving: VecDeque::new(),
             units: HANDSHAKE_UNITS_PER_TURN,
             handshakes: Handshakes::new(handshakes_max),
@@ -117,7 +120,10 @@ impl<E: Engine> Transports<E> {
             return Err(());
         }
         match Link::new(stack, address) {
-            Ok(link) => Ok(Some(Box::new(link))),
+            Ok(mut link) => {
+                link.listener = listener;
+                Ok(Some(Box::new(link)))
+            }
             Err(failure) => {
                 self.counters.failed(&failure, true);
                 Err(())
@@ -257,6 +263,7 @@ impl<E: Engine> Transports<E> {
         self.count_handshakes(-1);
         let kind = self.link(conn).and_then(|link| link.tls()?.kind());
         self.counters.shook_hands(kind);
+        self.verify_again(conn);
     }
 
     /// Tells the engine who the peer is, before the first byte of it.
@@ -446,6 +453,7 @@ impl<E: Engine> Engine for Transports<E> {
                 (false, false) => None,
             };
             self.put(conn, link);
+            self.verify_again(conn);
             if let Some(end) = end {
                 self.inner.disconnected(now, conn, end);
             }
@@ -502,6 +510,7 @@ impl<E: Engine> Engine for Transports<E> {
     fn attend(&mut self, now: Time) {
         self.now = now;
         self.steps_that_waited(now);
+        self.follow_settings(now);
         self.inner.attend(now);
     }
 
@@ -518,7 +527,7 @@ impl<E: Engine> Engine for Transports<E> {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        if self.hurry || !self.waiting.is_empty() {
+        if self.hurry || !self.waiting.is_empty() || self.verifying.at.is_some() {
             return Some(Time(0));
         }
         let given_up = self.leaving.front().map(|(until, _)| *until);

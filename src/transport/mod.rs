@@ -6,6 +6,7 @@
 //!
 //! - `layer`: the engine around the engine; whose turn it is, hand-over, the end of a connection.
 //! - `handshakes`: which TLS handshakes are in progress, and which is given up for another.
+//! - `verify`: certificates of connected clients, when authorities or revocation lists have changed.
 //! - `link`: one connection's stack, from bytes to bytes.
 //! - `tls`: sessions, certificates and keys, the names in clients' certificates, reloading.
 //! - `ws`, `proxy`: WebSocket, and the header that a load balancer puts in front.
@@ -20,6 +21,7 @@ mod counters;
 mod handshakes;
 mod layer;
 mod link;
+mod verify;
 
 use std::sync::Arc;
 

@@ -139,7 +139,7 @@ fn when_too_many_wait_for_a_worker_the_next_is_told_that_the_server_is_busy() {
     let (go, goes_on) = mpsc::channel();
     let methods: Vec<Box<dyn Method>> = vec![Box::new(Computes { began, goes_on: goes_on.into() })];
     let chain = Chain { ahead_of_scram: methods.len(), methods, allow_anonymous: false };
-    let shared = Shared { chain, scram: None, wake: OnceLock::new() };
+    let shared = Shared { chain, scram: None, version: AtomicU64::new(0), wake: OnceLock::new() };
     let config = Auth { workers: 1, queue_max: 2, ..Auth::default() };
     let mut bench = bench_of(Office::of(shared, &config).unwrap());
     bench.desk.ask(conn(0), connect("0", "")).unwrap();
@@ -295,6 +295,30 @@ fn files_are_loaded_anew_and_each_that_is_broken_is_told() {
     assert!(matches!(bench.answer().1, Verdict::Deny(_)));
 }
 
+/// Lets a client in, and says whether it is vouched for when the file holds something else.
+fn vouched_for_after(text: &str) -> bool {
+    let ann = Hash::of(b"right", Cost::CHEAP).unwrap();
+    let (file, password) = users(&format!("ann:{ann}\n"));
+    let mut bench = bench(&Auth { methods: vec![AuthMethod::Password], password, ..Auth::default() });
+    bench.desk.ask(conn(1), connect("ann", "right")).unwrap();
+    let Verdict::Allow { principal, .. } = bench.answer().1 else { panic!("refused") };
+    assert!(bench.desk.vouches_for(&principal));
+    let before = bench.desk.version();
+    fs::write(file.path(), text.replace("{ann}", &ann.to_string())).unwrap();
+    let _ = bench.office.reload();
+    assert_ne!(bench.desk.version(), before, "the shards look at those who are connected");
+    bench.desk.vouches_for(&principal)
+}
+
+#[test]
+fn a_client_is_vouched_for_as_long_as_its_line_is_in_the_file() {
+    let other = Hash::of(b"right", Cost::CHEAP).unwrap();
+    assert!(vouched_for_after("bob:{ann}\nann:{ann}\n"));
+    assert!(vouched_for_after("broken"), "a file that cannot be used changes nothing");
+    assert!(!vouched_for_after("bob:{ann}\n"));
+    assert!(!vouched_for_after(&format!("ann:{other}\n")), "set anew, be it the same password");
+}
+
 mod scram {
     use std::num::NonZeroU32;
 
@@ -360,14 +384,19 @@ mod scram {
 
     #[test]
     fn both_sides_prove_that_they_know_the_password() {
-        let (_file, mut bench) = bench_of_scram();
+        let (file, mut bench) = bench_of_scram();
         let (verdict, signature) = exchange(&mut bench, Question::Connect(first("ann")), "ann", "pencil");
         let Verdict::Allow { principal, data } = verdict else { panic!("{verdict:?}") };
         assert_eq!((principal.user.as_deref(), data), (Some("ann"), signature.into_bytes()));
+        assert!(bench.desk.vouches_for(&principal));
         let (verdict, _) = exchange(&mut bench, Question::Connect(first("ann")), "ann", "pen");
         assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)));
         let (verdict, _) = exchange(&mut bench, Question::Connect(first("eve")), "eve", "pencil");
         assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)));
+        let without = fs::read_to_string(file.path()).unwrap().replace("\nann:", "\nanna:");
+        fs::write(file.path(), without).unwrap();
+        bench.office.reload().unwrap();
+        assert!(!bench.desk.vouches_for(&principal), "she is not in the file any more");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use rustls::AlertDescription;
 use super::client::{Authority, CONNACK, Client, connect};
 use super::host::Host;
 use crate::config::{ClientCertificate, CrlExpired, KeyPair, Tls};
+use crate::core::counters::EndReason;
+use crate::engine::Engine;
 use crate::transport::Stack;
 use crate::transport::tls::Settings;
 
@@ -290,4 +292,71 @@ fn a_ticket_is_no_longer_good_than_the_certificate_and_the_list_that_it_stands_f
             assert_eq!(host.shards[0].inner().peers.len(), 2, "the core has not heard of it");
         }
     }
+}
+
+#[test]
+fn who_is_connected_by_a_certificate_that_new_files_refuse_is_sent_away_and_nobody_else() {
+    let mut authority = Authority::new("sent-away");
+    authority.issue("server");
+    let serials: Vec<u64> = ["lamp", "thief"].map(|name| authority.issue(name)).into();
+    authority.revoke(&[]);
+    let tls = Tls {
+        client_ca: Some(authority.file("ca.pem")),
+        client_crl: Some(authority.file("crl.pem")),
+        client_certificate: ClientCertificate::Required,
+        ..authority.tls("server")
+    };
+    let settings = Arc::new(Settings::load(&tls, &["mqtt"]).unwrap());
+    // On both shards.
+    let mut host = Host::new(2, Stack { tls: Some(settings.clone()), ..Stack::default() });
+    let come = |host: &mut Host, name: &str, id: &str| {
+        let mut client = Client::new(host, &Arc::new(authority.client(Some(name))), "server");
+        client.talk(host);
+        client.send(host, &connect(id));
+        assert_eq!(client.got, CONNACK);
+        client
+    };
+    let lamps: Vec<_> = (0..20).map(|n| come(&mut host, "lamp", &format!("lamp {n}")).wire).collect();
+    let thieves: Vec<_> = (0..20).map(|n| come(&mut host, "thief", &format!("thief {n}")).wire).collect();
+    authority.revoke(&[serials[1]]);
+    assert!(settings.reload(true).unwrap());
+    host.turn();
+    let gone = |host: &Host, wires: &[usize]| wires.iter().filter(|wire| host.wires[**wire].is_closed).count();
+    assert!(gone(&host, &thieves) < 20, "some in each turn");
+    assert!(host.shards.iter().any(|shard| shard.next_deadline().is_some_and(|deadline| deadline <= host.now)));
+    host.settle();
+    assert_eq!((gone(&host, &lamps), gone(&host, &thieves)), (0, 20));
+    let ended = |host: &mut Host, shard: usize| {
+        host.shards[shard].inner().core.counters().ended[EndReason::CredentialsWithdrawn as usize].load()
+    };
+    assert_eq!(ended(&mut host, 0) + ended(&mut host, 1), 20);
+    // By a list that is out of date nobody new gets in; it says nothing of who is in.
+    authority.revoke_until(&[serials[1]], 2025);
+    assert!(settings.reload(true).unwrap());
+    host.settle();
+    assert_eq!(gone(&host, &lamps), 0);
+}
+
+#[test]
+fn a_handshake_that_ends_after_a_reload_counts_by_what_was_read_then() {
+    let mut authority = Authority::new("meanwhile");
+    authority.issue("server");
+    let serial = authority.issue("thief");
+    authority.revoke(&[]);
+    let tls = Tls {
+        client_ca: Some(authority.file("ca.pem")),
+        client_crl: Some(authority.file("crl.pem")),
+        client_certificate: ClientCertificate::Required,
+        ..authority.tls("server")
+    };
+    let (mut host, settings) = host(&tls);
+    let mut client = Client::new(&mut host, &Arc::new(authority.client(Some("thief"))), "server");
+    let hello = client.bytes();
+    host.receive(client.wire, &hello);
+    authority.revoke(&[serial]);
+    assert!(settings.reload(true).unwrap());
+    host.settle();
+    client.talk(&mut host);
+    host.settle();
+    assert!(host.wires[client.wire].is_closed);
 }

@@ -99,6 +99,11 @@ impl Session {
         self.connection.peer_certificates()?.first()
     }
 
+    /// All of the certificates that the peer has shown.
+    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.connection.peer_certificates()
+    }
+
     /// Keeps bytes for a later [`receive`](Self::receive). Returns whether a whole record is there, so that it would
     /// get anywhere.
     pub fn keep(&mut self, bytes: &[u8]) -> bool {

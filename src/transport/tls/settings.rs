@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -30,6 +33,8 @@ pub struct Settings {
     tls: Tls,
     alpn: Vec<&'static str>,
     current: ArcSwap<Current>,
+    /// Raised behind each change of `current`.
+    version: AtomicU64,
     step_units: AtomicU32,
     /// The files as they were when they were last read.
     stamps: Mutex<BTreeMap<PathBuf, Stamp>>,
@@ -81,6 +86,7 @@ impl Settings {
             tls: tls.clone(),
             alpn: alpn.to_vec(),
             current: ArcSwap::from_pointee(Current::new(config, verifier)),
+            version: AtomicU64::new(0),
             step_units: AtomicU32::new(units(signs_by_rsa)),
             stamps: Mutex::new(stamps),
             revocation: Mutex::new(Revocation { term: revocation, told: Age::Fresh }),
@@ -90,6 +96,11 @@ impl Settings {
     /// For the next session.
     pub fn current(&self) -> Arc<Current> {
         self.current.load_full()
+    }
+
+    /// Which settings these are: raised at each reload.
+    pub fn version(&self) -> u64 {
+        self.version.load(Acquire)
     }
 
     /// What a step of a handshake costs, as [`crate::transport::HANDSHAKE_UNITS_PER_TURN`] counts it.
@@ -121,6 +132,7 @@ impl Settings {
         let Loaded { config, verifier, signs_by_rsa, revocation } = load(&self.tls, &self.alpn, ticketer)?;
         *self.revocation() = Revocation { term: revocation, told: Age::Fresh };
         self.current.store(Arc::new(Current::new(config, verifier)));
+        self.version.fetch_add(1, Release);
         self.step_units.store(units(signs_by_rsa), Relaxed);
         Ok(true)
     }
