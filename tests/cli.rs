@@ -609,7 +609,7 @@ fn who_is_gone_from_the_file_of_users_is_sent_away_at_sighup() {
     let config = file("withdrawn.toml", &config);
     let mut served = Served::after("true", &format!("--shards 2 --config {config}"));
     let address = served.address.clone();
-    let mut come = |id, user, password| {
+    let come = |id, user, password| {
         let (socket, code) = connect_as(&address, id, Some((user, password)));
         assert_eq!(code, 0);
         socket
