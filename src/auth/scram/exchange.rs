@@ -102,7 +102,7 @@ impl Challenged {
         let right: bool = (proven & same).into();
         let signature = mac(&self.keys.server_key, messages.as_bytes());
         let last = format!("v={}", STANDARD.encode(signature)).into_bytes();
-        (right && self.known).then(|| Step::Done(self.user, self.keys, last))
+        (right && self.known).then_some(Step::Done(self.user, self.keys, last))
     }
 }
 
