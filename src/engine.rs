@@ -195,6 +195,11 @@ pub trait Engine {
     /// to the end of the stream when it has handled what came before it. An error may follow such an end.
     fn disconnected(&mut self, now: Time, conn: ConnId, end: TransportEnd);
 
+    /// The transport does not vouch for the peer any more: its certificate was revoked. The engine ends the connection.
+    fn withdraw(&mut self, now: Time, conn: ConnId) {
+        self.disconnected(now, conn, TransportEnd::Error(libc::EACCES));
+    }
+
     /// Neither driver nor kernel holds anything of this connection any more: the slot is free.
     fn release(&mut self, conn: ConnId);
 

@@ -597,3 +597,47 @@ fn users_and_rules_are_read_again_at_sighup_and_hold_for_who_is_connected() {
     assert!(said.contains("the rules stay as they were") && said.contains("rules-6.toml:2"), "{said}");
     assert_eq!((connect_as(&address, "b", Some(("bob", "two"))).1, publish(&mut ann)), (0, 0x87));
 }
+
+#[test]
+fn who_is_gone_from_the_file_of_users_is_sent_away_at_sighup() {
+    const DISCONNECT_ADMINISTRATIVE_ACTION: [u8; 2] = [0xE0, 0x98];
+    let users = file("users-7", "");
+    for (user, password) in [("ann", "one\n"), ("bob", "two\n"), ("cyd", "three\n")] {
+        assert_eq!(passwd(&[&[users.as_str(), user, "--stdin"], &CHEAP[..]].concat(), password).0, Some(0));
+    }
+    let config = format!("[auth]\nmethods = [\"password\"]\n[auth.password]\nfile = {users:?}\n");
+    let config = file("withdrawn.toml", &config);
+    let mut served = Served::after("true", &format!("--shards 2 --config {config}"));
+    let address = served.address.clone();
+    let come = |id, user, password| {
+        let (socket, code) = connect_as(&address, id, Some((user, password)));
+        assert_eq!(code, 0);
+        socket
+    };
+    let (mut ann, mut bob, mut cyd) = (come("a", "ann", "one"), come("b", "bob", "two"), come("c", "cyd", "three"));
+    assert_eq!(passwd(&[&[users.as_str(), "cyd", "--stdin"], &CHEAP[..]].concat(), "new\n").0, Some(0));
+    let others: String = fs::read_to_string(&users)
+        .unwrap()
+        .lines()
+        .filter(|line| !line.starts_with("ann:"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    fs::write(&users, others).unwrap();
+    served.reload("authenticated by what is in the files now");
+    for socket in [&mut ann, &mut cyd] {
+        let told = packet(socket);
+        assert_eq!([told[0], told[2]], DISCONNECT_ADMINISTRATIVE_ACTION, "{told:?}");
+    }
+    assert_ne!(publish(&mut bob), 0, "an answer, since his line is as it was");
+    assert_eq!(connect_as(&address, "a", Some(("ann", "one"))).1, 0x86);
+}
+
+#[test]
+fn no_core_dump_is_written_unless_the_configuration_asks_for_it() {
+    for (asks, limit) in [("false", "0"), ("true", "unlimited")] {
+        let config = file(&format!("core-{asks}.toml"), &format!("[server]\ncore_dumps = {asks}\n"));
+        let served = Served::after("ulimit -S -c unlimited", &format!("--shards 1 --config {config}"));
+        let limits = fs::read_to_string(format!("/proc/{}/limits", served.process.id())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+        assert_eq!(line.split_whitespace().next(), Some(limit), "{line}");
+    }
+}

@@ -36,6 +36,8 @@ impl Method for ByCertificate {
             None => identities.first(),
         };
         match identity {
+            // It holds for this connection; who the user is, an exchange has proved.
+            Some(_) if client.method.is_some() && self.config.names == CertificateNames::ClientId => Opinion::Pass,
             Some(identity) => {
                 let user = Some(Arc::from(*identity));
                 Opinion::Allow(Box::new(Principal { user, ..Principal::default() }))

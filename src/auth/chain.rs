@@ -2,10 +2,16 @@
 //!
 //! Each allows, denies, or passes on. Whom none allows is not let in. A method passes on what it does not vouch for; it
 //! denies only what it can tell to be false, so that who is asked afterwards never depends on whether a user is known.
+//!
+//! SCRAM is a method that the client chooses, and speaks for itself. What stands ahead of it in the order is asked about a
+//! client that has proved who it is, as it is about any other: it may deny, or allow it under conditions (roles, rules, an end),
+//! but only as the user who was proved. What stands behind is not asked, as behind any method that allows.
 
 use super::error::AuthError;
 use super::password::Scratch;
-use super::{Credentials, Principal, Verdict};
+use std::sync::Arc;
+
+use super::{Credentials, Entry, Principal, Verdict};
 use crate::codec::ReasonCode;
 
 /// What a method says of a client.
@@ -34,6 +40,12 @@ pub(crate) trait Method: Send + Sync {
     /// Asks whom it has to wait for, and then says what it thinks.
     fn ask(&self, client: &Credentials) -> Opinion {
         self.judge(client, &mut Scratch::default())
+    }
+
+    /// Whether a user may still come in by the line that let a client in. `None`: that line is none of this method's.
+    fn has_entry(&self, user: &str, entry: Entry) -> Option<bool> {
+        let _ = (user, entry);
+        None
     }
 
     /// Loads its files anew; what was loaded before stays in use when that fails.
@@ -83,37 +95,59 @@ pub(crate) struct Chain {
     pub methods: Vec<Box<dyn Method>>,
     /// Whether clients that say nothing of themselves come in when no method minds.
     pub allow_anonymous: bool,
+    /// How many of the methods are ahead of SCRAM.
+    pub ahead_of_scram: usize,
+}
+
+/// Who a client is by an exchange of SCRAM that has succeeded.
+pub(crate) struct Proven {
+    pub user: Arc<str>,
+    /// By what.
+    pub entry: Entry,
+    /// The server's last word in the exchange.
+    pub data: Vec<u8>,
 }
 
 impl Chain {
-    /// Asks one after the other, beginning with the method of this number.
-    pub(crate) fn judge(&self, client: &Credentials, first: usize, scratch: &mut Scratch) -> Outcome {
-        for (index, method) in self.methods.iter().enumerate().skip(first) {
+    /// Asks one after the other, beginning with the method of this number; for a client that has proved who it is, those
+    /// ahead of SCRAM.
+    pub(crate) fn judge(
+        &self,
+        client: &Credentials,
+        proven: Option<&Proven>,
+        first: usize,
+        scratch: &mut Scratch,
+    ) -> Outcome {
+        let end = if proven.is_some() { self.ahead_of_scram } else { self.methods.len() };
+        for (index, method) in self.methods.iter().enumerate().take(end).skip(first) {
             match method.judge(client, scratch) {
                 Opinion::Wait => return Outcome::Waits(index),
                 opinion => {
-                    if let Some(verdict) = decided(opinion, client) {
+                    if let Some(verdict) = decided(opinion, client, proven) {
                         return Outcome::Decided(verdict);
                     }
                 }
             }
         }
+        if proven.is_some() {
+            return Outcome::Decided(allow(Box::default(), client, proven));
+        }
         Outcome::Decided(match client.user.is_none() && client.password.is_none() {
-            true if self.allow_anonymous => allow(Box::default(), client),
+            true if self.allow_anonymous => allow(Box::default(), client, None),
             true => Verdict::Deny(ReasonCode::NotAuthorized),
             false => Verdict::Deny(ReasonCode::BadUserNameOrPassword),
         })
     }
 
     /// Has the method of this number wait for whom it has to; nothing if it passes on.
-    pub(crate) fn wait(&self, client: &Credentials, index: usize) -> Option<Verdict> {
-        decided(self.methods[index].ask(client), client)
+    pub(crate) fn wait(&self, client: &Credentials, proven: Option<&Proven>, index: usize) -> Option<Verdict> {
+        decided(self.methods[index].ask(client), client, proven)
     }
 }
 
-fn decided(opinion: Opinion, client: &Credentials) -> Option<Verdict> {
+fn decided(opinion: Opinion, client: &Credentials, proven: Option<&Proven>) -> Option<Verdict> {
     match opinion {
-        Opinion::Allow(principal) => Some(allow(principal, client)),
+        Opinion::Allow(principal) => Some(allow(principal, client, proven)),
         Opinion::Deny(reason) => Some(Verdict::Deny(reason)),
         Opinion::Pass => None,
         // It was waited for, and says that it still has to: as good as no answer.
@@ -122,9 +156,15 @@ fn decided(opinion: Opinion, client: &Credentials) -> Option<Verdict> {
 }
 
 /// Lets a client in; whatever method did, rules may ask for the common name of its certificate.
-fn allow(mut principal: Box<Principal>, client: &Credentials) -> Verdict {
+fn allow(mut principal: Box<Principal>, client: &Credentials, proven: Option<&Proven>) -> Verdict {
     principal.common_name = common_name(client).map(Into::into);
-    Verdict::Allow { principal, data: Vec::new() }
+    let Some(Proven { user, entry, data }) = proven else { return Verdict::Allow { principal, data: Vec::new() } };
+    if principal.user.get_or_insert_with(|| user.clone()) != user {
+        // It has proved to be somebody, and another method says that it is somebody else.
+        return Verdict::Deny(ReasonCode::NotAuthorized);
+    }
+    principal.entry = Some(*entry);
+    Verdict::Allow { principal, data: data.clone() }
 }
 
 /// The common name of a client's certificate.
@@ -163,8 +203,8 @@ pub(super) mod tests {
     }
 
     fn chain(methods: &[fn() -> Opinion], allow_anonymous: bool) -> Chain {
-        let methods = methods.iter().map(|says| Box::new(Says(*says)) as Box<dyn Method>).collect();
-        Chain { methods, allow_anonymous }
+        let methods: Vec<_> = methods.iter().map(|says| Box::new(Says(*says)) as Box<dyn Method>).collect();
+        Chain { ahead_of_scram: methods.len(), methods, allow_anonymous }
     }
 
     /// What a method says in the end.
@@ -176,7 +216,7 @@ pub(super) mod tests {
     }
 
     fn judge(chain: &Chain, client: &Credentials) -> Verdict {
-        match chain.judge(client, 0, &mut Scratch::default()) {
+        match chain.judge(client, None, 0, &mut Scratch::default()) {
             Outcome::Decided(verdict) => verdict,
             Outcome::Waits(index) => panic!("method {index} waits"),
         }

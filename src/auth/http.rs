@@ -45,6 +45,9 @@ struct Asked<'a> {
     address: Option<String>,
     listener: u16,
     cert_cn: Option<&'a str>,
+    /// The exchange by which it has proved to be this user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +176,7 @@ impl Http {
             address.as_deref().map(str::as_bytes),
             Some(&asked.listener.to_le_bytes()),
             asked.cert_cn.map(str::as_bytes),
+            asked.method.map(str::as_bytes),
         ])
     }
 }
@@ -188,6 +192,7 @@ impl<'a> Asked<'a> {
             address: client.peer.address.map(|address| address.to_string()),
             listener: client.listener,
             cert_cn: common_name(client),
+            method: client.method.as_deref(),
         })
     }
 }

@@ -24,7 +24,8 @@ mod web;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub use self::error::{AuthError, AuthErrors, Mistake};
@@ -44,6 +45,17 @@ pub trait Authenticator: Send {
 
     /// An answer that has come.
     fn poll(&mut self) -> Option<(ConnId, Verdict)>;
+
+    /// Raised when files that clients are let in by have changed.
+    fn version(&self) -> u64 {
+        0
+    }
+
+    /// Whether what a client was let in by holds by the files of now.
+    fn vouches_for(&self, principal: &Principal) -> bool {
+        let _ = principal;
+        true
+    }
 
     /// The connection is gone: what was kept for it is not needed any more. An answer under way may still come.
     fn forget(&mut self, conn: ConnId);
@@ -138,6 +150,25 @@ pub struct Principal {
     pub rules: Option<Arc<Rules>>,
     /// How long that is good for; afterwards the client has to authenticate again.
     pub lasts: Option<Duration>,
+    /// What it was let in by, if that is a line in a file of users.
+    pub entry: Option<Entry>,
+}
+
+/// Which line of a file of users a client was let in by, without what stands in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Of the password file.
+    Password(u64),
+    /// Of SCRAM's.
+    Scram(u64),
+}
+
+impl Entry {
+    /// A keyed hash of what stands behind the user name. (The key is the process's own: it tells nothing to others.)
+    fn fingerprint(line: &impl fmt::Display) -> u64 {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        KEY.hash_one(zeroize::Zeroizing::new(line.to_string()).as_str())
+    }
 }
 
 /// Bytes that nobody is to read by chance: not shown in logs, overwritten when dropped.

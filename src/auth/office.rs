@@ -7,20 +7,20 @@
 mod lanes;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::lanes::{Answer, Job, Queues};
 use super::certificate::ByCertificate;
-use super::chain::{Chain, Method, Queue};
+use super::chain::{Chain, Method, Proven, Queue};
 use super::error::{AuthError, AuthErrors};
 use super::http::Http;
 use super::jwt::Jwt;
 use super::password::Password;
 use super::scram::{self, Exchange, Scram, Step};
-use super::{Authenticator, Busy, Credentials, Principal, Question, Verdict};
+use super::{Authenticator, Busy, Credentials, Entry, Principal, Question, Verdict};
 use crate::codec::ReasonCode;
 use crate::config::{Auth, AuthMethod};
 use crate::counter::counters;
@@ -62,6 +62,8 @@ impl OfficeCounters {
 struct Shared {
     chain: Chain,
     scram: Option<Scram>,
+    /// How often the files were read again.
+    version: AtomicU64,
     wake: OnceLock<Wake>,
 }
 
@@ -104,6 +106,7 @@ impl Office {
         let methods = self.shared.chain.methods.iter().map(|method| method.reload());
         let scram = self.shared.scram.iter().map(Scram::reload);
         let errors: Vec<AuthError> = methods.chain(scram).filter_map(Result::err).collect();
+        self.shared.version.fetch_add(1, Ordering::Release);
         if errors.is_empty() { Ok(()) } else { Err(AuthErrors(errors)) }
     }
 }
@@ -119,15 +122,23 @@ pub fn check(config: &Auth) -> Result<(), AuthErrors> {
 
 fn open(config: &Auth, allow_anonymous: bool) -> Result<Shared, AuthErrors> {
     let (mut methods, mut scram, mut errors) = (Vec::new(), None, Vec::new());
+    let mut ahead_of_scram = 0;
     for method in &config.methods {
         let opened = match method {
-            AuthMethod::Scram => Scram::open(&config.scram).map(|opened| scram = Some(opened)),
+            AuthMethod::Scram => {
+                ahead_of_scram = methods.len();
+                Scram::open(&config.scram).map(|opened| scram = Some(opened))
+            }
             other => one(*other, config).map(|opened| methods.push(opened)),
         };
         errors.extend(opened.err());
     }
-    let chain = Chain { methods, allow_anonymous };
-    if errors.is_empty() { Ok(Shared { chain, scram, wake: OnceLock::new() }) } else { Err(AuthErrors(errors)) }
+    let chain = Chain { methods, allow_anonymous, ahead_of_scram };
+    if errors.is_empty() {
+        Ok(Shared { chain, scram, version: AtomicU64::new(0), wake: OnceLock::new() })
+    } else {
+        Err(AuthErrors(errors))
+    }
 }
 
 fn one(method: AuthMethod, config: &Auth) -> Result<Box<dyn Method>, AuthError> {
@@ -162,24 +173,33 @@ struct Desk {
 enum Open {
     /// A worker's; to be set when nobody waits for it any more.
     Asked(Arc<AtomicBool>),
-    /// An exchange, and the user it has to be about.
-    Exchange(Exchange, Option<Arc<str>>),
+    /// An exchange.
+    Exchange(Exchange, Box<Party>),
+}
+
+/// Whom an exchange is with.
+struct Party {
+    client: Box<Credentials>,
+    /// The user it has to be about.
+    must_be: Option<Arc<str>>,
 }
 
 impl Authenticator for Desk {
     fn ask(&mut self, conn: ConnId, question: Question) -> Result<(), Busy> {
         match question {
             Question::Connect(client) => match client.method.as_deref() {
-                None => return self.hand_on(conn, client),
-                Some(_) => self.begin(conn, &client, None),
+                None => self.hand_on(conn, client, None),
+                Some(_) => self.begin(conn, client, None),
             },
             Question::Continue { data } => match self.open.remove(&conn) {
-                Some(Open::Exchange(exchange, user)) => self.step(conn, exchange, user, &data),
+                Some(Open::Exchange(exchange, party)) => self.step(conn, exchange, party, &data),
                 _ => self.answer(conn, Verdict::Deny(ReasonCode::ProtocolError)),
             },
-            Question::Renew(client) => self.begin(conn, &client, client.user.as_deref().map(Arc::from)),
+            Question::Renew(client) => {
+                let must_be = client.user.as_deref().map(Arc::from);
+                self.begin(conn, client, must_be)
+            }
         }
-        Ok(())
     }
 
     fn poll(&mut self) -> Option<(ConnId, Verdict)> {
@@ -198,6 +218,17 @@ impl Authenticator for Desk {
         }
     }
 
+    fn version(&self) -> u64 {
+        self.office.shared.version.load(Ordering::Acquire)
+    }
+
+    fn vouches_for(&self, principal: &Principal) -> bool {
+        let (Some(user), Some(entry)) = (principal.user.as_deref(), principal.entry) else { return true };
+        let Shared { chain, scram, .. } = &*self.office.shared;
+        let said = chain.methods.iter().find_map(|method| method.has_entry(user, entry));
+        said.or_else(|| scram.as_ref()?.has_entry(user, entry)).unwrap_or(true)
+    }
+
     fn forget(&mut self, conn: ConnId) {
         if let Some(Open::Asked(forgotten)) = self.open.remove(&conn) {
             forgotten.store(true, Ordering::Relaxed);
@@ -207,43 +238,61 @@ impl Authenticator for Desk {
 }
 
 impl Desk {
-    fn hand_on(&mut self, conn: ConnId, client: Box<Credentials>) -> Result<(), Busy> {
+    fn hand_on(&mut self, conn: ConnId, client: Box<Credentials>, proven: Option<Proven>) -> Result<(), Busy> {
         let forgotten = Arc::new(AtomicBool::new(false));
         let (shard, answers) = (self.shard, self.answers.0.clone());
-        let job = Job { shard, conn, client, forgotten: forgotten.clone(), answers, next: 0 };
+        let job = Job { shard, conn, client, proven, forgotten: forgotten.clone(), answers, next: 0 };
         self.office.queues.ask(job).inspect_err(|_| self.counters.refused(Queue::Workers))?;
         self.open.insert(conn, Open::Asked(forgotten));
         Ok(())
     }
 
     /// Begins an exchange; `user` is who it has to be about.
-    fn begin(&mut self, conn: ConnId, client: &Credentials, user: Option<Arc<str>>) {
+    fn begin(&mut self, conn: ConnId, mut client: Box<Credentials>, must_be: Option<Arc<str>>) -> Result<(), Busy> {
         if self.office.shared.scram.is_none() || client.method.as_deref() != Some(scram::METHOD) {
             return self.answer(conn, Verdict::Deny(ReasonCode::BadAuthenticationMethod));
         }
-        self.step(conn, Exchange::Begun, user, &client.data);
+        let data = std::mem::take(&mut client.data);
+        client.password = None;
+        self.step(conn, Exchange::Begun, Box::new(Party { client, must_be }), &data)
     }
 
-    fn step(&mut self, conn: ConnId, exchange: Exchange, must_be: Option<Arc<str>>, data: &[u8]) {
+    fn step(&mut self, conn: ConnId, exchange: Exchange, party: Box<Party>, data: &[u8]) -> Result<(), Busy> {
         let users = self.office.shared.scram.as_ref().map(Scram::users);
         let step = users.map_or(Step::Failed, |users| exchange.step(data, &users));
         let verdict = match step {
             Step::Continue(data, exchange) => {
-                self.open.insert(conn, Open::Exchange(exchange, must_be));
+                self.open.insert(conn, Open::Exchange(exchange, party));
                 Verdict::Continue { data }
             }
-            Step::Done(user, data) if must_be.is_none_or(|must_be| must_be == user) => {
-                Verdict::Allow { principal: Box::new(Principal { user: Some(user), ..Principal::default() }), data }
+            Step::Done(user, keys, data) if party.must_be.as_ref().is_none_or(|must_be| *must_be == user) => {
+                return self.proved(
+                    conn,
+                    party.client,
+                    Proven { user, entry: Entry::Scram(Entry::fingerprint(&keys)), data },
+                );
             }
             Step::Done(..) | Step::Failed => Verdict::Deny(ReasonCode::NotAuthorized),
         };
-        self.answer(conn, verdict);
+        self.answer(conn, verdict)
+    }
+
+    /// A client has proved who it is: the methods ahead of SCRAM are asked about it as that user.
+    fn proved(&mut self, conn: ConnId, mut client: Box<Credentials>, proven: Proven) -> Result<(), Busy> {
+        if self.office.shared.chain.ahead_of_scram == 0 {
+            let Proven { user, entry, data } = proven;
+            let principal = Box::new(Principal { user: Some(user), entry: Some(entry), ..Principal::default() });
+            return self.answer(conn, Verdict::Allow { principal, data });
+        }
+        client.user = Some(proven.user.to_string());
+        self.hand_on(conn, client, Some(proven))
     }
 
     /// The shard takes answers once a turn, and may have done so in this one: it must not sleep over this.
-    fn answer(&mut self, conn: ConnId, verdict: Verdict) {
+    fn answer(&mut self, conn: ConnId, verdict: Verdict) -> Result<(), Busy> {
         self.ready.push_back((conn, verdict));
         self.office.shared.wake(self.shard);
+        Ok(())
     }
 }
 

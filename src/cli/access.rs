@@ -23,14 +23,15 @@ pub(super) fn wake_all(wake: &Wake) {
     }
 }
 
-/// Reads the files of users again. One that cannot be used leaves its users as they were.
-pub(super) fn users(office: Office) -> Reload {
+/// Reads the files of users again, and has the shards hold those who are connected against them. One that cannot be used leaves its users as they were.
+pub(super) fn users(office: Office, wake: Wake) -> Reload {
     Box::new(move |insist| {
         if insist {
             match office.reload() {
                 Ok(()) => info!("clients are authenticated by what is in the files now"),
                 Err(errors) => error!("{errors}\nits users stay as they were"),
             }
+            wake_all(&wake);
         }
     })
 }

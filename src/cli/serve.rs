@@ -31,6 +31,7 @@ use crate::net::ring::QueueSizes;
 use crate::server::{self, Listen, PeerAddress, ServerConfig, StartError};
 use crate::shard::Wait;
 use crate::transport::tls::{KernelTls, LoadError, Settings};
+use crate::transport::ws::Origins;
 use crate::transport::{Stack, TransportCounters, Transports, ws};
 
 /// Why the broker did not start, or did not end in order.
@@ -78,6 +79,9 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
     }
     config.limits.memory_budget = MemoryBudget::Bytes(memory_budget(&config));
     rlimits::raise_locked_memory();
+    if !config.server.core_dumps {
+        rlimits::forbid_core_dumps();
+    }
     run(&config, &placement, &asked)
 }
 
@@ -85,7 +89,7 @@ pub fn serve(mut config: Config, placement: Placement) -> Result<(), ServeError>
 pub(super) fn try_files(config: &Config) -> Result<(), ServeError> {
     config.guard.bans.as_deref().map(ban_file::load).transpose().map_err(BansError::from)?;
     config.listeners.iter().try_for_each(|listener| {
-        stack(listener)?;
+        stack(config, listener)?;
         listen(listener, false).map(drop)
     })
 }
@@ -110,10 +114,10 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
     }
     transports.stacks.iter().filter_map(|stack| stack.tls.as_deref()).for_each(warn_of_old_lists);
     let counters = transports.counters.clone();
-    let mut reloads = transports.reloads();
+    let mut reloads = transports.reloads(&bans.wake);
     reloads.push(bans.clone().reload());
     reloads.push(access::rules(config.acl.clone(), shared.clone(), bans.wake.clone(), sight));
-    reloads.extend(office.clone().map(access::users));
+    reloads.extend(office.clone().map(|office| access::users(office, bans.wake.clone())));
     reload::start(reloads, asked.reload.clone()).map_err(ServeError::Signals)?;
     let asked_of: Vec<Arc<OfficeCounters>> = (0..placement.shards).map(|_| Arc::default()).collect();
     let (desks, counted) = (office.clone(), asked_of.clone());
@@ -122,6 +126,9 @@ fn run(config: &Config, placement: &Placement, asked: &Asked) -> Result<(), Serv
         None => cores.make(shard),
     };
     let running = server::start(server, move |shard| transports.before(shard, core(shard)))?;
+    if !config.server.core_dumps {
+        rlimits::forbid_looking_in();
+    }
     if let Some(office) = &office {
         let remote = running.remote();
         office.wake_by(placement.shards, move |shard| remote.wake(shard));
@@ -293,7 +300,7 @@ struct Stacks {
 
 impl Stacks {
     fn load(config: &Config, shards: u16) -> Result<Stacks, LoadError> {
-        let stacks = config.listeners.iter().map(stack).collect::<Result<_, _>>()?;
+        let stacks = config.listeners.iter().map(|listener| stack(config, listener)).collect::<Result<_, _>>()?;
         Ok(Stacks {
             stacks,
             handshakes_max: config.limits.tls_handshakes_max as usize,
@@ -302,9 +309,13 @@ impl Stacks {
     }
 
     /// What is read again on SIGHUP, and when it has changed.
-    fn reloads(&self) -> Vec<reload::Reload> {
+    fn reloads(&self, wake: &access::Wake) -> Vec<reload::Reload> {
         let settings = self.stacks.iter().filter_map(|stack| stack.tls.clone());
-        settings.map(|settings| Box::new(move |insist| again(&settings, insist)) as reload::Reload).collect()
+        let one = |settings: Arc<Settings>| {
+            let wake = wake.clone();
+            Box::new(move |insist| again(&settings, insist, &wake)) as reload::Reload
+        };
+        settings.map(one).collect()
     }
 
     fn before(&self, shard: ShardId, core: Core) -> Transports<Core> {
@@ -314,9 +325,13 @@ impl Stacks {
 }
 
 /// Reads a listener's certificates and keys again.
-fn again(settings: &Settings, insist: bool) {
+fn again(settings: &Settings, insist: bool, wake: &access::Wake) {
     match settings.reload(insist) {
-        Ok(true) => info!("{}: new connections get what is in the files now", settings.name()),
+        Ok(true) => {
+            info!("{}: new connections get what is in the files now", settings.name());
+            // Idle shards verify the certificates of those who are connected in a turn of theirs.
+            access::wake_all(wake);
+        }
         Ok(false) => {}
         Err(error) => error!("{error}: the listener goes on with the certificates and keys it has"),
     }
@@ -330,7 +345,7 @@ fn warn_of_old_lists(settings: &Settings) {
     }
 }
 
-fn stack(listener: &Listener) -> Result<Stack, LoadError> {
+fn stack(config: &Config, listener: &Listener) -> Result<Stack, LoadError> {
     let has_websocket = listener.transport.has_websocket();
     // The protocols a client may name when it names any: a browser asks for HTTP.
     let alpn = if has_websocket { "http/1.1" } else { "mqtt" };
@@ -339,13 +354,20 @@ fn stack(listener: &Listener) -> Result<Stack, LoadError> {
     Ok(Stack {
         proxy: listener.proxy.as_ref().map(|proxy| proxy.trusted.as_slice().into()),
         tls: tls.map(Arc::new),
-        websocket: websocket.map(|settings| Arc::new(websocket_limits(settings))),
+        websocket: websocket.map(|settings| Arc::new(websocket_limits(settings, config.needs_credentials(listener)))),
     })
 }
 
-fn websocket_limits(settings: WebSocket) -> ws::Limits {
+fn websocket_limits(settings: WebSocket, needs_credentials: bool) -> ws::Limits {
     let WebSocket { path, origins, request_bytes_max, frame_bytes_max } = settings;
     let (head_bytes_max, frame_bytes_max) = (request_bytes_max as usize, u64::from(frame_bytes_max));
+    let origins = match &origins[..] {
+        // Without a password or a token, which a browser never adds by itself, no page gets anywhere.
+        [] if needs_credentials => Origins::Any,
+        [] => Origins::SameHost,
+        _ if origins.iter().any(|origin| origin == "*") => Origins::Any,
+        _ => Origins::These(origins),
+    };
     ws::Limits { path, origins, head_bytes_max, frame_bytes_max }
 }
 
@@ -405,6 +427,31 @@ mod tests {
         assert!(per_shard(5_000, 1) > 5_000, "beyond the limit the engine refuses, before the kernel does");
         assert!(per_shard(100, 4) > 100, "by chance, all of a few may meet on one shard");
         assert!((16_000..18_000).contains(&per_shard(1_000_000, 64)));
+    }
+
+    #[test]
+    fn pages_of_other_hosts_may_connect_only_where_a_password_or_a_token_is_asked_for() {
+        let origins = |methods: &str, server: &str, listener: &str| {
+            let file = format!(
+                "[server]\n{server}\n[auth]\nmethods = [{methods}]\n[auth.password]\nfile = \"/a\"\n
+                [auth.http]\nurl = \"http://127.0.0.1\"\n[[listener]]\naddress = \"127.0.0.1:1\"\n{listener}"
+            );
+            let (config, _) = Draft::from_text("a.toml", &file).unwrap().check(&(0..1).collect()).unwrap();
+            let listener = &config.listeners[0];
+            websocket_limits(listener.websocket.clone().unwrap_or_default(), config.needs_credentials(listener)).origins
+        };
+        let ws = "transport = \"ws\"";
+        assert_eq!(origins("", "", ws), Origins::SameHost, "everybody on this host, so every page that is open there");
+        assert_eq!(origins("\"password\"", "", ws), Origins::Any);
+        assert_eq!(origins("\"password\"", "allow_anonymous = true", ws), Origins::SameHost);
+        assert_eq!(origins("\"password\", \"certificate\"", "", ws), Origins::SameHost);
+        assert_eq!(origins("\"http\"", "", ws), Origins::SameHost, "it may decide by the address");
+        let tls = "transport = \"wss\"\n[listener.tls]\ncertificate = \"/a\"\nkey = \"/a\"\nclient_ca = \"/a\"\n
+            client_certificate = \"optional\"";
+        assert_eq!(origins("\"password\"", "", tls), Origins::SameHost, "a browser shows its certificate by itself");
+        let named = |names| origins("", "", &format!("{ws}\n[listener.websocket]\norigins = [{names}]"));
+        assert_eq!(named("\"https://a.example\""), Origins::These(vec!["https://a.example".to_owned()]));
+        assert_eq!(named("\"*\""), Origins::Any);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Limits {
     /// How long a connection may take from being accepted to a complete CONNECT.
     #[serde(with = "units::duration")]
     pub connect_timeout: Duration,
-    /// TLS handshakes that may be in progress on one shard; further clients are refused until some are over.
+    /// TLS handshakes that may be in progress on one shard; for a further client the oldest that says nothing is given up.
     #[serde(deserialize_with = "units::count")]
     pub tls_handshakes_max: u32,
     /// The largest packet taken from a client: all of it, fixed header included. At most 268,435,460.

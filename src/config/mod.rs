@@ -95,6 +95,19 @@ impl Config {
         let is_reachable = self.listeners.iter().any(|listener| !listener.address.is_local());
         self.acl != Acl::default() || !self.auth.methods.is_empty() || is_reachable
     }
+
+    /// Whether whoever gets in by a listener has shown a password or a token in CONNECT. A browser adds neither by itself to
+    /// what a web page sends, as it does with a certificate, or with where it is in the network.
+    pub fn needs_credentials(&self, listener: &Listener) -> bool {
+        let in_connect =
+            |method: &AuthMethod| matches!(method, AuthMethod::Password | AuthMethod::Jwt | AuthMethod::Scram);
+        let shows_certificate = |tls: &Tls| tls.client_certificate != ClientCertificate::None;
+        let methods = &self.auth.methods;
+        !methods.is_empty()
+            && methods.iter().all(in_connect)
+            && !self.server.allow_anonymous
+            && !listener.tls.as_ref().is_some_and(shows_certificate)
+    }
 }
 
 /// `[server]`: the process as a whole.
@@ -114,6 +127,8 @@ pub struct Server {
     pub stop_timeout: Duration,
     /// Whether a listener that other hosts can reach may serve clients that nobody authenticated.
     pub allow_anonymous: bool,
+    /// Whether a core dump may be written, and a debugger of the same user may look at the process: both see secrets.
+    pub core_dumps: bool,
     /// Makes the hash tables of two runs alike. `None` (the key is left out) draws a seed, which is what a
     /// server that strangers can reach wants.
     #[serde(deserialize_with = "units::some_count", skip_serializing_if = "Option::is_none")]
@@ -132,6 +147,7 @@ impl Default for Server {
             pin: None,
             stop_timeout: Duration::from_secs(5),
             allow_anonymous: false,
+            core_dumps: false,
             hash_seed: None,
             log: "info".to_owned(),
             log_format: LogFormat::Text,

@@ -10,7 +10,8 @@ use super::units;
 pub struct WebSocket {
     /// The one path that clients may ask for.
     pub path: String,
-    /// Origins whose web pages may connect, like `https://example.org`; empty is all.
+    /// Origins whose web pages may connect, like `https://example.org`; `*` is all. None: see
+    /// [`Config::needs_credentials`](super::Config::needs_credentials).
     pub origins: Vec<String>,
     /// The longest request, in bytes.
     #[serde(with = "units::bytes")]

@@ -212,6 +212,8 @@ reasons! {
         NotAuthenticated = "not_authenticated",
         /// The client was banned.
         Banned = "banned",
+        /// What the client was let in by was taken back: its user's line, its certificate.
+        CredentialsWithdrawn = "credentials_withdrawn",
         /// The broker stopped.
         ShuttingDown = "shutting_down",
     }

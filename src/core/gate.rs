@@ -142,6 +142,10 @@ impl Core {
 
     fn judge_stranger(&mut self, id: ConnId, verdict: Verdict) {
         match verdict {
+            // The file may have changed while the answer was on its way.
+            Verdict::Allow { principal, .. } if !self.is_vouched_for(&principal) => {
+                self.refuse(id, ReasonCode::NotAuthorized, "its user is gone, or has another password");
+            }
             Verdict::Allow { principal, data } => {
                 self.let_in(id, Admission { principal, data });
             }

@@ -41,6 +41,7 @@ mod subscribe;
 mod sys;
 mod timers;
 mod wire;
+mod withdrawn;
 
 use crate::acl::Policy;
 use crate::auth::Authenticator;
@@ -221,6 +222,7 @@ pub struct Core {
     gates: BySlot<gate::Gate>,
     /// What keeps clients from hurting each other.
     guarding: guarded::Guarding,
+    withdrawn: withdrawn::Withdrawn,
     /// Connections that are not read until an outbox has room.
     stalled: Vec<ConnId>,
     /// SUBACKs that wait for the owners of their filters.
@@ -281,6 +283,7 @@ impl Core {
             plain_topic_bytes: 0,
             gates: BySlot::default(),
             guarding: guarded::Guarding::new(shared.guard.get(), &limits, now),
+            withdrawn: withdrawn::Withdrawn::default(),
             stalled: Vec::new(),
             announcing: Slab::new(),
             asked: 0,
@@ -529,6 +532,11 @@ impl Engine for Core {
         self.end(id.slot, reason, None, session::Leave::WithWill);
     }
 
+    fn withdraw(&mut self, now: Time, id: ConnId) {
+        self.wire.now = now;
+        self.send_away(id, "its certificate does not hold any more");
+    }
+
     fn release(&mut self, id: ConnId) {
         let conn = self.wire.conns.remove(id.slot).expect("the driver releases what it was given");
         assert_eq!(conn.generation, id.generation, "a connection is released once");
@@ -550,6 +558,7 @@ impl Engine for Core {
         self.wire.now = now;
         if self.authenticator.is_some() {
             self.take_verdicts();
+            self.follow_users();
         }
         self.follow_rules();
         self.guard_attend(now);
@@ -571,7 +580,8 @@ impl Engine for Core {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        let at_once = !self.scans.is_empty() || !self.renewals.are_done() || self.guard_is_busy();
+        let at_once = !self.scans.is_empty() || !self.renewals.are_done() || self.withdrawn.at.is_some();
+        let at_once = at_once || self.guard_is_busy();
         if at_once { Some(self.wire.now) } else { self.wheel.next_deadline() }
     }
 

@@ -224,7 +224,6 @@ impl<E: Engine> Driver<E> {
         self.engine.attend(self.now);
         self.handle_completions();
         self.drain_mesh();
-        self.engine.attend(self.now);
         self.run_timers();
         self.follow_stop();
         self.fill_mesh();

@@ -17,7 +17,11 @@ counters! {
         tls_handshaking,
         /// Times a handshake had to wait for a later turn.
         tls_waits,
-        /// Connections refused because too many handshakes were in progress.
+        /// Connections closed while they had sent nothing, because `limits.tls_handshakes_max` were in progress and another came.
+        tls_refused_silent,
+        /// Handshakes given up half done, for the same reason: the client was to go on with them, and nobody was silent.
+        tls_refused_unfinished,
+        /// Connections refused for the same reason, where every handshake waited for its turn.
         tls_refused_full,
         /// Handshakes that ended with the connection: the client went away, or took too long.
         tls_refused_abandoned,

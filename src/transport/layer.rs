@@ -17,7 +17,9 @@ use tracing::debug;
 
 use super::Stack;
 use super::counters::TransportCounters;
+use super::handshakes::{Handshakes, Standing};
 use super::link::{Failure, Link, Scratch};
+use super::verify::Verifying;
 use crate::acl::Network;
 use crate::engine::{ConnId, Effect, Engine, HandOver, Output, Peer, ShardId, Time, TransportEnd};
 
@@ -36,21 +38,21 @@ const SPARE_BYTES_MAX: usize = 128 * 1024;
 
 /// An engine behind what its listeners put between socket and MQTT. See the module's description.
 pub struct Transports<E: Engine> {
-    inner: E,
-    stacks: Vec<Stack>,
+    pub(super) inner: E,
+    pub(super) stacks: Vec<Stack>,
     /// By slot; shorter than the engine's own table wherever no connection has a link.
-    links: Vec<Option<Box<Link>>>,
+    pub(super) links: Vec<Option<Box<Link>>>,
     /// Connections whose link has something to say by itself.
     dirty: Vec<ConnId>,
     effects: VecDeque<Effect>,
     /// Connections whose next step of the handshake is for a later turn.
     waiting: VecDeque<ConnId>,
+    pub(super) verifying: Verifying,
     /// Connections that wait to be handed over, and until when.
     leaving: VecDeque<(Time, ConnId)>,
     /// What is left for handshakes in this turn.
     units: u32,
-    handshakes: usize,
-    handshakes_max: usize,
+    handshakes: Handshakes,
     /// Connections that may be read again, unless the engine thinks otherwise.
     resume: Vec<ConnId>,
     /// Something came up outside the usual order of a turn.
@@ -71,10 +73,10 @@ impl<E: Engine> Transports<E> {
             dirty: Vec::new(),
             effects: VecDeque::new(),
             waiting: VecDeque::new(),
+            verifying: Verifying::default(),
             leaving: VecDeque::new(),
             units: HANDSHAKE_UNITS_PER_TURN,
-            handshakes: 0,
-            handshakes_max,
+            handshakes: Handshakes::new(handshakes_max),
             resume: Vec::new(),
             hurry: false,
             now: Time(0),
@@ -109,10 +111,6 @@ impl<E: Engine> Transports<E> {
     fn link_for(&mut self, listener: u16, address: Option<SocketAddr>) -> Result<Option<Box<Link>>, ()> {
         let stack = self.stacks.get(usize::from(listener)).filter(|stack| !stack.is_plain());
         let Some(stack) = stack else { return Ok(None) };
-        if stack.tls.is_some() && self.handshakes >= self.handshakes_max {
-            self.counters.tls_refused_full.add(1);
-            return Err(());
-        }
         if stack.proxy.as_ref().is_some_and(|trusted| !is_trusted(trusted, address)) {
             self.counters.proxy_untrusted.add(1);
             tracing::info!(
@@ -122,7 +120,10 @@ impl<E: Engine> Transports<E> {
             return Err(());
         }
         match Link::new(stack, address) {
-            Ok(link) => Ok(Some(Box::new(link))),
+            Ok(mut link) => {
+                link.listener = listener;
+                Ok(Some(Box::new(link)))
+            }
             Err(failure) => {
                 self.counters.failed(&failure, true);
                 Err(())
@@ -131,8 +132,29 @@ impl<E: Engine> Transports<E> {
     }
 
     fn count_handshakes(&mut self, change: isize) {
-        self.handshakes = self.handshakes.saturating_add_signed(change);
-        self.counters.tls_handshaking.set(self.handshakes as u64);
+        self.handshakes.count = self.handshakes.count.saturating_add_signed(change);
+        self.counters.tls_handshaking.set(self.handshakes.count as u64);
+    }
+
+    /// Who is given up if another begins to shake hands; an error if it cannot.
+    fn victim(&mut self) -> Result<Option<ConnId>, ()> {
+        if !self.handshakes.is_full() {
+            return Ok(None);
+        }
+        let links = &self.links;
+        let victim = self.handshakes.oldest(|conn| standing(links, conn));
+        victim.map(Some).ok_or_else(|| self.counters.tls_refused_full.add(1))
+    }
+
+    /// Ends a handshake for another one's sake.
+    fn give_up(&mut self, now: Time, conn: ConnId) {
+        let Some(link) = self.link(conn) else { return };
+        let counter = match link.has_spoken {
+            true => &self.counters.tls_refused_unfinished,
+            false => &self.counters.tls_refused_silent,
+        };
+        counter.add(1);
+        self.break_off(now, conn, libc::ECONNABORTED);
     }
 
     fn receive_by_link(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
@@ -153,6 +175,11 @@ impl<E: Engine> Transports<E> {
         if !link.is_shaking_hands() {
             return self.pass_in(now, conn, &bytes);
         }
+        if !std::mem::replace(&mut link.has_spoken, true) {
+            let links = &self.links;
+            self.handshakes.spoke(conn, |conn| standing(links, conn));
+        }
+        let Some(link) = self.link(conn) else { return };
         // A client that sends byte by byte costs a byte's worth of copying each time.
         let gets_anywhere = link.tls().is_some_and(|tls| tls.keep(&bytes));
         if !gets_anywhere || link.waiting {
@@ -236,6 +263,7 @@ impl<E: Engine> Transports<E> {
         self.count_handshakes(-1);
         let kind = self.link(conn).and_then(|link| link.tls()?.kind());
         self.counters.shook_hands(kind);
+        self.verify_again(conn);
     }
 
     /// Tells the engine who the peer is, before the first byte of it.
@@ -251,18 +279,24 @@ impl<E: Engine> Transports<E> {
     fn fail(&mut self, now: Time, conn: ConnId, failure: &Failure) {
         let Some(link) = self.link(conn) else { return };
         let handshaking = link.is_shaking_hands();
-        link.failed = true;
         // Who sets up a client or a broker looks here first. What comes later in a connection's life is no misconfiguration.
         match handshaking {
             true => tracing::info!(from = link.address().map(tracing::field::display), "a handshake failed: {failure}"),
             false => debug!(slot = conn.slot, "a connection is closed: {failure}"),
         }
         self.counters.failed(failure, handshaking);
-        if handshaking {
+        self.break_off(now, conn, libc::EPROTO);
+    }
+
+    /// Nothing more is said or heard on a connection.
+    fn break_off(&mut self, now: Time, conn: ConnId, errno: i32) {
+        let Some(link) = self.link(conn) else { return };
+        link.failed = true;
+        if link.is_shaking_hands() {
             self.count_handshakes(-1);
         }
         self.hurry = true;
-        self.disconnect(now, conn, TransportEnd::Error(libc::EPROTO));
+        self.disconnect(now, conn, TransportEnd::Error(errno));
     }
 
     fn end_of_stream(&mut self, now: Time, conn: ConnId) {
@@ -358,6 +392,19 @@ impl<E: Engine> Transports<E> {
     }
 }
 
+/// How far a handshake has come.
+fn standing(links: &[Option<Box<Link>>], conn: ConnId) -> Standing {
+    let link = links.get(conn.slot as usize).and_then(Option::as_deref);
+    let link = link.filter(|link| link.generation == conn.generation && link.is_shaking_hands());
+    match link {
+        None => Standing::Over,
+        Some(link) if link.failed || link.closing => Standing::Over,
+        Some(link) if link.waiting => Standing::Waits,
+        Some(link) if link.has_spoken => Standing::Begun,
+        Some(_) => Standing::Silent,
+    }
+}
+
 /// Whoever comes by a Unix domain socket has no address, and is as trusted as the socket's mode says.
 fn is_trusted(networks: &[Network], address: Option<SocketAddr>) -> bool {
     match address {
@@ -371,12 +418,22 @@ impl<E: Engine> Engine for Transports<E> {
 
     fn open(&mut self, now: Time, listener: u16, address: Option<SocketAddr>) -> Option<ConnId> {
         let link = self.link_for(listener, address).ok()?;
+        let shakes_hands = link.as_ref().is_some_and(|link| link.is_shaking_hands());
+        let victim = if shakes_hands { self.victim().ok()? } else { None };
         // A load balancer's address is nobody's who could be held to it; the client's own comes with the header.
         let proxied = self.stacks.get(usize::from(listener)).is_some_and(|stack| stack.proxy.is_some());
         let conn = self.inner.open(now, listener, address.filter(|_| !proxied))?;
         if let Some(link) = link {
-            self.count_handshakes(isize::from(link.is_shaking_hands()));
             self.put(conn, link);
+        }
+        // Nobody goes for somebody who is not let in.
+        if let Some(victim) = victim {
+            self.give_up(now, victim);
+        }
+        if shakes_hands {
+            self.count_handshakes(1);
+            let links = &self.links;
+            self.handshakes.connected(conn, |conn| standing(links, conn));
         }
         Some(conn)
     }
@@ -396,6 +453,7 @@ impl<E: Engine> Engine for Transports<E> {
                 (false, false) => None,
             };
             self.put(conn, link);
+            self.verify_again(conn);
             if let Some(end) = end {
                 self.inner.disconnected(now, conn, end);
             }
@@ -452,6 +510,7 @@ impl<E: Engine> Engine for Transports<E> {
     fn attend(&mut self, now: Time) {
         self.now = now;
         self.steps_that_waited(now);
+        self.follow_settings(now);
         self.inner.attend(now);
     }
 
@@ -468,7 +527,7 @@ impl<E: Engine> Engine for Transports<E> {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        if self.hurry || !self.waiting.is_empty() {
+        if self.hurry || !self.waiting.is_empty() || self.verifying.at.is_some() {
             return Some(Time(0));
         }
         let given_up = self.leaving.front().map(|(until, _)| *until);

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
+use rustls::pki_types::CertificateDer;
+
 use super::proxy::{self, ProxyError};
 use super::tls::{self, RECORD_BYTES_MAX, Session};
 use super::{Stack, ws};
@@ -46,6 +48,10 @@ pub enum Failure {
 
 /// See the module's description.
 pub struct Link {
+    /// Index of the listener it came by.
+    pub listener: u16,
+    /// The version of the TLS settings by which its certificate was verified, if it has one.
+    pub verified_by: u64,
     /// Of the connection: what was noted of one that had its slot before is not about this one.
     pub generation: u32,
     /// The beginning of the PROXY header, until it is there.
@@ -70,6 +76,8 @@ pub struct Link {
     pub unread: bool,
     /// It is not read: it does not take the stack's replies.
     pub choked: bool,
+    /// Some of the handshake has come.
+    pub has_spoken: bool,
     /// A step of the handshake waits for its turn.
     pub waiting: bool,
     /// The peer's stream ended while a step was waiting.
@@ -91,8 +99,12 @@ impl Link {
     /// # Errors
     /// The TLS settings do not fit together.
     pub fn new(stack: &Stack, address: Option<SocketAddr>) -> Result<Link, Failure> {
+        // Before the settings: newer ones than it says do no harm.
+        let verified_by = stack.tls.as_ref().map_or(0, |settings| settings.version());
         let tls = stack.tls.as_ref().map(|settings| Session::new(settings.current())).transpose();
         Ok(Link {
+            listener: 0,
+            verified_by,
             generation: 0,
             proxy: stack.proxy.as_ref().map(|_| Vec::new()),
             tls: tls.map_err(tls::Failure::from)?,
@@ -106,6 +118,7 @@ impl Link {
             identified: false,
             unread: false,
             choked: false,
+            has_spoken: false,
             waiting: false,
             ended: false,
             end_told: false,
@@ -143,6 +156,11 @@ impl Link {
     /// True while the TLS handshake lasts.
     pub fn is_shaking_hands(&self) -> bool {
         self.tls.as_ref().is_some_and(Session::is_handshaking)
+    }
+
+    /// The certificates that the peer was verified by, once it was.
+    pub fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.tls.as_ref().filter(|tls| !tls.is_handshaking())?.peer_certificates()
     }
 
     /// TLS, where it is part of the stack.

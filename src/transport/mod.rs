@@ -5,6 +5,8 @@
 //! wire into bytes of MQTT and back; any other connection passes through after one look at an empty table.
 //!
 //! - `layer`: the engine around the engine; whose turn it is, hand-over, the end of a connection.
+//! - `handshakes`: which TLS handshakes are in progress, and which is given up for another.
+//! - `verify`: certificates of connected clients, when authorities or revocation lists have changed.
 //! - `link`: one connection's stack, from bytes to bytes.
 //! - `tls`: sessions, certificates and keys, the names in clients' certificates, reloading.
 //! - `ws`, `proxy`: WebSocket, and the header that a load balancer puts in front.
@@ -16,8 +18,10 @@ pub mod tls;
 pub mod ws;
 
 mod counters;
+mod handshakes;
 mod layer;
 mod link;
+mod verify;
 
 use std::sync::Arc;
 

@@ -23,6 +23,19 @@ fn what_is_sent_comes_back() {
 }
 
 #[test]
+fn an_engine_is_attended_once_in_each_turn() {
+    let mut echo = Echo::start(1, EchoOptions::default());
+    let mut stream = echo.connect();
+    for seed in 0..10 {
+        let bytes = pattern(seed, 1000);
+        // The engine panics when it is attended twice, or not.
+        assert!(exchange(&mut stream, &bytes) == bytes);
+    }
+    assert!(echo.watched.turns.load(Ordering::Relaxed) >= 10);
+    echo.stop();
+}
+
+#[test]
 fn every_byte_may_arrive_separately() {
     let echo = Echo::start(1, EchoOptions { settle_after: 5, ..EchoOptions::default() });
     let mut stream = echo.connect();

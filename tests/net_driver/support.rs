@@ -22,6 +22,7 @@ pub struct Watched {
     pub pauses: AtomicUsize,
     pub disconnected: AtomicUsize,
     pub resets: AtomicUsize,
+    pub turns: AtomicUsize,
 }
 
 #[derive(Clone, Copy)]
@@ -82,6 +83,7 @@ pub struct EchoEngine {
     watched: Arc<Watched>,
     live: usize,
     stopping: bool,
+    attended: bool,
 }
 
 impl EchoEngine {
@@ -97,6 +99,7 @@ impl EchoEngine {
             watched,
             live: 0,
             stopping: false,
+            attended: false,
         }
     }
 
@@ -188,6 +191,15 @@ impl Engine for EchoEngine {
         self.conn(id).settled = true;
         self.echo(id, &hand_over.bytes);
         Some(id)
+    }
+
+    fn attend(&mut self, _now: Time) {
+        assert!(!std::mem::replace(&mut self.attended, true), "once a turn");
+    }
+
+    fn worked(&mut self, _now: Time, _took: Duration) {
+        assert!(std::mem::take(&mut self.attended), "in each turn");
+        self.watched.turns.fetch_add(1, Ordering::Relaxed);
     }
 
     fn receive(&mut self, now: Time, id: ConnId, bytes: &[u8]) {

@@ -165,6 +165,13 @@ impl Links {
         self.get(link).map_or(0, |at| at.pending.len() + at.flying.len() - at.flown)
     }
 
+    /// What is written to a link by now is the last of MQTT: its layers take leave of the peer behind it.
+    pub fn leave(&mut self, link: LinkId) {
+        if self.wardrobe.is_used() && self.get(link).is_some() {
+            self.wardrobe.leave(link.slot);
+        }
+    }
+
     /// Ends a link; nothing more is received from it. [`Handler::closed`](super::Handler::closed) tells when it is over.
     pub fn close(&mut self, link: LinkId, how: Close) {
         let Some(at) = self.get_mut(link) else { return };

@@ -81,6 +81,7 @@ impl Jwt {
         };
         let value = |name: &Option<String>| name.as_ref().and_then(|name| claims.get(name)).unwrap_or(&Value::Null);
         Ok(Principal {
+            entry: None,
             user: user.map(Arc::from),
             common_name: None,
             roles: claims::roles(value(&self.config.roles_claim)).map_err(bad)?,

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use tracing::debug;
 
 use super::Shared;
-use crate::auth::chain::{Lane, Outcome, Queue};
+use crate::auth::chain::{Lane, Outcome, Proven, Queue};
 use crate::auth::error::{AuthError, AuthErrors};
 use crate::auth::password::Scratch;
 use crate::auth::{Busy, Credentials, Verdict, web};
@@ -25,6 +25,8 @@ pub(super) struct Job {
     pub shard: ShardId,
     pub conn: ConnId,
     pub client: Box<Credentials>,
+    /// What it has proved of itself before the methods are asked.
+    pub proven: Option<Proven>,
     /// Nobody waits for the answer any more.
     pub forgotten: Arc<AtomicBool>,
     pub answers: Sender<Answer>,
@@ -108,7 +110,7 @@ impl Staff {
                 }
             };
             if !job.forgotten.load(Ordering::Relaxed) {
-                match self.shared.chain.judge(&job.client, job.next, &mut scratch) {
+                match self.shared.chain.judge(&job.client, job.proven.as_ref(), job.next, &mut scratch) {
                     Outcome::Decided(verdict) => self.answer(job, Ok(verdict)),
                     Outcome::Waits(index) => self.pass_on(job, index, Some(index)),
                 }
@@ -120,7 +122,7 @@ impl Staff {
     fn wait(&self, index: usize, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
             if !job.forgotten.load(Ordering::Relaxed) {
-                match self.shared.chain.wait(&job.client, index) {
+                match self.shared.chain.wait(&job.client, job.proven.as_ref(), index) {
                     Some(verdict) => self.answer(job, Ok(verdict)),
                     None => self.pass_on(job, index + 1, None),
                 }

@@ -138,7 +138,8 @@ fn when_too_many_wait_for_a_worker_the_next_is_told_that_the_server_is_busy() {
     let (began, begun) = mpsc::channel();
     let (go, goes_on) = mpsc::channel();
     let methods: Vec<Box<dyn Method>> = vec![Box::new(Computes { began, goes_on: goes_on.into() })];
-    let shared = Shared { chain: Chain { methods, allow_anonymous: false }, scram: None, wake: OnceLock::new() };
+    let chain = Chain { ahead_of_scram: methods.len(), methods, allow_anonymous: false };
+    let shared = Shared { chain, scram: None, version: AtomicU64::new(0), wake: OnceLock::new() };
     let config = Auth { workers: 1, queue_max: 2, ..Auth::default() };
     let mut bench = bench_of(Office::of(shared, &config).unwrap());
     bench.desk.ask(conn(0), connect("0", "")).unwrap();
@@ -294,6 +295,30 @@ fn files_are_loaded_anew_and_each_that_is_broken_is_told() {
     assert!(matches!(bench.answer().1, Verdict::Deny(_)));
 }
 
+/// Lets a client in, and says whether it is vouched for when the file holds something else.
+fn vouched_for_after(text: &str) -> bool {
+    let ann = Hash::of(b"right", Cost::CHEAP).unwrap();
+    let (file, password) = users(&format!("ann:{ann}\n"));
+    let mut bench = bench(&Auth { methods: vec![AuthMethod::Password], password, ..Auth::default() });
+    bench.desk.ask(conn(1), connect("ann", "right")).unwrap();
+    let Verdict::Allow { principal, .. } = bench.answer().1 else { panic!("refused") };
+    assert!(bench.desk.vouches_for(&principal));
+    let before = bench.desk.version();
+    fs::write(file.path(), text.replace("{ann}", &ann.to_string())).unwrap();
+    let _ = bench.office.reload();
+    assert_ne!(bench.desk.version(), before, "the shards look at those who are connected");
+    bench.desk.vouches_for(&principal)
+}
+
+#[test]
+fn a_client_is_vouched_for_as_long_as_its_line_is_in_the_file() {
+    let other = Hash::of(b"right", Cost::CHEAP).unwrap();
+    assert!(vouched_for_after("bob:{ann}\nann:{ann}\n"));
+    assert!(vouched_for_after("broken"), "a file that cannot be used changes nothing");
+    assert!(!vouched_for_after("bob:{ann}\n"));
+    assert!(!vouched_for_after(&format!("ann:{other}\n")), "set anew, be it the same password");
+}
+
 mod scram {
     use std::num::NonZeroU32;
 
@@ -303,15 +328,21 @@ mod scram {
 
     use super::super::super::scram::{ITERATIONS_MIN, ScramKeys, new_secret_line};
     use super::*;
+    use crate::config::{CertificateAuth, CertificateNames};
+    use crate::engine::Certificate;
 
     fn bench_of_scram() -> (tempfile::NamedTempFile, Bench) {
+        bench_of_all(Auth { methods: vec![AuthMethod::Scram], ..Auth::default() })
+    }
+
+    fn bench_of_all(auth: Auth) -> (tempfile::NamedTempFile, Bench) {
         let iterations = NonZeroU32::new(ITERATIONS_MIN).unwrap();
         let line = |user, password| format!("{user}:{}\n", ScramKeys::of(password, iterations).unwrap());
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = format!("{}\n{}{}", new_secret_line().unwrap(), line("ann", "pencil"), line("bob", "brush"));
         fs::write(file.path(), text).unwrap();
         let scram = ScramAuth { file: Some(file.path().to_owned()) };
-        let bench = bench(&Auth { methods: vec![AuthMethod::Scram], scram, ..Auth::default() });
+        let bench = bench(&Auth { scram, ..auth });
         (file, bench)
     }
 
@@ -353,14 +384,19 @@ mod scram {
 
     #[test]
     fn both_sides_prove_that_they_know_the_password() {
-        let (_file, mut bench) = bench_of_scram();
+        let (file, mut bench) = bench_of_scram();
         let (verdict, signature) = exchange(&mut bench, Question::Connect(first("ann")), "ann", "pencil");
         let Verdict::Allow { principal, data } = verdict else { panic!("{verdict:?}") };
         assert_eq!((principal.user.as_deref(), data), (Some("ann"), signature.into_bytes()));
+        assert!(bench.desk.vouches_for(&principal));
         let (verdict, _) = exchange(&mut bench, Question::Connect(first("ann")), "ann", "pen");
         assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)));
         let (verdict, _) = exchange(&mut bench, Question::Connect(first("eve")), "eve", "pencil");
         assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)));
+        let without = fs::read_to_string(file.path()).unwrap().replace("\nann:", "\nanna:");
+        fs::write(file.path(), without).unwrap();
+        bench.office.reload().unwrap();
+        assert!(!bench.desk.vouches_for(&principal), "she is not in the file any more");
     }
 
     #[test]
@@ -375,6 +411,68 @@ mod scram {
         assert!(matches!(verdict, Verdict::Allow { .. }));
         let (verdict, _) = exchange(&mut bench, renew("bob"), "bob", "brush");
         assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)));
+    }
+
+    #[test]
+    fn a_certificate_binds_who_proves_a_password_too_where_it_is_ahead() {
+        let certified = |common_name: &str, user| {
+            let mut client = first(user);
+            let certificate = Certificate { common_name: Some(common_name.to_owned()), ..Certificate::default() };
+            client.peer.certificate = Some(Box::new(certificate));
+            client
+        };
+        let bound = |methods: &[AuthMethod], names, common_name: &str| {
+            let certificate = CertificateAuth { names, ..CertificateAuth::default() };
+            let (_file, mut bench) = bench_of_all(Auth { methods: methods.to_vec(), certificate, ..Auth::default() });
+            let again = Question::Renew({
+                let mut client = certified(common_name, "ann");
+                client.user = Some("ann".to_owned());
+                client
+            });
+            let first = Question::Connect(certified(common_name, "ann"));
+            let verdicts = [first, again].map(|question| match exchange(&mut bench, question, "ann", "pencil").0 {
+                Verdict::Allow { principal, data } => {
+                    let name = principal.common_name.as_deref();
+                    assert!(name.is_none_or(|name| name == common_name) && data.starts_with(b"v="));
+                    Ok(principal.user.unwrap().to_string())
+                }
+                Verdict::Deny(reason) => Err(reason),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(verdicts[0], verdicts[1], "authenticating again is no way round");
+            verdicts[0].clone()
+        };
+        use AuthMethod::{Certificate as X509, Scram};
+        use CertificateNames::{ClientId, User};
+        assert_eq!(bound(&[X509, Scram], User, "ann"), Ok("ann".to_owned()));
+        assert_eq!(bound(&[X509, Scram], User, "bob"), Err(ReasonCode::NotAuthorized));
+        assert_eq!(bound(&[X509, Scram], ClientId, "c"), Ok("ann".to_owned()), "the client identifier is c");
+        assert_eq!(bound(&[X509, Scram], ClientId, "d"), Err(ReasonCode::ClientIdentifierNotValid));
+        assert_eq!(bound(&[Scram, X509], User, "bob"), Ok("ann".to_owned()), "what stands behind is not asked");
+    }
+
+    #[test]
+    fn the_hook_ahead_may_deny_or_restrict_who_proves_a_password_but_not_rename_it() {
+        let server = Server::new(|body| {
+            let asked: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!((&asked["password"], &asked["method"]), (&json!(null), &json!("SCRAM-SHA-256")));
+            let answer = match asked["username"].as_str().unwrap() {
+                "ann" => json!({"result": "allow", "roles": ["guest"], "expires_in": 60}),
+                _ => json!({"result": "deny"}),
+            };
+            (200, answer.to_string())
+        });
+        let http = HttpAuth { url: Some(server.url()), ..HttpAuth::default() };
+        let methods = vec![AuthMethod::Http, AuthMethod::Scram];
+        let (_file, mut bench) = bench_of_all(Auth { methods, http, ..Auth::default() });
+        let (verdict, signature) = exchange(&mut bench, Question::Connect(first("ann")), "ann", "pencil");
+        let Verdict::Allow { principal, data } = verdict else { panic!("{verdict:?}") };
+        assert_eq!((principal.user.as_deref(), data), (Some("ann"), signature.into_bytes()));
+        assert_eq!((&principal.roles[..], principal.lasts.is_some()), (&[Arc::from("guest")][..], true));
+        let (verdict, _) = exchange(&mut bench, Question::Connect(first("bob")), "bob", "brush");
+        assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)), "{verdict:?}");
+        let (verdict, _) = exchange(&mut bench, Question::Connect(first("ann")), "ann", "pen");
+        assert!(matches!(verdict, Verdict::Deny(ReasonCode::NotAuthorized)), "{verdict:?}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::chain::{Method, Opinion};
 use super::error::AuthError;
 use super::files;
 use super::recent::{Name, Recent};
-use super::{Credentials, Principal};
+use super::{Credentials, Entry, Principal};
 use crate::config::PasswordAuth;
 
 const KEY: &str = "auth.password.file";
@@ -79,7 +79,15 @@ impl Method for Password {
         if !remembered {
             self.remember(name);
         }
-        Opinion::Allow(Box::new(Principal { user: Some(Arc::from(user.as_str())), ..Principal::default() }))
+        let (user, entry) = (Some(Arc::from(user.as_str())), Some(Entry::Password(Entry::fingerprint(hash))));
+        Opinion::Allow(Box::new(Principal { user, entry, ..Principal::default() }))
+    }
+
+    fn has_entry(&self, user: &str, entry: Entry) -> Option<bool> {
+        let Entry::Password(fingerprint) = entry else { return None };
+        let users = self.users.load();
+        let (known, hash) = users.find(user);
+        Some(known && Entry::fingerprint(hash) == fingerprint)
     }
 
     fn reload(&self) -> Result<(), AuthError> {

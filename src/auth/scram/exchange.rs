@@ -35,8 +35,8 @@ pub(crate) struct Challenged {
 pub(crate) enum Step {
     /// Send this, and go on with that.
     Continue(Vec<u8>, Exchange),
-    /// It is this user; send this.
-    Done(Arc<str>, Vec<u8>),
+    /// It is this user, with these keys; send this.
+    Done(Arc<str>, ScramKeys, Vec<u8>),
     /// It is not.
     Failed,
 }
@@ -101,7 +101,8 @@ impl Challenged {
         let same = binding.ct_eq(self.header.as_bytes()) & nonce.as_bytes().ct_eq(self.nonce.as_bytes());
         let right: bool = (proven & same).into();
         let signature = mac(&self.keys.server_key, messages.as_bytes());
-        (right && self.known).then(|| Step::Done(self.user, format!("v={}", STANDARD.encode(signature)).into_bytes()))
+        let last = format!("v={}", STANDARD.encode(signature)).into_bytes();
+        (right && self.known).then_some(Step::Done(self.user, self.keys, last))
     }
 }
 
@@ -156,7 +157,7 @@ mod tests {
     fn the_example_of_the_specification_succeeds() {
         let (first, exchange) = challenged(FIRST).unwrap();
         assert_eq!(first, "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
-        let Step::Done(user, last) = exchange.step(FINAL.as_bytes(), &users()) else { panic!("refused") };
+        let Step::Done(user, _, last) = exchange.step(FINAL.as_bytes(), &users()) else { panic!("refused") };
         assert_eq!((&*user, &last[..]), ("user", &b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="[..]));
     }
 

@@ -3,7 +3,7 @@
 //! One line has no user name, `:secret:…`: from that secret the salts of unknown users are made, so that they stay the same
 //! over a restart.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
@@ -77,8 +77,8 @@ impl fmt::Display for ScramKeys {
 pub(crate) struct ScramUsers {
     by_name: HashMap<Box<str>, ScramKeys>,
     secret: Zeroizing<Vec<u8>>,
-    /// As many as most users have.
-    iterations: NonZeroU32,
+    /// The users' iterations, and up to which user each is the one, counted by iterations.
+    iterations: Vec<(u64, NonZeroU32)>,
 }
 
 impl ScramUsers {
@@ -107,7 +107,7 @@ impl ScramUsers {
             mistakes.push(Mistake::new(0, "the line :secret:… is missing; `ringmq passwd --scram` adds it"));
         }
         match mistakes.is_empty() {
-            true => Ok(ScramUsers { iterations: most(&by_name), by_name, secret }),
+            true => Ok(ScramUsers { iterations: iterations(&by_name), by_name, secret }),
             false => Err(mistakes),
         }
     }
@@ -121,9 +121,17 @@ impl ScramUsers {
         }
     }
 
+    /// Both salt and iterations are made from the name and the secret, so that they are the same each time, over a restart too.
+    /// Over all names each number of iterations comes as often as users have it: one that only users had would tell them.
     fn decoy(&self, user: &str) -> ScramKeys {
         let salt = mac(&self.secret, user.as_bytes())[..SALT_BYTES].to_vec();
-        ScramKeys { iterations: self.iterations, salt, stored_key: [0; HASH_BYTES], server_key: [0; HASH_BYTES] }
+        let drawn = mac(&self.secret, &[b"iterations:", user.as_bytes()].concat());
+        let drawn = drawn.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let users = self.iterations.last().map_or(0, |(up_to, _)| *up_to);
+        let at = ((u128::from(drawn) * u128::from(users)) >> 64) as u64;
+        let index = self.iterations.partition_point(|(up_to, _)| *up_to <= at);
+        let iterations = self.iterations[index].1;
+        ScramKeys { iterations, salt, stored_key: [0; HASH_BYTES], server_key: [0; HASH_BYTES] }
     }
 }
 
@@ -145,13 +153,21 @@ fn read(line: &UserLine<'_>) -> Result<Line, Mistake> {
     ScramKeys::parse(line.rest).map(Line::User).ok_or(mistake(what))
 }
 
-fn most(users: &HashMap<Box<str>, ScramKeys>) -> NonZeroU32 {
-    let mut counts: HashMap<NonZeroU32, usize> = HashMap::new();
+/// How often each number of iterations is there, added up; never nothing.
+fn iterations(users: &HashMap<Box<str>, ScramKeys>) -> Vec<(u64, NonZeroU32)> {
+    let mut counts: BTreeMap<NonZeroU32, u64> = BTreeMap::new();
     for keys in users.values() {
         *counts.entry(keys.iterations).or_default() += 1;
     }
-    let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(iterations, _)| iterations);
-    most.or(NonZeroU32::new(ITERATIONS)).unwrap_or(NonZeroU32::MIN)
+    if counts.is_empty() {
+        counts.insert(NonZeroU32::new(ITERATIONS).unwrap_or(NonZeroU32::MIN), 1);
+    }
+    let mut up_to = 0;
+    let add = |(iterations, count)| {
+        up_to += count;
+        (up_to, iterations)
+    };
+    counts.into_iter().map(add).collect()
 }
 
 /// The line that a new file begins with.
@@ -200,6 +216,23 @@ mod tests {
         assert_eq!((&eve.salt, eve.salt.len()), (&again.salt, SALT_BYTES));
         assert_ne!(eve.salt, mallory.salt);
         assert_eq!(eve.iterations.get(), ITERATIONS_MIN, "as those of the file");
+    }
+
+    #[test]
+    fn how_often_a_client_has_to_hash_does_not_tell_whether_it_is_a_user() {
+        let often = ScramKeys::of("brush", NonZeroU32::new(ITERATIONS_MIN + 1).unwrap()).unwrap();
+        let secret = new_secret_line().unwrap();
+        let few = keys("pencil");
+        let text = format!("{secret}\nann:{few}\nbob:{often}\ncyd:{few}\n");
+        let (users, again) = (ScramUsers::parse(text.as_bytes()).unwrap(), ScramUsers::parse(text.as_bytes()).unwrap());
+        let mut rare = 0;
+        for name in (0..3000).map(|n| format!("nobody {n}")) {
+            let iterations = users.find(&name).1.iterations;
+            assert_eq!(again.find(&name).1.iterations, iterations, "after a restart too");
+            rare += usize::from(iterations == often.iterations);
+        }
+        // A third of the users have it; for 3000 names one standard deviation is 26.
+        assert!((850..1150).contains(&rare), "{rare}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 pub(crate) use self::exchange::{Exchange, Step};
 pub(crate) use self::file::{ITERATIONS, ITERATIONS_MAX, ITERATIONS_MIN, ScramKeys, ScramUsers, new_secret_line};
 use super::error::AuthError;
-use super::files;
+use super::{Entry, files};
 use crate::config::ScramAuth;
 
 /// The name of the method in CONNECT and AUTH.
@@ -38,6 +38,13 @@ impl Scram {
 
     pub(super) fn users(&self) -> Arc<ScramUsers> {
         self.users.load_full()
+    }
+
+    /// Whether a user still has these keys.
+    pub(super) fn has_entry(&self, user: &str, entry: Entry) -> Option<bool> {
+        let Entry::Scram(fingerprint) = entry else { return None };
+        let (known, keys) = self.users().find(user);
+        Some(known && Entry::fingerprint(&keys) == fingerprint)
     }
 
     pub(super) fn reload(&self) -> Result<(), AuthError> {

@@ -13,7 +13,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::host::Host;
@@ -41,10 +41,16 @@ impl Authority {
 
     /// Issues a certificate for a host or client name; writes `NAME.pem` and `NAME.key`, returns its serial number.
     pub fn issue(&mut self, name: &str) -> u64 {
+        self.issue_until(name, 2099)
+    }
+
+    /// The same, good until that year.
+    pub fn issue_until(&mut self, name: &str, year: i32) -> u64 {
         self.serial += 1;
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.serial_number = Some(SerialNumber::from(self.serial));
+        params.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         self.write(name, &certificate.pem(), &key);
@@ -119,8 +125,13 @@ impl Authority {
 
     /// How a client is set up that trusts this authority, and shows the certificate of a name if it has one.
     pub fn client(&self, name: Option<&str>) -> ClientConfig {
+        self.client_of(name, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same, of these versions of TLS.
+    pub fn client_of(&self, name: Option<&str>, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
         let builder = builder.with_root_certificates(self.roots());
         let Some(name) = name else { return builder.with_no_client_auth() };
         let certificate = CertificateDer::from_pem_file(self.file(&format!("{name}.pem"))).unwrap();

@@ -8,6 +8,8 @@ use rustls::AlertDescription;
 use super::client::{Authority, CONNACK, Client, connect};
 use super::host::Host;
 use crate::config::{ClientCertificate, CrlExpired, KeyPair, Tls};
+use crate::core::counters::EndReason;
+use crate::engine::Engine;
 use crate::transport::Stack;
 use crate::transport::tls::Settings;
 
@@ -246,4 +248,115 @@ fn an_authority_that_is_no_longer_in_its_file_is_no_longer_trusted() {
     client.talk(&mut host);
     assert_eq!(client.error, Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)));
     assert_eq!(host.counters[0].tls_refused_certificate.load(), 1);
+}
+
+/// In the middle of 2026, and of 2031, in seconds since 1970.
+const IN_2026: u64 = 1_782_000_000;
+const IN_2031: u64 = 1_940_000_000;
+
+#[test]
+fn a_ticket_is_no_longer_good_than_the_certificate_and_the_list_that_it_stands_for() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (list_until, certificate_until, refused_for) in
+            [(2099, 2030, AlertDescription::CertificateExpired), (2030, 2099, AlertDescription::UnknownCA)]
+        {
+            let mut authority = Authority::new("outlived");
+            authority.issue("server");
+            authority.issue_until("lamp", certificate_until);
+            authority.revoke_until(&[], list_until);
+            let tls = Tls {
+                client_ca: Some(authority.file("ca.pem")),
+                client_crl: Some(authority.file("crl.pem")),
+                client_certificate: ClientCertificate::Required,
+                ..authority.tls("server")
+            };
+            let (mut host, settings) = host(&tls);
+            settings.set_time(IN_2026);
+            let config = Arc::new(authority.client_of(Some("lamp"), &[version]));
+            for resumed in [0, 1] {
+                let mut client = Client::new(&mut host, &config, "server");
+                client.talk(&mut host);
+                client.send(&mut host, &connect("c"));
+                assert_eq!(client.got, CONNACK);
+                assert_eq!(host.counters[0].tls_resumed.load(), resumed);
+            }
+            settings.set_time(IN_2031);
+            let mut client = Client::new(&mut host, &config, "server");
+            client.talk(&mut host);
+            assert_eq!(client.error, Some(rustls::Error::AlertReceived(refused_for)));
+            assert!(host.wires[client.wire].is_closed);
+            let counters = &host.counters[0];
+            let refused = (counters.tls_refused_certificate.load(), counters.tls_refused_list_expired.load());
+            assert_eq!(refused, if list_until == 2099 { (1, 0) } else { (0, 1) });
+            assert_eq!((counters.tls_resumed.load(), counters.tls_handshaking.load()), (1, 0));
+            assert_eq!(host.shards[0].inner().peers.len(), 2, "the core has not heard of it");
+        }
+    }
+}
+
+#[test]
+fn who_is_connected_by_a_certificate_that_new_files_refuse_is_sent_away_and_nobody_else() {
+    let mut authority = Authority::new("sent-away");
+    authority.issue("server");
+    let serials: Vec<u64> = ["lamp", "thief"].map(|name| authority.issue(name)).into();
+    authority.revoke(&[]);
+    let tls = Tls {
+        client_ca: Some(authority.file("ca.pem")),
+        client_crl: Some(authority.file("crl.pem")),
+        client_certificate: ClientCertificate::Required,
+        ..authority.tls("server")
+    };
+    let settings = Arc::new(Settings::load(&tls, &["mqtt"]).unwrap());
+    // On both shards.
+    let mut host = Host::new(2, Stack { tls: Some(settings.clone()), ..Stack::default() });
+    let come = |host: &mut Host, name: &str, id: &str| {
+        let mut client = Client::new(host, &Arc::new(authority.client(Some(name))), "server");
+        client.talk(host);
+        client.send(host, &connect(id));
+        assert_eq!(client.got, CONNACK);
+        client
+    };
+    let lamps: Vec<_> = (0..20).map(|n| come(&mut host, "lamp", &format!("lamp {n}")).wire).collect();
+    let thieves: Vec<_> = (0..20).map(|n| come(&mut host, "thief", &format!("thief {n}")).wire).collect();
+    authority.revoke(&[serials[1]]);
+    assert!(settings.reload(true).unwrap());
+    host.turn();
+    let gone = |host: &Host, wires: &[usize]| wires.iter().filter(|wire| host.wires[**wire].is_closed).count();
+    assert!(gone(&host, &thieves) < 20, "some in each turn");
+    assert!(host.shards.iter().any(|shard| shard.next_deadline().is_some_and(|deadline| deadline <= host.now)));
+    host.settle();
+    assert_eq!((gone(&host, &lamps), gone(&host, &thieves)), (0, 20));
+    let ended = |host: &mut Host, shard: usize| {
+        host.shards[shard].inner().core.counters().ended[EndReason::CredentialsWithdrawn as usize].load()
+    };
+    assert_eq!(ended(&mut host, 0) + ended(&mut host, 1), 20);
+    // By a list that is out of date nobody new gets in; it says nothing of who is in.
+    authority.revoke_until(&[serials[1]], 2025);
+    assert!(settings.reload(true).unwrap());
+    host.settle();
+    assert_eq!(gone(&host, &lamps), 0);
+}
+
+#[test]
+fn a_handshake_that_ends_after_a_reload_counts_by_what_was_read_then() {
+    let mut authority = Authority::new("meanwhile");
+    authority.issue("server");
+    let serial = authority.issue("thief");
+    authority.revoke(&[]);
+    let tls = Tls {
+        client_ca: Some(authority.file("ca.pem")),
+        client_crl: Some(authority.file("crl.pem")),
+        client_certificate: ClientCertificate::Required,
+        ..authority.tls("server")
+    };
+    let (mut host, settings) = host(&tls);
+    let mut client = Client::new(&mut host, &Arc::new(authority.client(Some("thief"))), "server");
+    let hello = client.bytes();
+    host.receive(client.wire, &hello);
+    authority.revoke(&[serial]);
+    assert!(settings.reload(true).unwrap());
+    host.settle();
+    client.talk(&mut host);
+    host.settle();
+    assert!(host.wires[client.wire].is_closed);
 }

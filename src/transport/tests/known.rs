@@ -50,6 +50,10 @@ impl Engine for Known {
         self.core.disconnected(now, conn, end);
     }
 
+    fn withdraw(&mut self, now: Time, conn: ConnId) {
+        self.core.withdraw(now, conn);
+    }
+
     fn release(&mut self, conn: ConnId) {
         self.received.remove(&conn);
         self.core.release(conn);

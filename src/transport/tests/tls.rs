@@ -254,16 +254,57 @@ fn a_handshake_that_never_ends_is_cut_off_by_the_connect_timeout() {
 }
 
 #[test]
-fn more_handshakes_than_are_allowed_are_refused() {
+fn who_says_nothing_is_given_up_for_who_comes() {
     let mut authority = Authority::new("full");
     authority.issue("server");
     let mut host = Host::with(1, stack(&authority), 3);
-    let wires: Vec<usize> = (0..3).map(|_| host.accept().unwrap()).collect();
-    assert_eq!(host.accept(), None);
-    assert_eq!(host.counters[0].tls_refused_full.load(), 1);
-    host.end(wires[0], TransportEnd::EndOfStream);
+    let config = Arc::new(authority.client(None));
+    let mut first = Client::new(&mut host, &config, "server");
+    let hello = first.bytes();
+    host.receive(first.wire, &hello);
     host.settle();
-    assert!(host.accept().is_some());
+    // A flood of connections that send nothing, and between them clients that do.
+    for n in 0..30 {
+        (0..3).for_each(|_| assert!(host.accept().is_some()));
+        let mut client = Client::new(&mut host, &config, "server");
+        client.talk(&mut host);
+        client.send(&mut host, &connect(&format!("c{n}")));
+        assert_eq!(client.got, CONNACK);
+        assert!(host.counters[0].tls_handshaking.load() <= 3);
+    }
+    let silent = host.wires.iter().filter(|wire| wire.is_closed).count() as u64;
+    assert!(silent > 80, "{silent}");
+    assert_eq!(host.counters[0].tls_refused_silent.load(), silent);
+    first.talk(&mut host);
+    first.send(&mut host, &connect("first"));
+    assert_eq!(first.got, CONNACK, "who has begun is not given up while others are silent");
+    assert_eq!(host.counters[0].tls_refused_unfinished.load() + host.counters[0].tls_refused_full.load(), 0);
+}
+
+#[test]
+fn who_waits_for_its_turn_is_not_given_up_and_who_does_not_go_on_is() {
+    let mut authority = Authority::new("owes");
+    authority.issue("server");
+    let mut host = Host::with(1, stack(&authority), 6);
+    let config = Arc::new(authority.client(None));
+    let mut clients: Vec<Client> = (0..6).map(|_| Client::new(&mut host, &config, "server")).collect();
+    for client in &mut clients {
+        let hello = client.bytes();
+        host.receive(client.wire, &hello);
+    }
+    // Four were answered at once, and owe the next word; two wait.
+    for given_up in 1..=4 {
+        assert!(host.accept().is_some());
+        assert_eq!(host.counters[0].tls_refused_unfinished.load(), 1);
+        assert_eq!(host.counters[0].tls_refused_silent.load(), given_up - 1);
+    }
+    host.settle();
+    assert!(host.wires[clients[0].wire].is_closed, "the oldest");
+    for client in &mut clients[1..] {
+        client.talk(&mut host);
+        client.send(&mut host, &connect(&format!("c{}", client.wire)));
+        assert_eq!(client.got, CONNACK);
+    }
 }
 
 #[test]

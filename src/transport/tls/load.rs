@@ -38,6 +38,8 @@ pub(super) fn wrong(file: &Path, what: impl std::fmt::Display) -> LoadError {
 pub struct Loaded {
     /// For the sessions.
     pub config: ServerConfig,
+    /// Who says whose certificate is taken.
+    pub verifier: Arc<dyn ClientCertVerifier>,
     /// True when a handshake may be signed by an RSA key, which costs ten times as much.
     pub signs_by_rsa: bool,
     /// Until when the revocation lists are good.
@@ -59,7 +61,7 @@ pub fn load(tls: &Tls, alpn: &[&str], ticketer: Option<Arc<dyn ProducesTickets>>
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)
         .map_err(|error| wrong(&tls.certificate, error))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(verifier.clone())
         .with_cert_resolver(Arc::new(Resolver::new(certificates)));
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -69,7 +71,7 @@ pub fn load(tls: &Tls, alpn: &[&str], ticketer: Option<Arc<dyn ProducesTickets>>
         Some(ticketer) => ticketer,
         None => ring::Ticketer::new().map_err(|error| wrong(&tls.certificate, error))?,
     };
-    Ok(Loaded { config, signs_by_rsa, revocation })
+    Ok(Loaded { config, verifier, signs_by_rsa, revocation })
 }
 
 fn supported(version: TlsVersion) -> &'static SupportedProtocolVersion {

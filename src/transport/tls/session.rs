@@ -10,9 +10,10 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{AlertDescription, Error, HandshakeKind};
 
 use super::hello;
+use super::settings::Current;
 
 /// Bytes of one record's header (RFC 8446 §5.1).
 const HEADER_BYTES: usize = 5;
@@ -31,7 +32,7 @@ pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 pub enum Failure {
     /// What rustls says; the peer is told by an alert.
     #[error("{0}")]
-    Tls(#[from] rustls::Error),
+    Tls(#[from] Error),
     /// It relies on a key that is none of ours.
     #[error(
         "the client wants a pre-shared key (TLS-PSK): only certificates are spoken here, give it the authority instead"
@@ -48,6 +49,8 @@ pub enum Failure {
 /// The server's side of one TLS connection.
 pub struct Session {
     connection: UnbufferedServerConnection,
+    /// By what the client is verified, until it is: settings that are replaced go with the last handshake by them.
+    settings: Option<Arc<Current>>,
     /// The beginning of a record, or of a handshake message, whose end has not arrived.
     incoming: Vec<u8>,
     /// rustls has looked at `incoming`, and may have changed it.
@@ -63,10 +66,11 @@ impl Session {
     ///
     /// # Errors
     /// The settings do not fit together.
-    pub fn new(settings: Arc<ServerConfig>) -> Result<Session, rustls::Error> {
-        let connection = UnbufferedServerConnection::new(settings)?;
+    pub fn new(settings: Arc<Current>) -> Result<Session, Error> {
+        let connection = UnbufferedServerConnection::new(settings.config.clone())?;
         Ok(Session {
             connection,
+            settings: Some(settings),
             incoming: Vec::new(),
             looked_at: false,
             greeted: false,
@@ -93,6 +97,11 @@ impl Session {
     /// The certificate that the peer was verified by.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         self.connection.peer_certificates()?.first()
+    }
+
+    /// All of the certificates that the peer has shown.
+    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.connection.peer_certificates()
     }
 
     /// Keeps bytes for a later [`receive`](Self::receive). Returns whether a whole record is there, so that it would
@@ -132,7 +141,9 @@ impl Session {
             reply.extend_from_slice(&hello::UNKNOWN_PSK_IDENTITY);
             return Err(Failure::PreSharedKey);
         }
+        let at = reply.len();
         let (done, outcome) = self.process(buffer, plain, reply);
+        let outcome = outcome.and_then(|()| self.verify_resumed(at, reply));
         let rest = buffer.len() - done;
         if rest > 0 && in_scratch {
             self.incoming = buffer[done..].to_vec();
@@ -142,17 +153,29 @@ impl Session {
         }
         self.looked_at = rest > 0;
         self.handshaking = self.connection.is_handshaking();
+        if !self.handshaking {
+            self.settings = None;
+        }
         outcome?;
         if self.incoming.len() > HANDSHAKE_BYTES_MAX { Err(Failure::TooLong) } else { Ok(()) }
     }
 
+    /// Holds the certificate of a session that is resumed against authorities, dates and revocation lists of now: the ticket
+    /// only says that it was good once. What rustls would say to the client is not said then.
+    fn verify_resumed(&mut self, at: usize, reply: &mut Vec<u8>) -> Result<(), Error> {
+        if self.connection.handshake_kind() != Some(HandshakeKind::Resumed) {
+            return Ok(());
+        }
+        let Some(settings) = self.settings.take() else { return Ok(()) };
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        settings.vouch_for(chain).inspect_err(|error| {
+            reply.truncate(at);
+            reply.extend_from_slice(&[21, 3, 3, 0, 2, 2, alert_of(error).into()]);
+        })
+    }
+
     /// Handles every record that is whole; returns how many bytes are done with.
-    fn process(
-        &mut self,
-        buffer: &mut [u8],
-        plain: &mut Vec<u8>,
-        reply: &mut Vec<u8>,
-    ) -> (usize, Result<(), rustls::Error>) {
+    fn process(&mut self, buffer: &mut [u8], plain: &mut Vec<u8>, reply: &mut Vec<u8>) -> (usize, Result<(), Error>) {
         let mut done = 0;
         loop {
             let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(&mut buffer[done..]);
@@ -236,6 +259,14 @@ impl Session {
                 return if written { Ok(()) } else { Err(Failure::CannotSend) };
             }
         }
+    }
+}
+
+/// What a client is told whose certificate is refused.
+fn alert_of(error: &Error) -> AlertDescription {
+    match error {
+        Error::InvalidCertificate(error) => error.clone().into(),
+        _ => AlertDescription::InternalError,
     }
 }
 

@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{Error, ServerConfig};
 
 use super::load::{LoadError, Loaded, load};
 use super::revocation::{Age, Term};
 use crate::config::{ClientCertificate, CrlExpired, Tls};
+#[cfg(test)]
+use {rustls::pki_types::UnixTime, rustls::time_provider::TimeProvider, std::time::Duration};
 
 /// A step of a handshake that is signed by an elliptic curve key, and by an RSA key.
 const EC_UNITS: u32 = 1;
@@ -25,11 +32,39 @@ type Stamp = Option<(i64, i64, u64, u64)>;
 pub struct Settings {
     tls: Tls,
     alpn: Vec<&'static str>,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
+    /// Raised behind each change of `current`.
+    version: AtomicU64,
     step_units: AtomicU32,
     /// The files as they were when they were last read.
     stamps: Mutex<BTreeMap<PathBuf, Stamp>>,
     revocation: Mutex<Revocation>,
+}
+
+/// The settings of a moment.
+pub struct Current {
+    /// For new sessions.
+    pub config: Arc<ServerConfig>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl Current {
+    fn new(config: ServerConfig, verifier: Arc<dyn ClientCertVerifier>) -> Current {
+        Current { config: Arc::new(config), verifier }
+    }
+
+    /// Whether a certificate, with those between it and its authority behind it, is good now.
+    ///
+    /// # Errors
+    /// What a handshake in which it is shown would fail with.
+    pub fn vouch_for(&self, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let Some((end_entity, intermediates)) = chain.split_first() else { return Ok(()) };
+        if !self.verifier.offer_client_auth() {
+            return Ok(());
+        }
+        let now = self.config.time_provider.current_time().ok_or(Error::FailedToGetCurrentTime)?;
+        self.verifier.verify_client_cert(end_entity, intermediates, now).map(drop)
+    }
 }
 
 /// What is known of the revocation lists, and how they stood when that was told.
@@ -46,11 +81,12 @@ impl Settings {
     /// The first file that cannot be used.
     pub fn load(tls: &Tls, alpn: &[&'static str]) -> Result<Settings, LoadError> {
         let stamps = stamps(tls);
-        let Loaded { config, signs_by_rsa, revocation } = load(tls, alpn, None)?;
+        let Loaded { config, verifier, signs_by_rsa, revocation } = load(tls, alpn, None)?;
         Ok(Settings {
             tls: tls.clone(),
             alpn: alpn.to_vec(),
-            current: ArcSwap::from_pointee(config),
+            current: ArcSwap::from_pointee(Current::new(config, verifier)),
+            version: AtomicU64::new(0),
             step_units: AtomicU32::new(units(signs_by_rsa)),
             stamps: Mutex::new(stamps),
             revocation: Mutex::new(Revocation { term: revocation, told: Age::Fresh }),
@@ -58,8 +94,13 @@ impl Settings {
     }
 
     /// For the next session.
-    pub fn current(&self) -> Arc<ServerConfig> {
+    pub fn current(&self) -> Arc<Current> {
         self.current.load_full()
+    }
+
+    /// Which settings these are: raised at each reload.
+    pub fn version(&self) -> u64 {
+        self.version.load(Acquire)
     }
 
     /// What a step of a handshake costs, as [`crate::transport::HANDSHAKE_UNITS_PER_TURN`] counts it.
@@ -87,10 +128,11 @@ impl Settings {
         *known = now;
         // A ticket stands for a client certificate that was verified by the former authorities and revocation lists.
         let keeps_tickets = self.tls.client_certificate == ClientCertificate::None;
-        let ticketer = keeps_tickets.then(|| self.current.load().ticketer.clone());
-        let Loaded { config, signs_by_rsa, revocation } = load(&self.tls, &self.alpn, ticketer)?;
+        let ticketer = keeps_tickets.then(|| self.current.load().config.ticketer.clone());
+        let Loaded { config, verifier, signs_by_rsa, revocation } = load(&self.tls, &self.alpn, ticketer)?;
         *self.revocation() = Revocation { term: revocation, told: Age::Fresh };
-        self.current.store(Arc::new(config));
+        self.current.store(Arc::new(Current::new(config, verifier)));
+        self.version.fetch_add(1, Release);
         self.step_units.store(units(signs_by_rsa), Relaxed);
         Ok(true)
     }
@@ -128,6 +170,24 @@ impl Settings {
 
     fn revocation(&self) -> MutexGuard<'_, Revocation> {
         self.revocation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Settings {
+    /// From now on it is so many seconds after 1970.
+    pub fn set_time(&self, seconds: u64) {
+        #[derive(Debug)]
+        struct At(UnixTime);
+        impl TimeProvider for At {
+            fn current_time(&self) -> Option<UnixTime> {
+                Some(self.0)
+            }
+        }
+        let current = self.current();
+        let mut config = ServerConfig::clone(&current.config);
+        config.time_provider = Arc::new(At(UnixTime::since_unix_epoch(Duration::from_secs(seconds))));
+        self.current.store(Arc::new(Current::new(config, current.verifier.clone())));
     }
 }
 

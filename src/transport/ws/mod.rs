@@ -32,24 +32,54 @@ pub mod code {
 pub struct Limits {
     /// The one path that a request may name, without its query.
     pub path: String,
-    /// Origins whose web pages may connect, such as `https://example.org`; empty: all. A client that names no origin is
-    /// no web page, and not held back: whoever can leave it out can also make it up.
-    pub origins: Vec<String>,
+    /// Whose web pages may connect.
+    pub origins: Origins,
     /// The longest request, in bytes, up to the empty line at its end.
     pub head_bytes_max: usize,
     /// The longest payload of a frame, in bytes.
     pub frame_bytes_max: u64,
 }
 
-impl Limits {
-    fn allows(&self, origin: &[u8]) -> bool {
-        self.origins.is_empty() || self.origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
+/// Whose web pages may connect. A client that names no origin is no web page, and not held back: whoever can leave it
+/// out can also make it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Everybody's. A page that a browser happens to have open is as any stranger then, and reaches what the browser reaches.
+    Any,
+    /// Those that come from the host that is asked for, whatever their port.
+    SameHost,
+    /// Those of these origins, such as `https://example.org`.
+    These(Vec<String>),
+}
+
+impl Origins {
+    fn allow(&self, origin: &[u8], host: &[u8]) -> bool {
+        match self {
+            Origins::Any => true,
+            Origins::SameHost => is_of_host(origin, host),
+            Origins::These(known) => known.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin)),
+        }
+    }
+}
+
+/// Whether an origin (RFC 6454 §6.2) names the host of a Host line.
+fn is_of_host(origin: &[u8], host: &[u8]) -> bool {
+    let Some(at) = memchr::memmem::find(origin, b"://") else { return false };
+    let (from, to) = (without_port(&origin[at + 3..]), without_port(host));
+    !from.is_empty() && from.eq_ignore_ascii_case(to)
+}
+
+fn without_port(authority: &[u8]) -> &[u8] {
+    match memchr::memrchr(b':', authority) {
+        // The colons of an IPv6 address stand in brackets.
+        Some(at) if !authority[at..].contains(&b']') => &authority[..at],
+        _ => authority,
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { path: "/mqtt".into(), origins: Vec::new(), head_bytes_max: 8 << 10, frame_bytes_max: 16 << 20 }
+        Self { path: "/mqtt".into(), origins: Origins::SameHost, head_bytes_max: 8 << 10, frame_bytes_max: 16 << 20 }
     }
 }
 

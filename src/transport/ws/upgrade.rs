@@ -23,8 +23,8 @@ pub enum Refusal {
     /// No request of HTTP/1.1 by GET, or a header line that must be there once is not.
     #[error("this is no WebSocket handshake: {0}")]
     Malformed(&'static str),
-    /// The origin is not on the list.
-    #[error("web pages of this origin may not connect here")]
+    /// The origin is none of those whose pages may connect.
+    #[error("web pages of this origin may not connect here (listener.websocket.origins)")]
     Origin,
     /// Another path.
     #[error("there is nothing at this path")]
@@ -134,9 +134,7 @@ fn negotiate<'a>(headers: &'a [Header<'a>], limits: &Limits) -> Result<(&'a [u8]
     if once(headers, "Sec-WebSocket-Version")? != Some(&b"13"[..]) {
         return Err(Refusal::Version);
     }
-    if once(headers, "Host")?.is_none() {
-        return Err(Refusal::Malformed("a Host line is missing"));
-    }
+    let host = once(headers, "Host")?.ok_or(Refusal::Malformed("a Host line is missing"))?;
     if once(headers, "Content-Length")?.is_some_and(|length| length != b"0")
         || once(headers, "Transfer-Encoding")?.is_some()
     {
@@ -145,7 +143,7 @@ fn negotiate<'a>(headers: &'a [Header<'a>], limits: &Limits) -> Result<(&'a [u8]
     let key = once(headers, "Sec-WebSocket-Key")?.filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16));
     let key = key.ok_or(Refusal::Malformed("Sec-WebSocket-Key must be the base64 form of 16 bytes"))?;
     let origin = once(headers, "Origin")?;
-    if origin.is_some_and(|origin| !limits.allows(origin)) {
+    if origin.is_some_and(|origin| !limits.origins.allow(origin, host)) {
         return Err(Refusal::Origin);
     }
     let mut known = PROTOCOLS.into_iter();

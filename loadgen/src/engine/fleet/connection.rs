@@ -244,6 +244,7 @@ impl Fleet {
         let before = output.len();
         packets::disconnect(&self.shared.script.groups[group], output);
         self.tally.counts.bytes_out += (output.len() - before) as u64;
+        links.leave(link);
         self.set_timer(self.now_ns + FAREWELL_NS, number, Kind::Farewell);
     }
 

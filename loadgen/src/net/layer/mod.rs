@@ -66,6 +66,8 @@ pub struct Layers {
     websocket: Option<WebSocket>,
     /// What is to be sent as it is.
     wire: Vec<u8>,
+    /// What is to be sent of MQTT is the last of it.
+    leaving: bool,
     /// Why the link is to end.
     failure: Option<LayerError>,
 }
@@ -76,7 +78,7 @@ impl Layers {
         let tls = transport.tls.as_ref().map(|config| Tls::new(Arc::clone(config), &name)).transpose()?;
         let host = format!("{name}:{}", target.port());
         let websocket = transport.websocket.as_ref().map(|path| WebSocket::new(&host, path));
-        Ok(Box::new(Layers { tls, websocket, wire: Vec::new(), failure: None }))
+        Ok(Box::new(Layers { tls, websocket, wire: Vec::new(), leaving: false, failure: None }))
     }
 
     /// True when MQTT can be sent.
@@ -128,6 +130,15 @@ impl Layers {
                 tls.send(&frame, &mut self.wire);
             }
         }
+    }
+
+    /// Takes leave in the terms of the layers that have any.
+    fn say_farewell(&mut self) {
+        let mut close = Vec::new();
+        if let Some(websocket) = &mut self.websocket {
+            websocket.close(&mut close);
+        }
+        self.send_below(&close);
     }
 
     /// Sends what is of WebSocket itself.
@@ -202,12 +213,22 @@ impl Wardrobe {
         }
     }
 
+    /// What is written by now is the last of MQTT on a link.
+    pub fn leave(&mut self, slot: u32) {
+        if let Some(layers) = self.of(slot) {
+            layers.leaving = true;
+        }
+    }
+
     /// Moves what there is to send into `flying`, which is empty: MQTT of `pending` too if the layers are ready for it.
     pub fn wrap(&mut self, slot: u32, pending: &mut Vec<u8>, flying: &mut Vec<u8>) {
         let Some(layers) = self.of(slot) else { return };
         if !pending.is_empty() && layers.is_ready() {
             layers.send(pending);
             pending.clear();
+            if layers.leaving {
+                layers.say_farewell();
+            }
         }
         mem::swap(flying, &mut layers.wire);
     }
@@ -233,5 +254,37 @@ impl Wardrobe {
 
     fn of(&mut self, slot: u32) -> Option<&mut Layers> {
         self.layers.get_mut(slot as usize)?.as_deref_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringmq::transport::ws::{self, Limits};
+
+    use super::*;
+
+    #[test]
+    fn a_websocket_is_closed_in_order_behind_the_last_packet() {
+        let transport = Transport { websocket: Some("/mqtt".into()), ..Transport::default() };
+        let mut wardrobe = Wardrobe::new(transport);
+        wardrobe.put(0, "127.0.0.1:1".parse().unwrap()).unwrap();
+        wardrobe.open(0);
+        let mut server = ws::Session::new(Arc::new(Limits::default()));
+        let (mut got, mut answer) = (Vec::new(), Vec::new());
+        let mut send = |wardrobe: &mut Wardrobe, mqtt: &[u8]| {
+            let (mut pending, mut flying) = (mqtt.to_vec(), Vec::new());
+            wardrobe.wrap(0, &mut pending, &mut flying);
+            server.receive(&flying, &mut got, &mut answer).unwrap();
+            let answer = mem::take(&mut answer);
+            if !answer.is_empty() && !server.is_over() {
+                assert!(matches!(wardrobe.receive(0, &answer), Received::Taken { .. }));
+            }
+            server.is_over()
+        };
+        assert!(!send(&mut wardrobe, b""), "the request");
+        assert!(!send(&mut wardrobe, b"hello"));
+        wardrobe.leave(0);
+        assert!(send(&mut wardrobe, b"bye"), "DISCONNECT, and behind it a Close frame");
+        assert_eq!(got, b"hellobye");
     }
 }

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ringmq::transport::ws::code;
 use ringmq::transport::ws::deframe::Deframer;
 use ringmq::transport::ws::frame::{Opcode, Sender, put_masked};
 use ringmq::transport::ws::upgrade::accept_of;
@@ -82,6 +83,14 @@ impl WebSocket {
             }
         }
         Ok(())
+    }
+
+    /// Says that nothing more will come.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        if self.is_open() {
+            put_masked(Opcode::Close, &code::NORMAL.to_be_bytes(), key(), out);
+            self.phase = Phase::Closed;
+        }
     }
 
     /// Wraps MQTT into one frame.

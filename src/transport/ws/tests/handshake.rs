@@ -114,7 +114,8 @@ fn what_is_no_http_is_refused_at_its_first_wrong_byte() {
 
 #[test]
 fn a_web_page_of_another_origin_is_refused_and_a_client_without_one_is_not() {
-    let limits = || Limits { origins: vec!["https://a.example".into(), "https://b.example:8443".into()], ..limits() };
+    let origins = Origins::These(vec!["https://a.example".into(), "https://b.example:8443".into()]);
+    let limits = || Limits { origins: origins.clone(), ..limits() };
     let with = |origin: &str| REQUEST.replace("Host:", &format!("Origin: {origin}\r\nHost:"));
     for allowed in ["https://a.example", "https://B.example:8443"] {
         assert_eq!(answer(&with(allowed), limits()).0, Ok(()), "{allowed}");
@@ -125,7 +126,37 @@ fn a_web_page_of_another_origin_is_refused_and_a_client_without_one_is_not() {
         assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{text}");
     }
     assert_eq!(answer(REQUEST, limits()).0, Ok(()));
-    assert_accepted(&with("https://anything.example"));
+    let any = Limits { origins: Origins::Any, ..limits() };
+    assert_eq!(answer(&with("https://anything.example"), any).0, Ok(()));
+}
+
+#[test]
+fn unless_origins_are_named_a_page_may_connect_only_to_the_host_it_is_from() {
+    let with = |origin: &str, host: &str| {
+        REQUEST.replace("Host: broker.example", &format!("Origin: {origin}\r\nHost: {host}"))
+    };
+    for (origin, host) in [
+        ("https://broker.example", "broker.example"),
+        ("http://Broker.Example:8000", "broker.example:8083"),
+        ("http://[::1]:8000", "[::1]"),
+        ("http://[::1]", "[::1]:8083"),
+    ] {
+        assert_accepted(&with(origin, host));
+    }
+    for (origin, host) in [
+        ("https://evil.example", "localhost:8083"),
+        ("https://evil.example", "broker.example"),
+        ("https://broker.example.evil.example", "broker.example"),
+        ("https://evil-broker.example", "broker.example"),
+        ("http://[::2]", "[::1]"),
+        ("https://", ":8083"),
+        ("null", "null"),
+        ("broker.example", "broker.example"),
+        ("", ""),
+    ] {
+        assert_refused(&with(origin, host), Refusal::Origin);
+    }
+    assert_accepted(REQUEST);
 }
 
 #[test]
