@@ -102,8 +102,8 @@ impl Drop for Place {
 
 /// A connection's rates and how far it has used them up.
 pub struct Metered {
-    pub(super) limits: PerClient,
-    pub(super) meter: Meter,
+    limits: PerClient,
+    meter: Meter,
     /// What it is remembered under when it leaves.
     key: Option<KeyHash>,
 }
@@ -439,9 +439,26 @@ impl Core {
         let guard = &self.guarding.guard;
         let hash = |kind: &[u8], key: &[u8]| Some(guard.hash(&[kind, key].concat()));
         match user {
-            _ if !connect.client_id.is_empty() => hash(b"client", connect.client_id.as_bytes()),
+            _ if !connect.client_id.is_empty() => Some(self.meter_key_of(connect.client_id)),
             Some(user) => hash(b"user", user.as_bytes()),
             None => hash(b"address", &address_key(self.known_address(id)?.ip())),
+        }
+    }
+
+    fn meter_key_of(&self, client_id: &str) -> KeyHash {
+        self.guarding.guard.hash(&[b"client", client_id.as_bytes()].concat())
+    }
+
+    /// Other limits for a connection: what it has used up of its rates, it has used up.
+    pub(super) fn guard_meter_anew(&mut self, conn: u32, client_id: &str, limits: PerClient) {
+        let key = self.meter_key_of(client_id);
+        let Some(conn) = self.wire.conns.get_mut(conn) else { return };
+        match &mut conn.metered {
+            Some(metered) => metered.limits = limits,
+            None if limits.has_rates() => {
+                conn.metered = Some(Box::new(Metered { limits, meter: Meter::default(), key: Some(key) }));
+            }
+            None => {}
         }
     }
 

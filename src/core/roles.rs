@@ -3,9 +3,7 @@
 
 use super::Core;
 use super::access::Said;
-use super::guarded::Metered;
 use crate::auth::Principal;
-use crate::guard::meter::Meter;
 use crate::guard::profile::{Class, Who};
 
 impl Core {
@@ -42,13 +40,11 @@ impl Core {
     fn change_class(&mut self, slot: u32, class: Class) {
         self.sessions[slot].class = class;
         let limits = self.limits_of(class).clone();
-        let Some(conn) = self.wire.conns.get_mut(self.sessions[slot].conn) else { return };
-        conn.class = class;
-        match &mut conn.metered {
-            // What it has used up of its rates, it has used up.
-            Some(metered) => metered.limits = limits,
-            None if limits.has_rates() => conn.metered = Some(Box::new(Metered { limits, meter: Meter::default() })),
-            None => {}
+        let session = &self.sessions[slot];
+        let (conn, client_id) = (session.conn, session.client_id.clone());
+        if let Some(connection) = self.wire.conns.get_mut(conn) {
+            connection.class = class;
+            self.guard_meter_anew(conn, &client_id, limits);
         }
     }
 }

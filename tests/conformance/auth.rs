@@ -145,7 +145,7 @@ fn an_answer_that_never_comes_ends_with_the_connect_timeout() {
 #[test]
 fn an_answer_for_a_connection_that_is_gone_is_ignored_even_if_its_slot_is_used_again() {
     for_both_asking(|broker, version| {
-        let mut client = knock(broker, version);
+        let client = knock(broker, version);
         let first = broker.question();
         client.reset();
         let mut client = knock(broker, version);
