@@ -18,7 +18,12 @@ pub struct Shares {
     excess: u64,
     /// Large payloads that connections are still to send, by slot.
     sending: BySlot<Sending>,
+    /// Lists that are empty, for whoever needs one next: a message costs no allocation for being counted.
+    spare: Vec<VecDeque<(u64, Message)>>,
 }
+
+/// The most lists that are kept for the next.
+const SPARE_MAX: usize = 256;
 
 /// A connection's large payloads, oldest first.
 #[derive(Default)]
@@ -74,7 +79,9 @@ impl Shares {
     /// A large payload was written to a connection behind so many bytes that are not sent yet.
     pub fn written(&mut self, slot: u32, behind: usize, message: Message) {
         self.hold_large(&message);
-        let sending = self.sending.entry(slot).or_default();
+        let spare = &mut self.spare;
+        let anew = || Sending { sent: 0, waiting: spare.pop().unwrap_or_default() };
+        let sending = self.sending.entry(slot).or_insert_with(anew);
         sending.waiting.push_back((sending.sent + behind as u64, message));
     }
 
@@ -91,12 +98,19 @@ impl Shares {
     fn sent_large(&mut self, slot: u32, bytes: usize) {
         let Some(sending) = self.sending.get_mut(&slot) else { return };
         sending.sent += bytes as u64;
-        let begun = sending.waiting.iter().take_while(|(begins, _)| *begins < sending.sent).count();
-        let begun: Vec<_> = sending.waiting.drain(..begun).collect();
-        if sending.waiting.is_empty() {
-            self.sending.remove(&slot);
+        let mut waiting = std::mem::take(&mut sending.waiting);
+        let sent = sending.sent;
+        while let Some((_, message)) = waiting.pop_front_if(|(begins, _)| *begins < sent) {
+            self.let_go_large(&message);
         }
-        begun.iter().for_each(|(_, message)| self.let_go_large(message));
+        if !waiting.is_empty() {
+            self.sending.entry(slot).or_default().waiting = waiting;
+            return;
+        }
+        self.sending.remove(&slot);
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(waiting);
+        }
     }
 
     /// Nothing of a connection is sent any more.
