@@ -100,7 +100,8 @@ impl Shares {
         sending.sent += bytes as u64;
         let mut waiting = std::mem::take(&mut sending.waiting);
         let sent = sending.sent;
-        while let Some((_, message)) = waiting.pop_front_if(|(begins, _)| *begins < sent) {
+        while waiting.front().is_some_and(|(begins, _)| *begins < sent) {
+            let (_, message) = waiting.pop_front().expect("it was looked at");
             self.let_go_large(&message);
         }
         if !waiting.is_empty() {
