@@ -161,8 +161,8 @@ def storm(place):
 
 def besieged(running, seconds, with_storm):
     load = ("--set", "rate=10000", "--warm-up", "3s", "--duration", f"{seconds}s")
-    # Nobody counts the broker's instructions meanwhile: counters that go from thread to thread with each switch between a
-    # shard and a worker cost milliseconds of p99.
+    # Nobody counts the broker's instructions meanwhile: such counters have work at each switch between a shard and a worker,
+    # of which a storm makes many.
     inside = running.start("open-50k-1000", *load, user="inside", before=ahead_of_all, watch=False)
     # By then all are in: their password is one that costs nothing to verify.
     time.sleep(1.5)

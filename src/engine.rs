@@ -195,7 +195,8 @@ pub trait Engine {
     /// to the end of the stream when it has handled what came before it. An error may follow such an end.
     fn disconnected(&mut self, now: Time, conn: ConnId, end: TransportEnd);
 
-    /// The transport does not vouch for the peer any more: its certificate was revoked. The engine ends the connection.
+    /// The transport does not vouch for the peer any more: its certificate was
+    /// revoked, ran out, or has no authority any more. The engine ends the connection.
     fn withdraw(&mut self, now: Time, conn: ConnId) {
         self.disconnected(now, conn, TransportEnd::Error(libc::EACCES));
     }

@@ -323,17 +323,16 @@ fn what_is_allowed_up_to_a_qos_is_not_allowed_beyond_by_a_wider_rule_behind() {
     assert!(explained.starts_with("denied\n  by rules[0]") && explained.contains("QoS 0 at most"), "{explained}");
 }
 
+/// A rule about both actions, without conditions.
+fn about(access: Access, filter: &str) -> Rule {
+    let filter = filter.to_owned();
+    Rule { access, action: Action::Both, filter, qos_max: None, retain: None, addresses: Vec::new() }
+}
+
 #[test]
 fn where_an_address_is_unknown_what_denies_by_address_denies_and_what_allows_does_not_allow() {
     let network = || vec!["10.0.0.0/8".parse().unwrap()];
-    let rule = |access, filter: &str| Rule {
-        access,
-        action: Action::Both,
-        filter: filter.to_owned(),
-        qos_max: None,
-        retain: None,
-        addresses: network(),
-    };
+    let rule = |access, filter: &str| Rule { addresses: network(), ..about(access, filter) };
     let open = Policy::without_rules(Access::Allow, &[]);
     let closed = Policy::without_rules(Access::Deny, &[]);
     let at = |address: &str| Some(address.parse().unwrap());
@@ -401,22 +400,14 @@ fn rules_can_be_about_users_clients_roles_and_addresses() {
 #[test]
 fn a_clients_own_rules_come_first() {
     let policy = toml("rules = [{ access = \"allow\", topic = \"#\" }]");
-    let rule = |access, filter: &str| Rule {
-        access,
-        action: Action::Both,
-        filter: filter.to_owned(),
-        qos_max: None,
-        retain: None,
-        addresses: Vec::new(),
-    };
-    let own = Rules(vec![rule(Access::Deny, "a/${clientid}"), rule(Access::Allow, "$SYS/#")]);
+    let own = Rules(vec![about(Access::Deny, "a/${clientid}"), about(Access::Allow, "$SYS/#")]);
     let who = Who { rules: Some(&own), ..client("c") };
     assert!(!publishes(&policy, &who, "a/c") && publishes(&policy, &who, "a/d"));
     assert_eq!(subscribes(&policy, &who, "$SYS/#"), GRANTED);
-    let broken = Rules(vec![rule(Access::Deny, "a/${nobody}")]);
+    let broken = Rules(vec![about(Access::Deny, "a/${nobody}")]);
     assert!(broken.0[0].check().is_err());
     assert!(!publishes(&policy, &Who { rules: Some(&broken), ..client("c") }, "x"), "a deny rule must not vanish");
-    let broken = Rules(vec![rule(Access::Allow, "#/${nobody}")]);
+    let broken = Rules(vec![about(Access::Allow, "#/${nobody}")]);
     let none = Policy::without_rules(Access::Deny, &[]);
     assert!(!publishes(&none, &Who { rules: Some(&broken), ..client("c") }, "x"));
 }

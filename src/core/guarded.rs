@@ -436,22 +436,20 @@ impl Core {
     /// What a client's rates are remembered under: its identifier. Those that the server gives are never used again: then
     /// its user, if that is known for sure, or else the address it comes from.
     fn meter_key(&self, id: ConnId, connect: &Connect<'_>, user: Option<&str>) -> Option<KeyHash> {
-        let guard = &self.guarding.guard;
-        let hash = |kind: &[u8], key: &[u8]| Some(guard.hash(&[kind, key].concat()));
-        match user {
-            _ if !connect.client_id.is_empty() => Some(self.meter_key_of(connect.client_id)),
-            Some(user) => hash(b"user", user.as_bytes()),
-            None => hash(b"address", &address_key(self.known_address(id)?.ip())),
-        }
+        Some(match user {
+            _ if !connect.client_id.is_empty() => self.key_of("client", connect.client_id.as_bytes()),
+            Some(user) => self.key_of("user", user.as_bytes()),
+            None => self.key_of("address", &address_key(self.known_address(id)?.ip())),
+        })
     }
 
-    fn meter_key_of(&self, client_id: &str) -> KeyHash {
-        self.guarding.guard.hash(&[b"client", client_id.as_bytes()].concat())
+    fn key_of(&self, kind: &str, name: &[u8]) -> KeyHash {
+        self.guarding.guard.hash(&[kind.as_bytes(), name].concat())
     }
 
     /// Other limits for a connection: what it has used up of its rates, it has used up.
     pub(super) fn guard_meter_anew(&mut self, conn: u32, client_id: &str, limits: PerClient) {
-        let key = self.meter_key_of(client_id);
+        let key = self.key_of("client", client_id.as_bytes());
         let Some(conn) = self.wire.conns.get_mut(conn) else { return };
         match &mut conn.metered {
             Some(metered) => metered.limits = limits,

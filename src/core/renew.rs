@@ -2,8 +2,9 @@
 //! moment grant.
 //!
 //! New rules are held against all sessions, so many filters in each turn, and a session with more than that a piece in
-//! each; until it is through, each of its deliveries is held against them. A subscription that is not granted any more is taken out of the index, so that it
-//! costs nothing, and remembered; one that is granted at less than its QoS is served at that. When rules grant it again
+//! each; until it is through, each of its deliveries is held against them. A subscription that is not granted any more is
+//! taken out of the index, so that it costs nothing, and remembered; one that is granted at less than its QoS is served at
+//! that, from when the session is through (until then perhaps at the QoS of SUBACK). When rules grant it again
 //! it is as it was, without a replay of retained messages: the client is told neither, since no version of MQTT has a
 //! packet for that, and would be deaf for ever after a slip in a file of rules that was put right a minute later.
 //!

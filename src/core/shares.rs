@@ -12,26 +12,54 @@ use std::collections::{HashMap, VecDeque};
 /// A shard's large messages.
 #[derive(Default)]
 pub struct Shares {
-    /// How many hold each, by where it is: whoever is counted here keeps it there.
-    holders: HashMap<usize, u32>,
-    /// What holders count beyond what there is.
-    excess: u64,
+    held: Holders,
     /// Large payloads that connections are still to send, by slot.
     sending: BySlot<Sending>,
     /// Lists that are empty, for whoever needs one next: a message costs no allocation for being counted.
     spare: Vec<VecDeque<(u64, Message)>>,
 }
 
-/// The most lists that are kept for the next.
-const SPARE_MAX: usize = 256;
+/// Who holds what.
+#[derive(Default)]
+struct Holders {
+    /// How many hold each, by where it is: whoever is counted here keeps it there.
+    counts: HashMap<usize, u32>,
+    /// What holders count beyond what there is.
+    excess: u64,
+}
 
 /// A connection's large payloads, oldest first.
-#[derive(Default)]
 struct Sending {
     /// How many bytes were sent since the list began.
     sent: u64,
     /// Where each payload begins, counted likewise.
     waiting: VecDeque<(u64, Message)>,
+}
+
+/// The most lists that are kept for the next.
+const SPARE_MAX: usize = 256;
+
+impl Holders {
+    #[cold]
+    fn hold(&mut self, message: &Message) {
+        let count = self.counts.entry(place(message)).or_insert(0);
+        if *count > 0 {
+            self.excess += message.payload_len() as u64;
+        }
+        *count += 1;
+    }
+
+    #[cold]
+    fn let_go(&mut self, message: &Message) {
+        let place = place(message);
+        let Some(count) = self.counts.get_mut(&place) else { return debug_assert!(false, "nobody held it") };
+        *count -= 1;
+        if *count > 0 {
+            self.excess -= message.payload_len() as u64;
+        } else {
+            self.counts.remove(&place);
+        }
+    }
 }
 
 fn place(message: &Message) -> usize {
@@ -43,7 +71,7 @@ impl Shares {
     #[inline]
     pub fn hold(&mut self, message: &Message) {
         if message.payload_len() >= LARGE_PAYLOAD_MIN {
-            self.hold_large(message);
+            self.held.hold(message);
         }
     }
 
@@ -51,34 +79,13 @@ impl Shares {
     #[inline]
     pub fn let_go(&mut self, message: &Message) {
         if message.payload_len() >= LARGE_PAYLOAD_MIN {
-            self.let_go_large(message);
-        }
-    }
-
-    #[cold]
-    fn hold_large(&mut self, message: &Message) {
-        let holders = self.holders.entry(place(message)).or_insert(0);
-        if *holders > 0 {
-            self.excess += message.payload_len() as u64;
-        }
-        *holders += 1;
-    }
-
-    #[cold]
-    fn let_go_large(&mut self, message: &Message) {
-        let place = place(message);
-        let Some(holders) = self.holders.get_mut(&place) else { return debug_assert!(false, "nobody held it") };
-        *holders -= 1;
-        if *holders > 0 {
-            self.excess -= message.payload_len() as u64;
-        } else {
-            self.holders.remove(&place);
+            self.held.let_go(message);
         }
     }
 
     /// A large payload was written to a connection behind so many bytes that are not sent yet.
     pub fn written(&mut self, slot: u32, behind: usize, message: Message) {
-        self.hold_large(&message);
+        self.held.hold(&message);
         let spare = &mut self.spare;
         let anew = || Sending { sent: 0, waiting: spare.pop().unwrap_or_default() };
         let sending = self.sending.entry(slot).or_insert_with(anew);
@@ -98,34 +105,32 @@ impl Shares {
     fn sent_large(&mut self, slot: u32, bytes: usize) {
         let Some(sending) = self.sending.get_mut(&slot) else { return };
         sending.sent += bytes as u64;
-        let mut waiting = std::mem::take(&mut sending.waiting);
-        let sent = sending.sent;
-        while waiting.front().is_some_and(|(begins, _)| *begins < sent) {
-            let (_, message) = waiting.pop_front().expect("it was looked at");
-            self.let_go_large(&message);
+        while let Some((begins, message)) = sending.waiting.front() {
+            if *begins >= sending.sent {
+                return;
+            }
+            self.held.let_go(message);
+            sending.waiting.pop_front();
         }
-        if !waiting.is_empty() {
-            self.sending.entry(slot).or_default().waiting = waiting;
-            return;
-        }
-        self.sending.remove(&slot);
+        let empty = self.sending.remove(&slot).map(|sending| sending.waiting);
         if self.spare.len() < SPARE_MAX {
-            self.spare.push(waiting);
+            self.spare.extend(empty);
         }
     }
 
     /// Nothing of a connection is sent any more.
     #[inline]
     pub fn gone(&mut self, slot: u32) {
-        if !self.sending.is_empty() {
-            let sending = self.sending.remove(&slot).unwrap_or_default();
-            sending.waiting.iter().for_each(|(_, message)| self.let_go_large(message));
+        if !self.sending.is_empty()
+            && let Some(sending) = self.sending.remove(&slot)
+        {
+            sending.waiting.iter().for_each(|(_, message)| self.held.let_go(message));
         }
     }
 
     /// How much less there is than holders count.
     pub fn excess(&self) -> u64 {
-        self.excess
+        self.held.excess
     }
 }
 
@@ -148,7 +153,7 @@ mod tests {
         let (mut shares, small) = (Shares::default(), message(LARGE_PAYLOAD_MIN - 1));
         shares.hold(&small);
         shares.hold(&small);
-        assert_eq!((shares.excess(), shares.holders.len()), (0, 0));
+        assert_eq!((shares.excess(), shares.held.counts.len()), (0, 0));
     }
 
     proptest! {
@@ -191,7 +196,7 @@ mod tests {
             }
             (0..4).for_each(|slot| shares.gone(slot));
             kept.iter().for_each(|which| shares.let_go(&messages[*which]));
-            prop_assert_eq!((shares.excess(), shares.holders.len(), shares.sending.len()), (0, 0, 0));
+            prop_assert_eq!((shares.excess(), shares.held.counts.len(), shares.sending.len()), (0, 0, 0));
         }
     }
 }

@@ -3,7 +3,8 @@
 //! An entry is never cancelled. It says which connection or session to look at; whether anything is due is
 //! decided from the record itself, and packets only write when something was last heard. So that what clients
 //! leave behind who come and go does not pile up, no entry lies further ahead than [`AHEAD_MAX`], and a session
-//! has one entry that counts.
+//! has one entry that counts. (The exceptions are those of rates: they lie where a rate is made good again, which for a
+//! slow rate is further.)
 
 use super::conn::{Phase, UNSEEN};
 use super::counters::EndReason;
@@ -19,8 +20,8 @@ pub(super) const AHEAD_MAX: Duration = Duration::from_secs(300);
 
 /// How often it is looked at whether a packet that has begun to arrive goes on arriving.
 pub(super) const TAIL_LOOK: Duration = Duration::from_secs(60);
-/// By how many bytes it has to grow meanwhile. Each byte is a sign of life, so that a large packet may take longer than the
-/// keep alive on a slow link; who lets it come drop by drop holds its memory without end. This is 137 bits a second.
+/// By how many bytes it has to grow meanwhile. Each byte that reaches the core is a sign of life (of TLS, each whole
+/// record), so that a large packet may take longer than the keep alive on a slow link; who lets it come drop by drop holds its memory without end. This is 137 bits a second.
 pub(super) const TAIL_GROWTH_MIN: u32 = 1024;
 
 /// An entry of the wheel.

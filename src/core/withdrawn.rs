@@ -1,5 +1,5 @@
 //! Clients that were let in by what does not hold any more: their user is gone from its file, or has another password; their
-//! certificate was revoked.
+//! certificate was revoked, has run out, or has no authority any more.
 //!
 //! The connections of a shard are held against new files of users a piece in each turn. Certificates are the transport's
 //! business: it says of which connection it does not vouch for the peer any more. Both end as an operator's ban does, with

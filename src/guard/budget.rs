@@ -9,8 +9,9 @@
 //! - connections and sessions: their records, up to 1 KiB, by `limits.connections_max` and `limits.sessions_max`; subscriptions, by
 //!   `limits.subscriptions_per_client_max`;
 //! - who a client is, where it authenticates: user, roles and claims are no larger than its CONNECT (`limits.connect_bytes_max`), or
-//!   than the answer of the server that was asked; what rules grant it is a list of the rules that are about it, one for each
-//!   at most, shared by those for whom it is the same;
+//!   than the answer of the server that was asked; of the rules it holds its values and a bit for each condition, some 256 bytes.
+//!   Rules of its own, from a token, are a list up to 16 and beyond a trie, which is several times as large as they are: the issuer
+//!   bounds that, and `limits.connect_bytes_max`;
 //! - the transport: half a TLS record (16 KiB), a handshake (80 KiB, `limits.tls_handshakes_max` at once), half the head of a
 //!   WebSocket frame or an upgrade request, each of connections that are in the midst of one;
 //! - what a retained replay has fetched, one batch a session; what travels between shards (`ring.mesh_capacity`).

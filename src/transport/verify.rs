@@ -1,8 +1,8 @@
 //! Certificates of clients that are connected, when authorities or revocation lists have changed.
 //!
 //! New settings say who may come in from now on. Who is in by a certificate that they refuse is sent away: the certificates of a
-//! shard's connections are verified again, a few in each turn, since each costs as much as a step of a handshake. That a
-//! list is out of date ends nobody: nothing new is known then of those who are in.
+//! shard's connections are verified again, a few in each turn, since each costs as much as a step of a handshake: one that
+//! has run out meanwhile is refused too. That a list is out of date ends nobody: nothing new is known then of those who are in.
 
 use rustls::{CertificateError, Error};
 use tracing::info;

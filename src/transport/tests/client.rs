@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVer
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::host::Host;
-use crate::config::Tls;
+use crate::config::{ClientCertificate, Tls};
 
 /// An authority whose files lie in a directory of their own.
 pub struct Authority {
@@ -117,6 +117,16 @@ impl Authority {
         Tls { certificate, key, ..Tls::default() }
     }
 
+    /// The same, of one that wants a certificate which this authority has issued and not revoked.
+    pub fn mutual_tls(&self, name: &str) -> Tls {
+        Tls {
+            client_ca: Some(self.file("ca.pem")),
+            client_crl: Some(self.file("crl.pem")),
+            client_certificate: ClientCertificate::Required,
+            ..self.tls(name)
+        }
+    }
+
     fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.file("ca.pem")).unwrap()).unwrap();
@@ -161,6 +171,15 @@ impl Client {
     pub fn new(host: &mut Host, config: &Arc<ClientConfig>, server: &'static str) -> Client {
         let wire = host.accept().expect("it is let in");
         Client::on(wire, config, server)
+    }
+
+    /// One that is let in under an identifier.
+    pub fn let_in(host: &mut Host, config: &Arc<ClientConfig>, id: &str) -> Client {
+        let mut client = Client::new(host, config, "server");
+        client.talk(host);
+        client.send(host, &connect(id));
+        assert_eq!(client.got, CONNACK);
+        client
     }
 
     pub fn on(wire: usize, config: &Arc<ClientConfig>, server: &'static str) -> Client {

@@ -88,18 +88,9 @@ fn a_certificate_that_was_revoked_is_refused_from_the_next_reload_on_and_no_tick
     authority.issue("server");
     let serial = authority.issue("lamp");
     authority.revoke(&[]);
-    let tls = Tls {
-        client_ca: Some(authority.file("ca.pem")),
-        client_crl: Some(authority.file("crl.pem")),
-        client_certificate: ClientCertificate::Required,
-        ..authority.tls("server")
-    };
-    let (mut host, settings) = host(&tls);
+    let (mut host, settings) = host(&authority.mutual_tls("server"));
     let config = Arc::new(authority.client(Some("lamp")));
-    let mut client = Client::new(&mut host, &config, "server");
-    client.talk(&mut host);
-    client.send(&mut host, &connect("c"));
-    assert_eq!(client.got, CONNACK);
+    Client::let_in(&mut host, &config, "c");
     authority.revoke(&[serial]);
     assert!(settings.reload(true).unwrap());
     // The same client, with the ticket of its first connection.
@@ -114,14 +105,7 @@ fn by_a_revocation_list_that_is_out_of_date_nobody_gets_in_unless_that_is_said()
     authority.issue("server");
     authority.issue("lamp");
     let revoked = authority.issue("thief");
-    let (ca, crl) = (authority.file("ca.pem"), authority.file("crl.pem"));
-    let tls = |client_crl_expired| Tls {
-        client_ca: Some(ca.clone()),
-        client_crl: Some(crl.clone()),
-        client_certificate: ClientCertificate::Required,
-        client_crl_expired,
-        ..authority.tls("server")
-    };
+    let tls = |client_crl_expired| Tls { client_crl_expired, ..authority.mutual_tls("server") };
     authority.revoke_until(&[revoked], 2025);
     assert_eq!(Tls::default().client_crl_expired, CrlExpired::Refuse);
     let (mut strict, settings) = host(&tls(CrlExpired::Refuse));
@@ -148,14 +132,7 @@ fn that_a_revocation_list_is_old_or_out_of_date_is_told_once() {
     authority.issue("server");
     // Good from 2024 to 2028.
     authority.revoke_until(&[], 2028);
-    let crl = authority.file("crl.pem");
-    let tls = |client_crl_expired| Tls {
-        client_ca: Some(authority.file("ca.pem")),
-        client_crl: Some(crl.clone()),
-        client_certificate: ClientCertificate::Required,
-        client_crl_expired,
-        ..authority.tls("server")
-    };
+    let tls = |client_crl_expired| Tls { client_crl_expired, ..authority.mutual_tls("server") };
     for (policy, in_time, too_late) in [
         (CrlExpired::Refuse, "will be refused", "are refused until it is renewed"),
         (CrlExpired::Accept, "renew it", "whoever was revoked since gets in"),
@@ -237,10 +214,7 @@ fn an_authority_that_is_no_longer_in_its_file_is_no_longer_trusted() {
         Tls { client_ca: Some(ca.clone()), client_certificate: ClientCertificate::Required, ..authority.tls("server") };
     let (mut host, settings) = host(&tls);
     let config = Arc::new(authority.client(Some("lamp")));
-    let mut client = Client::new(&mut host, &config, "server");
-    client.talk(&mut host);
-    client.send(&mut host, &connect("c"));
-    assert_eq!(client.got, CONNACK);
+    Client::let_in(&mut host, &config, "c");
     fs::copy(Authority::new("latter").file("ca.pem"), &ca).unwrap();
     assert!(settings.reload(true).unwrap());
     // The same client, with the ticket of its first connection.
@@ -264,20 +238,11 @@ fn a_ticket_is_no_longer_good_than_the_certificate_and_the_list_that_it_stands_f
             authority.issue("server");
             authority.issue_until("lamp", certificate_until);
             authority.revoke_until(&[], list_until);
-            let tls = Tls {
-                client_ca: Some(authority.file("ca.pem")),
-                client_crl: Some(authority.file("crl.pem")),
-                client_certificate: ClientCertificate::Required,
-                ..authority.tls("server")
-            };
-            let (mut host, settings) = host(&tls);
+            let (mut host, settings) = host(&authority.mutual_tls("server"));
             settings.set_time(IN_2026);
             let config = Arc::new(authority.client_of(Some("lamp"), &[version]));
             for resumed in [0, 1] {
-                let mut client = Client::new(&mut host, &config, "server");
-                client.talk(&mut host);
-                client.send(&mut host, &connect("c"));
-                assert_eq!(client.got, CONNACK);
+                Client::let_in(&mut host, &config, "c");
                 assert_eq!(host.counters[0].tls_resumed.load(), resumed);
             }
             settings.set_time(IN_2031);
@@ -300,22 +265,11 @@ fn who_is_connected_by_a_certificate_that_new_files_refuse_is_sent_away_and_nobo
     authority.issue("server");
     let serials: Vec<u64> = ["lamp", "thief"].map(|name| authority.issue(name)).into();
     authority.revoke(&[]);
-    let tls = Tls {
-        client_ca: Some(authority.file("ca.pem")),
-        client_crl: Some(authority.file("crl.pem")),
-        client_certificate: ClientCertificate::Required,
-        ..authority.tls("server")
-    };
-    let settings = Arc::new(Settings::load(&tls, &["mqtt"]).unwrap());
+    let settings = Arc::new(Settings::load(&authority.mutual_tls("server"), &["mqtt"]).unwrap());
     // On both shards.
     let mut host = Host::new(2, Stack { tls: Some(settings.clone()), ..Stack::default() });
-    let come = |host: &mut Host, name: &str, id: &str| {
-        let mut client = Client::new(host, &Arc::new(authority.client(Some(name))), "server");
-        client.talk(host);
-        client.send(host, &connect(id));
-        assert_eq!(client.got, CONNACK);
-        client
-    };
+    let come =
+        |host: &mut Host, name: &str, id: &str| Client::let_in(host, &Arc::new(authority.client(Some(name))), id);
     let lamps: Vec<_> = (0..20).map(|n| come(&mut host, "lamp", &format!("lamp {n}")).wire).collect();
     let thieves: Vec<_> = (0..20).map(|n| come(&mut host, "thief", &format!("thief {n}")).wire).collect();
     authority.revoke(&[serials[1]]);
@@ -343,13 +297,7 @@ fn a_handshake_that_ends_after_a_reload_counts_by_what_was_read_then() {
     authority.issue("server");
     let serial = authority.issue("thief");
     authority.revoke(&[]);
-    let tls = Tls {
-        client_ca: Some(authority.file("ca.pem")),
-        client_crl: Some(authority.file("crl.pem")),
-        client_certificate: ClientCertificate::Required,
-        ..authority.tls("server")
-    };
-    let (mut host, settings) = host(&tls);
+    let (mut host, settings) = host(&authority.mutual_tls("server"));
     let mut client = Client::new(&mut host, &Arc::new(authority.client(Some("thief"))), "server");
     let hello = client.bytes();
     host.receive(client.wire, &hello);

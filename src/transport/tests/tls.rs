@@ -56,24 +56,9 @@ fn a_connect_that_comes_with_the_end_of_the_handshake_is_seen() {
 #[test]
 fn tls_1_2_is_spoken_too() {
     let (mut host, _, authority) = tls_host("old", 1);
-    let mut config = authority.client(None);
-    let provider = config.crypto_provider().clone();
-    let mut roots = rustls::RootCertStore::empty();
-    let ca = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_file(
-        authority.file("ca.pem"),
-    );
-    roots.add(ca.unwrap()).unwrap();
-    config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS12])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let config = Arc::new(config);
+    let config = Arc::new(authority.client_of(None, &[&rustls::version::TLS12]));
     for resumed in [0, 1] {
-        let mut client = Client::new(&mut host, &config, "server");
-        client.talk(&mut host);
-        client.send(&mut host, &connect("c"));
-        assert_eq!(client.got, CONNACK);
+        Client::let_in(&mut host, &config, "c");
         assert_eq!(host.counters[0].tls_resumed.load(), resumed);
     }
 }
@@ -85,10 +70,7 @@ fn a_ticket_of_one_shard_is_good_on_another() {
     let mut first = Host::new(1, stack.clone());
     let mut second = Host::new(1, stack);
     for (host, resumed) in [(&mut first, 0), (&mut second, 1)] {
-        let mut client = Client::new(host, &config, "server");
-        client.talk(host);
-        client.send(host, &connect("c"));
-        assert_eq!(client.got, CONNACK);
+        Client::let_in(host, &config, "c");
         assert_eq!(host.counters[0].tls_resumed.load(), resumed);
     }
 }
@@ -266,10 +248,7 @@ fn who_says_nothing_is_given_up_for_who_comes() {
     // A flood of connections that send nothing, and between them clients that do.
     for n in 0..30 {
         (0..3).for_each(|_| assert!(host.accept().is_some()));
-        let mut client = Client::new(&mut host, &config, "server");
-        client.talk(&mut host);
-        client.send(&mut host, &connect(&format!("c{n}")));
-        assert_eq!(client.got, CONNACK);
+        Client::let_in(&mut host, &config, &format!("c{n}"));
         assert!(host.counters[0].tls_handshaking.load() <= 3);
     }
     let silent = host.wires.iter().filter(|wire| wire.is_closed).count() as u64;
