@@ -8,6 +8,7 @@
 //! The [`Office`] is what answers in the broker: threads beside the shards (`office`), the methods in their order
 //! (`chain`), and a room for each: `password`, `jwt`, `certificate`, `http`, `scram`.
 
+mod background;
 mod certificate;
 mod chain;
 mod claims;

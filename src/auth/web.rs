@@ -1,6 +1,5 @@
 //! Asking web servers: what a request may take, whom TLS trusts, and one log line an outage.
 
-use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -106,26 +105,6 @@ impl Outage {
             let whole_seconds = Duration::from_secs(since.elapsed().as_secs());
             info!("{}: answers again, after {} and {failed} failures", self.who, duration_text(whole_seconds));
         }
-    }
-}
-
-/// A thread that begins by standing back: shards go before it when both want a CPU.
-pub(super) fn background(name: String, body: impl FnOnce() + Send + 'static) -> Result<(), AuthError> {
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
-        stand_back();
-        body();
-    });
-    thread.map(drop).map_err(|source| AuthError::System { what: "a thread for authentication cannot be made", source })
-}
-
-/// As far as it goes: a weight of 1.5 % of a shard's, which still is a share of a CPU that shards fill. At 10, a shard that
-/// wakes is often left waiting until the hash of a password has used up its slice of some 3 ms.
-const NICE: i32 = 19;
-
-fn stand_back() {
-    // On Linux this is about the calling thread alone. To be nicer is always allowed.
-    if let Err(error) = rustix::process::setpriority_process(None, NICE).map_err(io::Error::from) {
-        warn!("a thread for authentication keeps its priority: {error}");
     }
 }
 

@@ -262,6 +262,15 @@ impl Links {
         unsafe { self.begin(link, Kind::Close, opcode::Close::new(Fixed(link.slot)).build()) };
     }
 
+    /// Ends every link that the kernel holds an operation of. Each operation is cancelled by its name, which the kernel looks
+    /// up: to cancel "any" it walks past all that it has cancelled before, for milliseconds a call when there are thousands.
+    pub(super) fn end_all(&mut self) {
+        for slot in 0..self.table.len() {
+            let Link { generation, in_flight: 1.., .. } = self.table[slot] else { continue };
+            self.end(LinkId { slot: slot as u32, generation }, Ending::Own);
+        }
+    }
+
     fn reset(&mut self, link: LinkId) {
         let entry = opcode::Connect::new(Fixed(link.slot), &NOWHERE, size_of_val(&NOWHERE) as libc::socklen_t).build();
         // SAFETY: the address is a static.

@@ -25,12 +25,9 @@ pub enum Kind {
     Close,
     /// The poll of the waker's eventfd; of no link.
     Wake,
-    /// Cancellation of everything, when the ring goes; of no link.
-    CancelAll,
 }
 
-const KINDS: [Kind; 8] =
-    [Kind::Connect, Kind::Receive, Kind::Send, Kind::Reset, Kind::Cancel, Kind::Close, Kind::Wake, Kind::CancelAll];
+const KINDS: [Kind; 7] = [Kind::Connect, Kind::Receive, Kind::Send, Kind::Reset, Kind::Cancel, Kind::Close, Kind::Wake];
 
 /// The `user_data` of a link's operation.
 pub fn of_link(kind: Kind, link: LinkId) -> u64 {

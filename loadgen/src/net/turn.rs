@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::Fd;
 use io_uring::{cqueue, opcode, squeue};
 use ringmq::net::probe::probe;
 use ringmq::net::ring::{Completion, QueueSizes, Ring};
@@ -22,7 +22,7 @@ const SUBMISSION_ENTRIES: u32 = 1024;
 const COMPLETION_ENTRIES_MAX: u32 = 16 << 10;
 /// How long the kernel may take to end everything when the ring goes.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long to wait for that before everything is cancelled once more.
+/// How long to wait for that before the time is looked at again.
 const DRAIN_STEP: Duration = Duration::from_millis(100);
 
 /// The ring of a thread with all its links.
@@ -123,7 +123,7 @@ impl Net {
             Kind::Send => self.sent(link, completion.result),
             Kind::Close => debug_assert!(completion.result >= 0, "a descriptor of ours can be closed"),
             // Of a cancellation the cancelled operation tells; a reset that fails finds the connection gone.
-            Kind::Cancel | Kind::Reset | Kind::Wake | Kind::CancelAll => {}
+            Kind::Cancel | Kind::Reset | Kind::Wake => {}
         }
         self.release_if_over(handler, link);
     }
@@ -223,11 +223,11 @@ impl Net {
         self.buffers.as_mut().expect("taken only in drop")
     }
 
-    /// Cancels every operation and waits until the kernel holds none; false when it does not come to that.
+    /// Ends every link and waits until the kernel holds no operation of any; false when it does not come to that.
     fn drain(&mut self) -> bool {
         let deadline = Instant::now() + DRAIN;
+        self.links.end_all();
         while self.links.in_flight() > 0 {
-            self.push_bare(opcode::AsyncCancel2::new(CancelBuilder::any()).build(), Kind::CancelAll);
             if Instant::now() > deadline || self.links.ring.submit_and_wait(Some(DRAIN_STEP)).is_err() {
                 return false;
             }

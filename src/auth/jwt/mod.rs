@@ -23,7 +23,7 @@ use self::keys::{Key, KeySet};
 use super::chain::{Lane, Method, Opinion, Queue};
 use super::error::{AuthError, Mistake};
 use super::password::Scratch;
-use super::{Credentials, Principal, claims, files, web};
+use super::{Credentials, Principal, background, claims, files};
 use crate::codec::ReasonCode;
 use crate::config::{JwtAlgorithm, JwtAuth, TokenField};
 
@@ -190,7 +190,7 @@ fn fetched(url: &str, config: &JwtAuth) -> Result<Keys, AuthError> {
     let jwks = Arc::new(Jwks::new(url, config)?);
     let (fresh, stop) = bounded(0);
     let (kept, every) = (jwks.clone(), config.jwks_refresh);
-    web::background("auth keys".to_owned(), move || kept.keep_fresh(every, &stop))?;
+    background::start("auth keys".to_owned(), move || kept.keep_fresh(every, &stop))?;
     Ok(Keys::Url { jwks, _fresh: fresh })
 }
 

@@ -13,7 +13,7 @@ use super::Shared;
 use crate::auth::chain::{Lane, Outcome, Proven, Queue};
 use crate::auth::error::{AuthError, AuthErrors};
 use crate::auth::password::Scratch;
-use crate::auth::{Busy, Credentials, Verdict, web};
+use crate::auth::{Busy, Credentials, Verdict, background};
 use crate::config::Auth;
 use crate::engine::{ConnId, ShardId};
 
@@ -59,12 +59,12 @@ impl Queues {
         let staff = Staff { shared: shared.clone(), queues: Arc::downgrade(&queues) };
         for number in 0..config.workers {
             let (staff, jobs) = (staff.clone(), jobs.clone());
-            background(format!("auth {number}"), move || staff.work(&jobs))?;
+            start(format!("auth {number}"), move || staff.work(&jobs))?;
         }
         for (index, Lane { queue, threads, .. }, jobs) in lanes {
             for number in 0..threads {
                 let (staff, jobs) = (staff.clone(), jobs.clone());
-                background(format!("auth {} {number}", queue.name()), move || staff.wait(index, &jobs))?;
+                start(format!("auth {} {number}", queue.name()), move || staff.wait(index, &jobs))?;
             }
         }
         Ok(queues)
@@ -83,8 +83,8 @@ impl Queues {
     }
 }
 
-fn background(name: String, body: impl FnOnce() + Send + 'static) -> Result<(), AuthErrors> {
-    web::background(name, body).map_err(|error: AuthError| AuthErrors(vec![error]))
+fn start(name: String, body: impl FnOnce() + Send + 'static) -> Result<(), AuthErrors> {
+    background::start(name, body).map_err(|error: AuthError| AuthErrors(vec![error]))
 }
 
 /// What a thread works with.

@@ -141,15 +141,3 @@ fn an_address_without_a_host_is_refused() {
     }
     check_url("auth.http.url", "http://[::1]:80/a?b=c").unwrap();
 }
-
-#[test]
-fn a_thread_of_authentication_stands_back_and_its_process_does_not() {
-    let (told, nice) = std::sync::mpsc::channel();
-    background("test".to_owned(), move || {
-        told.send(rustix::process::getpriority_process(None).unwrap()).unwrap();
-    })
-    .unwrap();
-    let before = rustix::process::getpriority_process(None).unwrap();
-    assert!(nice.recv().unwrap() >= NICE);
-    assert_eq!(rustix::process::getpriority_process(None).unwrap(), before);
-}
