@@ -16,6 +16,9 @@ use crate::engine::{ConnId, Effect, HandOver, ShardId};
 use std::sync::atomic::Ordering::Relaxed;
 use tracing::debug;
 
+/// What client identifiers that the server gives begin with [MQTT-3.2.2-16].
+pub(super) const ASSIGNED: &str = "auto-";
+
 /// Why a CONNECT is refused.
 type Refusal = (ReasonCode, &'static str);
 
@@ -128,7 +131,7 @@ impl Core {
     /// A client identifier that no client has, whose home is this shard [MQTT-3.1.3-6].
     fn assign_client_id(&mut self) -> String {
         loop {
-            let id = format!("auto-{:032x}", self.random.u128(..));
+            let id = format!("{ASSIGNED}{:032x}", self.random.u128(..));
             if self.shared.home(&id).0 == self.shard && self.find_client(&id).is_none() {
                 return id;
             }

@@ -4,9 +4,10 @@
 //! user. Afterwards: rates, by not reading and not writing for a while; memory and slow readers, once a turn.
 
 use super::conn::Phase;
+use super::connect::ASSIGNED;
 use super::counters::{DropReason, EndReason};
 use super::session::{Leave, NO_SLOT};
-use super::timers::Timer;
+use super::timers::{AHEAD_MAX, Timer};
 use super::{Core, Shared, Time};
 use crate::auth::Principal;
 use crate::codec::{Connect, ReasonCode, Will, topic::level_count};
@@ -420,7 +421,13 @@ impl Core {
         if !limits.has_rates() {
             return true;
         }
-        let (limits, key) = (limits.clone(), self.meter_key(id, connect, user));
+        let (limits, own) = (limits.clone(), Some(connect.client_id).filter(|id| !id.is_empty()));
+        let key = self.meter_key(id, own, user);
+        self.guard_meter_by(id, limits, key);
+        !self.guard_holds(id.slot)
+    }
+
+    fn guard_meter_by(&mut self, id: ConnId, limits: PerClient, key: Option<KeyHash>) {
         let mut meter = key.map_or_else(Meter::default, |key| self.guarding.debts.come(key));
         let muted_until = meter.sent(&limits, self.wire.now, 0, 0);
         let conn = &mut self.wire.conns[id.slot];
@@ -430,16 +437,15 @@ impl Core {
             self.wire.muted.push((id, until));
         }
         self.guard_received(id, 0, 0);
-        !self.guard_holds(id.slot)
     }
 
-    /// What a client's rates are remembered under: its identifier. Those that the server gives are never used again: then
-    /// its user, if that is known for sure, or else the address it comes from.
-    fn meter_key(&self, id: ConnId, connect: &Connect<'_>, user: Option<&str>) -> Option<KeyHash> {
-        Some(match user {
-            _ if !connect.client_id.is_empty() => self.key_of("client", connect.client_id.as_bytes()),
-            Some(user) => self.key_of("user", user.as_bytes()),
-            None => self.key_of("address", &address_key(self.known_address(id)?.ip())),
+    /// What a client's rates are remembered under: the identifier it gave itself. Those that the server gives are never used
+    /// again: then its user, if that is known for sure, or else the address it comes from.
+    fn meter_key(&self, id: ConnId, own: Option<&str>, user: Option<&str>) -> Option<KeyHash> {
+        Some(match (own, user) {
+            (Some(own), _) => self.key_of("client", own.as_bytes()),
+            (None, Some(user)) => self.key_of("user", user.as_bytes()),
+            (None, None) => self.key_of("address", &address_key(self.known_address(id)?.ip())),
         })
     }
 
@@ -447,14 +453,19 @@ impl Core {
         self.guarding.guard.hash(&[kind.as_bytes(), name].concat())
     }
 
-    /// Other limits for a connection: what it has used up of its rates, it has used up.
-    pub(super) fn guard_meter_anew(&mut self, conn: u32, client_id: &str, limits: PerClient) {
-        let key = self.key_of("client", client_id.as_bytes());
-        let Some(conn) = self.wire.conns.get_mut(conn) else { return };
+    /// Other limits for the connection of a session: what it has used up of its rates, it has used up, now or before it had
+    /// none.
+    pub(super) fn guard_meter_anew(&mut self, slot: u32, limits: PerClient) {
+        let session = &self.sessions[slot];
+        let Some(conn) = self.wire.conns.get_mut(session.conn) else { return };
         match &mut conn.metered {
             Some(metered) => metered.limits = limits,
             None if limits.has_rates() => {
-                conn.metered = Some(Box::new(Metered { limits, meter: Meter::default(), key: Some(key) }));
+                let id = ConnId { slot: session.conn, generation: conn.generation };
+                let own = Some(&*session.client_id).filter(|client_id| !client_id.starts_with(ASSIGNED));
+                let user = session.access.as_deref().and_then(|access| access.principal.user.as_deref());
+                let key = self.meter_key(id, own, user);
+                self.guard_meter_by(id, limits, key);
             }
             None => {}
         }
@@ -502,7 +513,7 @@ impl Core {
         }
         let before = self.guarding.unread.insert(id.slot, until);
         if before.is_none() {
-            self.wheel.insert(until, Timer::unread(id));
+            self.look_again(until, Timer::unread(id));
         }
     }
 
@@ -515,13 +526,25 @@ impl Core {
     pub(super) fn guard_muted(&mut self) {
         while let Some((id, until)) = self.wire.muted.pop() {
             self.counters.muted.add(1);
-            self.wheel.insert(until, Timer::muted(id));
+            self.look_again(until, Timer::muted(id));
         }
     }
 
-    /// A connection may be written to again.
+    /// Has a debt looked at when it is paid, or before that if it is large: whoever runs up one and connects again leaves an
+    /// entry behind each time.
+    fn look_again(&mut self, until: Time, timer: Timer) {
+        self.wheel.insert(until.min(self.wire.now.after(AHEAD_MAX)), timer);
+    }
+
+    /// A connection may be written to again, unless its debt takes longer.
     pub(super) fn write_again(&mut self, id: ConnId) {
-        let Some(session) = self.live(id).map(|conn| conn.session) else { return };
+        let now = self.wire.now;
+        let Some(conn) = self.live(id) else { return };
+        let session = conn.session;
+        let metered = self.wire.conns[id.slot].metered.as_mut();
+        if let Some(until) = metered.and_then(|metered| metered.meter.sent(&metered.limits, now, 0, 0)) {
+            return self.look_again(until, Timer::muted(id));
+        }
         self.wire.unmute(id.slot);
         if session != NO_SLOT {
             self.pump(session);
@@ -532,7 +555,7 @@ impl Core {
     pub(super) fn read_again(&mut self, id: ConnId) {
         let Some(until) = self.live(id).and_then(|_| self.guarding.unread.get(&id.slot).copied()) else { return };
         if until > self.wire.now {
-            return self.wheel.insert(until, Timer::unread(id));
+            return self.look_again(until, Timer::unread(id));
         }
         self.guarding.unread.remove(&id.slot);
         self.resume(id);

@@ -27,6 +27,10 @@ pub struct Renewals {
     sweep: Option<u32>,
     /// Slots of sessions with many subscriptions whose clients are others than they were, or came back.
     waiting: BTreeSet<u32>,
+    /// Where among them it goes on: a client that comes back again and again does not go before others each time.
+    next_waiting: u32,
+    /// The next session is one of those, if there are any, and not the sweep's: each has every second turn.
+    is_their_turn: bool,
     midway: Option<Midway>,
 }
 
@@ -53,12 +57,26 @@ enum Held {
 impl Renewals {
     /// There are new rules: all begins again.
     pub fn begin(&mut self) {
-        *self = Renewals { sweep: Some(0), waiting: BTreeSet::new(), midway: None };
+        *self = Renewals { sweep: Some(0), ..Renewals::default() };
     }
 
     /// Nothing is left to do.
     pub fn are_done(&self) -> bool {
         self.sweep.is_none() && self.waiting.is_empty() && self.midway.is_none()
+    }
+
+    /// The slot that comes next, of so many.
+    fn next_slot(&mut self, slots: u32) -> Option<u32> {
+        self.is_their_turn = !self.is_their_turn || self.sweep.is_none();
+        let waiting = self.waiting.range(self.next_waiting..).next().or_else(|| self.waiting.first()).copied();
+        if let Some(slot) = waiting.filter(|_| self.is_their_turn) {
+            self.waiting.remove(&slot);
+            self.next_waiting = slot + 1;
+            return Some(slot);
+        }
+        let slot = self.sweep?;
+        self.sweep = Some(slot + 1).filter(|next| *next < slots);
+        Some(slot)
     }
 }
 
@@ -88,14 +106,7 @@ impl Core {
     /// The session that comes next.
     fn next_renewal(&mut self, work: &mut usize) -> Option<Midway> {
         while *work > 0 {
-            let slot = match self.renewals.waiting.pop_first() {
-                Some(slot) => slot,
-                None => {
-                    let slot = self.renewals.sweep?;
-                    self.renewals.sweep = Some(slot + 1).filter(|next| *next < self.sessions.slots());
-                    slot
-                }
-            };
+            let slot = self.renewals.next_slot(self.sessions.slots())?;
             *work -= 1;
             if self.sessions.get(slot).is_none() {
                 continue;
@@ -152,7 +163,7 @@ impl Core {
         None
     }
 
-    /// Makes subscriptions that were withheld what SUBACK made them, if they are granted at all; true if all were looked at.
+    /// Makes subscriptions that were withheld what SUBACK made them, as far as they are granted; true if all were looked at.
     fn give_back(&mut self, midway: &mut Midway, work: &mut usize, changes: &mut Vec<Interested>) -> bool {
         let slot = midway.slot;
         loop {
@@ -163,15 +174,27 @@ impl Core {
             }
             (midway.withheld, *work) = (midway.withheld - 1, *work - 1);
             let withheld = &mut access.withheld[midway.withheld];
-            if midway.grants.subscribe(&withheld.filter, qos_of(withheld.granted)) != Subscribing::Denied {
-                // One that was looked at comes to stand in its place, if any.
-                let withheld = access.withheld.swap_remove(midway.withheld);
-                self.counters.subscriptions_restored.add(u64::from(withheld.is_mute));
-                self.enter(slot, &withheld.filter, withheld.granted, changes);
-            } else if !std::mem::replace(&mut withheld.is_mute, true) {
-                let filter = withheld.filter.clone();
-                self.counters.subscriptions_revoked.add(1);
-                self.take_out(slot, &filter, changes);
+            let granted = withheld.granted;
+            match midway.grants.subscribe(&withheld.filter, qos_of(granted)) {
+                Subscribing::Denied => {
+                    if !std::mem::replace(&mut withheld.is_mute, true) {
+                        let filter = withheld.filter.clone();
+                        self.counters.subscriptions_revoked.add(1);
+                        self.take_out(slot, &filter, changes);
+                    }
+                }
+                Subscribing::Granted { qos, .. } if qos < qos_of(granted) => {
+                    let was_mute = std::mem::replace(&mut withheld.is_mute, false);
+                    let filter = withheld.filter.clone();
+                    self.counters.subscriptions_restored.add(u64::from(was_mute));
+                    self.enter(slot, &filter, granted.with_qos(qos as u8), changes);
+                }
+                Subscribing::Granted { .. } => {
+                    // One that was looked at comes to stand in its place, if any.
+                    let withheld = access.withheld.swap_remove(midway.withheld);
+                    self.counters.subscriptions_restored.add(u64::from(withheld.is_mute));
+                    self.enter(slot, &withheld.filter, granted, changes);
+                }
             }
         }
     }

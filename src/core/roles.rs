@@ -40,11 +40,9 @@ impl Core {
     fn change_class(&mut self, slot: u32, class: Class) {
         self.sessions[slot].class = class;
         let limits = self.limits_of(class).clone();
-        let session = &self.sessions[slot];
-        let (conn, client_id) = (session.conn, session.client_id.clone());
-        if let Some(connection) = self.wire.conns.get_mut(conn) {
+        if let Some(connection) = self.wire.conns.get_mut(self.sessions[slot].conn) {
             connection.class = class;
-            self.guard_meter_anew(conn, &client_id, limits);
+            self.guard_meter_anew(slot, limits);
         }
     }
 }

@@ -8,11 +8,14 @@ use super::meter::Meter;
 use super::sketch::KeyHash;
 use crate::engine::Time;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Meters that are kept on each shard.
 pub const KEPT_MAX: usize = 1 << 16;
 /// Below so many nobody looks for those that are full.
 const KEPT_UNSEEN: usize = 256;
+/// To look at all of them takes some 100 µs, so it is done at most this often, whoever comes and goes.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A shard's memory of them.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub struct Debts {
     meters: HashMap<KeyHash, Meter>,
     /// How many there were when those that were full were last taken out.
     left: usize,
+    /// Before then they are not looked at again.
+    sweep_at: Time,
     untracked: u64,
 }
 
@@ -29,7 +34,8 @@ impl Debts {
         if meter.is_full(now) {
             return;
         }
-        if self.meters.len() >= (2 * self.left).clamp(KEPT_UNSEEN, KEPT_MAX) {
+        if self.meters.len() >= (2 * self.left).clamp(KEPT_UNSEEN, KEPT_MAX) && now >= self.sweep_at {
+            self.sweep_at = now.after(SWEEP_EVERY);
             self.meters.retain(|_, meter| !meter.is_full(now));
             self.left = self.meters.len();
         }
@@ -59,7 +65,6 @@ mod tests {
     use crate::config::{ClientLimits, Limits, RateLimit};
     use crate::guard::profile::{Class, Classes};
     use crate::guard::rate::Rate;
-    use std::time::Duration;
 
     /// Ten messages used up of ten a second.
     fn used(now: Time) -> Meter {
@@ -92,6 +97,11 @@ mod tests {
         }
         assert_eq!((debts.meters.len(), debts.untracked()), (KEPT_MAX, KEPT_MAX as u64));
         assert_eq!(debts.come(KeyHash(0)), used(now));
+        let soon = Time(SWEEP_EVERY.as_nanos() as u64 - 1);
+        debts.leave(KeyHash(0), used(soon), soon);
+        assert_eq!((debts.meters.len(), debts.untracked()), (KEPT_MAX, KEPT_MAX as u64), "there was one place");
+        debts.leave(KeyHash(u64::MAX), used(soon), soon);
+        assert_eq!(debts.untracked(), KEPT_MAX as u64 + 1, "they are not all looked at for everyone who leaves");
         let later = now.after(Duration::from_secs(2));
         debts.leave(KeyHash(0), used(later), later);
         debts.leave(KeyHash(1), used(later), later);
