@@ -29,9 +29,28 @@ pub struct Renewals {
     waiting: BTreeSet<u32>,
     /// Where among them it goes on: a client that comes back again and again does not go before others each time.
     next_waiting: u32,
-    /// The next session is one of those, if there are any, and not the sweep's: each has every second turn.
-    is_their_turn: bool,
-    midway: Option<Midway>,
+    /// Which of the two goes first in the next turn.
+    turn: Lane,
+    /// The session of each that is not through yet.
+    midway: [Option<Midway>; 2],
+}
+
+/// Two queues, of which each goes first in every second turn: clients that come back again and again do not hold up the
+/// sweep.
+#[derive(Clone, Copy, Debug, Default)]
+enum Lane {
+    #[default]
+    Sweep,
+    Waiting,
+}
+
+impl Lane {
+    fn other(self) -> Lane {
+        match self {
+            Lane::Sweep => Lane::Waiting,
+            Lane::Waiting => Lane::Sweep,
+        }
+    }
 }
 
 /// A session that is being held against its grants.
@@ -62,20 +81,22 @@ impl Renewals {
 
     /// Nothing is left to do.
     pub fn are_done(&self) -> bool {
-        self.sweep.is_none() && self.waiting.is_empty() && self.midway.is_none()
+        self.sweep.is_none() && self.waiting.is_empty() && self.midway.iter().all(Option::is_none)
     }
 
-    /// The slot that comes next, of so many.
-    fn next_slot(&mut self, slots: u32) -> Option<u32> {
-        self.is_their_turn = !self.is_their_turn || self.sweep.is_none();
-        let waiting = self.waiting.range(self.next_waiting..).next().or_else(|| self.waiting.first()).copied();
-        if let Some(slot) = waiting.filter(|_| self.is_their_turn) {
-            self.waiting.remove(&slot);
-            self.next_waiting = slot + 1;
-            return Some(slot);
+    /// The slot that comes next in a lane, of so many.
+    fn next_slot(&mut self, lane: Lane, slots: u32) -> Option<u32> {
+        let slot = match lane {
+            Lane::Sweep => self.sweep?,
+            Lane::Waiting => *self.waiting.range(self.next_waiting..).next().or_else(|| self.waiting.first())?,
+        };
+        match lane {
+            Lane::Sweep => self.sweep = Some(slot + 1).filter(|next| *next < slots),
+            Lane::Waiting => {
+                self.waiting.remove(&slot);
+                self.next_waiting = slot + 1;
+            }
         }
-        let slot = self.sweep?;
-        self.sweep = Some(slot + 1).filter(|next| *next < slots);
         Some(slot)
     }
 }
@@ -95,18 +116,21 @@ impl Core {
     /// Holds some subscriptions against new rules.
     pub(super) fn renew_some(&mut self) {
         let mut work = RENEWED_PER_TURN;
-        while work > 0 {
-            match self.renewals.midway.take().or_else(|| self.next_renewal(&mut work)) {
-                Some(midway) => self.renewals.midway = self.go_on(midway, &mut work),
-                None => return,
+        let first = self.renewals.turn;
+        self.renewals.turn = first.other();
+        for lane in [first, first.other()] {
+            while work > 0 {
+                let midway = self.renewals.midway[lane as usize].take();
+                let Some(midway) = midway.or_else(|| self.next_renewal(lane, &mut work)) else { break };
+                self.renewals.midway[lane as usize] = self.go_on(midway, &mut work);
             }
         }
     }
 
-    /// The session that comes next.
-    fn next_renewal(&mut self, work: &mut usize) -> Option<Midway> {
+    /// The session that comes next in a lane.
+    fn next_renewal(&mut self, lane: Lane, work: &mut usize) -> Option<Midway> {
         while *work > 0 {
-            let slot = self.renewals.next_slot(self.sessions.slots())?;
+            let slot = self.renewals.next_slot(lane, self.sessions.slots())?;
             *work -= 1;
             if self.sessions.get(slot).is_none() {
                 continue;

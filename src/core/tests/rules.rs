@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::acl::{Access, Format, Policy};
-use crate::config::{ClientLimits, Profile};
+use crate::config::{ClientLimits, Profile, RateLimit};
 use crate::core::counters::DropReason;
 use crate::core::renew::RENEWED_PER_TURN;
 use crate::guard::glob::Glob;
+use crate::guard::rate::Rate;
 
 /// Denies this to everybody, and nothing else.
 fn deny(action: &str, topic: &str) -> Option<Arc<Policy>> {
@@ -225,4 +226,104 @@ fn a_profile_is_about_the_roles_that_rules_give_too_also_after_a_reload() {
     broker.cores[0].shared.set_policy(None);
     broker.cores[0].attend(broker.now);
     assert_eq!(all(&broker), [many, many, many, many]);
+}
+
+/// Grants QoS 0 for this, and everything else.
+fn at_most_once(filter: &str) -> Option<Arc<Policy>> {
+    let text = format!(
+        "default = \"allow\"\n[[rules]]\naccess = \"allow\"\naction = \"subscribe\"\ntopic = \"{filter}\"\nqos_max = 0\n"
+    );
+    let policy = Policy::from_text("rules.toml", &text, Format::Toml, Access::Deny, &[]);
+    Some(Arc::new(policy.expect("well written")))
+}
+
+#[test]
+fn a_subscription_that_comes_back_comes_back_at_the_qos_that_the_rules_grant() {
+    const FILTERS: usize = 3 * RENEWED_PER_TURN;
+    let mut broker = many_allowed();
+    let client = with_many(&mut broker, "c", FILTERS);
+    broker.cores[0].shared.set_policy(deny("subscribe", "t/#"));
+    turns_of_renewal(&mut broker.cores[0], broker.now);
+    assert_eq!(broker.cores[0].counters().subscriptions.load(), 0);
+    broker.cores[0].shared.set_policy(at_most_once("t/#"));
+    let now = broker.now;
+    loop {
+        broker.cores[0].attend(now);
+        let core = &broker.cores[0];
+        let slot = core.find_client("c").unwrap();
+        let back = core.sessions[slot].filters.iter().map(|filter| core.index.subscriber(*filter, slot).unwrap().qos());
+        assert_eq!(back.max().unwrap_or(0), 0, "in no turn it is at the QoS of SUBACK");
+        if core.next_deadline() != Some(now) {
+            break;
+        }
+    }
+    let counters = broker.cores[0].counters();
+    assert_eq!(
+        (counters.subscriptions.load(), counters.subscriptions_restored.load()),
+        (FILTERS as u64, FILTERS as u64)
+    );
+    broker.cores[0].shared.set_policy(None);
+    turns_of_renewal(&mut broker.cores[0], broker.now);
+    let publisher = broker.connect("p", ProtocolVersion::V5);
+    broker.read(client);
+    broker.publish(publisher, "t/1/x", QoS::AtLeastOnce, 1, b"x");
+    assert_eq!(broker.cores[0].counters().inflight.load(), 1, "without rules it has the QoS of SUBACK again");
+    broker.check();
+}
+
+#[test]
+fn clients_that_come_back_to_many_subscriptions_again_and_again_hold_up_neither_the_sweep_nor_each_other() {
+    const OTHERS: usize = 5_000;
+    let mut broker = many_allowed();
+    for client_id in ["a", "b", "z"] {
+        let client = with_many(&mut broker, client_id, 2 * RENEWED_PER_TURN);
+        broker.hang_up(client);
+    }
+    for number in 0..OTHERS {
+        let client = broker.connect(&format!("c{number}"), ProtocolVersion::V5);
+        broker.subscribe(client, "s", QoS::AtLeastOnce);
+    }
+    let all = broker.cores[0].counters().subscriptions.load();
+    assert_eq!(all, (OTHERS + 6 * RENEWED_PER_TURN) as u64);
+    broker.cores[0].shared.set_policy(deny("subscribe", "#"));
+    // Two of them come back in each turn.
+    let mut turns = 0;
+    while broker.cores[0].counters().subscriptions.load() > 4 * RENEWED_PER_TURN as u64 {
+        for client_id in ["a", "b"] {
+            let client = broker.connect(client_id, ProtocolVersion::V5);
+            broker.hang_up(client);
+        }
+        broker.cores[0].attend(broker.now);
+        turns += 1;
+        assert!(turns < 100, "{} subscriptions are left", broker.cores[0].counters().subscriptions.load());
+    }
+    turns_of_renewal(&mut broker.cores[0], broker.now);
+    assert_eq!(broker.cores[0].counters().subscriptions.load(), 0);
+}
+
+#[test]
+fn what_a_client_used_up_of_its_rates_is_used_up_when_rules_give_it_them_again() {
+    let (mut broker, _) = super::guarded::guarded(1, |config| {
+        let rate = RateLimit(Rate::new(10, Duration::from_secs(1), 10));
+        let limits = ClientLimits { messages_in_rate: Some(rate), ..ClientLimits::default() };
+        config.guard.profiles = vec![Profile { role: Some("sensor".to_owned()), limits, ..Profile::default() }];
+    });
+    let publish = |broker: &mut Broker, client: Client| {
+        (0..20).for_each(|_| broker.publish(client, "t", QoS::AtMostOnce, 0, b"x"));
+        broker.cores[0].counters().publish_received.load()
+    };
+    broker.cores[0].shared.set_policy(bind("sensor", "s", "nobody"));
+    broker.cores[0].attend(broker.now);
+    let client = broker.connect("s", ProtocolVersion::V5);
+    assert_eq!(publish(&mut broker, client), 10);
+    broker.cores[0].disconnected(broker.now, client.conn, TransportEnd::EndOfStream);
+    // It comes back to other rules, and is given the role again.
+    broker.cores[0].shared.set_policy(bind("sensor", "x", "nobody"));
+    broker.cores[0].attend(broker.now);
+    let client = broker.connect("s", ProtocolVersion::V5);
+    let before = publish(&mut broker, client);
+    assert!(before >= 30, "{before}: it has no rates");
+    broker.cores[0].shared.set_policy(bind("sensor", "s", "nobody"));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(publish(&mut broker, client), before, "it owes what it owed");
 }

@@ -1,6 +1,7 @@
 //! Rates of messages and bytes: who is above them waits and loses nothing.
 
 use super::*;
+use crate::core::timers::AHEAD_MAX;
 
 #[test]
 fn a_client_above_its_rate_is_read_no_further_and_loses_nothing() {
@@ -140,4 +141,45 @@ fn who_has_been_sent_his_rate_is_sent_no_more_when_he_connects_again() {
         broker.hang_up(client);
     }
     assert!((10..=11).contains(&got), "{got}");
+}
+
+#[test]
+fn a_debt_is_paid_in_full_however_long_that_takes_and_is_looked_at_meanwhile() {
+    // Of each direction: a byte a second.
+    let (mut broker, _) = guarded(1, |config| {
+        config.limits.bytes_in_rate = rate(1, 200);
+        config.limits.bytes_out_rate = rate(1, 1000);
+    });
+    let subscriber = broker.connect("s", V5);
+    let publisher = broker.connect("p", V5);
+    let soonest = |broker: &Broker| broker.cores[0].next_deadline().unwrap();
+    broker.subscribe(subscriber, "t", QoS::AtMostOnce);
+    broker.read(subscriber);
+    broker.publish(publisher, "t", QoS::AtMostOnce, 0, &[b'x'; 2000]);
+    assert_eq!(broker.read(subscriber).len(), 1, "what is begun is written");
+    assert!(soonest(&broker) <= broker.now.after(AHEAD_MAX));
+    broker.pass(Duration::from_secs(900));
+    effects(&mut broker);
+    assert!(broker.cores[0].guard_holds(publisher.conn.slot));
+    assert!(broker.cores[0].wire.conns[subscriber.conn.slot].is_muted());
+    broker.pass(Duration::from_secs(1200));
+    assert!(
+        effects(&mut broker).iter().any(|effect| matches!(effect, Effect::ResumeReceive(id) if *id == publisher.conn))
+    );
+    assert!(!broker.cores[0].wire.conns[subscriber.conn.slot].is_muted());
+    broker.check();
+}
+
+#[test]
+fn who_runs_up_a_debt_and_connects_again_leaves_nothing_behind_for_longer_than_any_other() {
+    let (mut broker, _) = guarded(1, |config| config.limits.bytes_in_rate = rate(1, 1));
+    let client = broker.connect("c", V5);
+    broker.publish(client, "t", QoS::AtMostOnce, 0, &[b'x'; 2000]);
+    for _ in 0..1000 {
+        let client = broker.connect("c", V5);
+        broker.cores[0].disconnected(broker.now, client.conn, TransportEnd::Error(libc::ECONNRESET));
+    }
+    assert!(broker.cores[0].wheel.len() > 1000);
+    broker.pass(AHEAD_MAX);
+    assert!(broker.cores[0].wheel.len() < 10, "{} entries are left", broker.cores[0].wheel.len());
 }
