@@ -28,7 +28,7 @@ mod inbound;
 mod leave;
 mod parcel;
 mod publish;
-mod renew;
+pub(crate) mod renew;
 mod retain;
 mod roles;
 mod route;

@@ -103,3 +103,17 @@ pub fn guarded_cores(
     };
     (0..shards).map(core).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "which the rules deny")]
+    fn a_broker_that_does_not_hold_subscriptions_against_new_rules_is_caught() {
+        crate::core::renew::LEAVES_OUT.set(true);
+        for plan in (0..100).map(Plan::new).filter(|plan| plan.rule_changes > 0).take(10) {
+            simulation(plan, false).run();
+        }
+    }
+}
