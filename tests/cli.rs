@@ -3,8 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 fn ringmq(args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_ringmq")).args(args).output().unwrap();
@@ -177,8 +180,12 @@ struct Served {
 impl Served {
     /// Starts `ringmq` by a shell, after a command that prepares the process.
     fn after(prepare: &str, arguments: &str) -> Served {
-        let script = format!("{prepare}; exec {} --listen 127.0.0.1:0 {arguments}", env!("CARGO_BIN_EXE_ringmq"));
-        let mut process = Command::new("sh").args(["-c", &script]).stderr(Stdio::piped()).spawn().unwrap();
+        Served::by(&format!("{prepare}; exec {} --listen 127.0.0.1:0 {arguments}", env!("CARGO_BIN_EXE_ringmq")))
+    }
+
+    /// Starts what becomes `ringmq` by a shell.
+    fn by(script: &str) -> Served {
+        let mut process = Command::new("sh").args(["-c", script]).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(process.stderr.take().unwrap());
         // Whole from here on, so that it is ended and waited for whatever comes.
         let mut served = Served { process, log, address: String::new() };
@@ -639,5 +646,30 @@ fn no_core_dump_is_written_unless_the_configuration_asks_for_it() {
         let limits = fs::read_to_string(format!("/proc/{}/limits", served.process.id())).unwrap();
         let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
         assert_eq!(line.split_whitespace().next(), Some(limit), "{line}");
+    }
+}
+
+/// Of a process that others of its user may look into, the files in `/proc` are that user's; else they are root's (proc(5)).
+#[test]
+fn other_processes_of_its_user_cannot_look_into_the_broker_unless_the_configuration_lets_them() {
+    // Root's are root's either way: then it runs as somebody else, who has to be able to read the program.
+    let me = fs::metadata("/proc/self").unwrap().uid();
+    let (user, becomes) = if me == 0 { (65_534, "setpriv --reuid=65534 --clear-groups") } else { (me, "") };
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("ringmq");
+    fs::copy(env!("CARGO_BIN_EXE_ringmq"), &program).unwrap();
+    for (asks, owner) in [(true, user), (false, 0)] {
+        let config = place.path().join("ringmq.toml");
+        fs::write(&config, format!("[server]\ncore_dumps = {asks}\nshards = 1\n")).unwrap();
+        let arguments = format!("--listen 127.0.0.1:0 --config {}", config.display());
+        let served = Served::by(&format!("exec {becomes} {} {arguments}", program.display()));
+        // It says where it listens a moment before.
+        let (seen_by, deadline) =
+            (format!("/proc/{}/environ", served.process.id()), Instant::now() + Duration::from_secs(10));
+        while fs::metadata(&seen_by).unwrap().uid() != owner {
+            assert!(Instant::now() < deadline, "core_dumps = {asks}: not {owner}'s");
+            thread::yield_now();
+        }
     }
 }
