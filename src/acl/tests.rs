@@ -323,6 +323,23 @@ fn what_is_allowed_up_to_a_qos_is_not_allowed_beyond_by_a_wider_rule_behind() {
     assert!(explained.starts_with("denied\n  by rules[0]") && explained.contains("QoS 0 at most"), "{explained}");
 }
 
+#[test]
+fn a_subscription_to_more_places_than_are_looked_at_is_held_to_the_strictest_rule_behind_them() {
+    let granted = |places: usize| {
+        let mut text = "default = \"allow\"\n".to_owned();
+        for number in 0..places {
+            // Neither is about anything that the filter matches.
+            let [deny, limit] = ["access = \"deny\"", "access = \"allow\"\nqos_max = 1"];
+            let what = if number % 2 == 0 { deny } else { limit };
+            text += &format!("[[rules]]\naction = \"subscribe\"\ntopic = \"a/{number}/b\"\n{what}\n");
+        }
+        toml(&text).grants(&client("c")).subscribe("a/+/x", QOS2)
+    };
+    assert_eq!(granted(trie::PLACES_MAX), GRANTED);
+    let strict = Subscribing::Granted { qos: QoS::AtLeastOnce, checked: true };
+    assert_eq!(granted(trie::PLACES_MAX + 1), strict, "never more than is granted, and deliveries are asked about");
+}
+
 /// A rule about both actions, without conditions.
 fn about(access: Access, filter: &str) -> Rule {
     let filter = filter.to_owned();

@@ -18,6 +18,9 @@ use crate::codec::QoS;
 /// Stands for no condition and no placeholder.
 pub(super) const NONE: u32 = u32::MAX;
 const ROOT: u32 = 0;
+/// Places that the wildcards of one subscription lead to, one by one. Behind more of them rules count as a whole, at their
+/// strictest: a SUBSCRIBE holds thousands of filters as `+/x`, and each would go to as many places as there are rules.
+pub(super) const PLACES_MAX: usize = 1024;
 
 /// A rule at the end of its filter. Which client it is about, [`Values`](super::table::Values) says.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +94,8 @@ struct Least {
     of_all: u32,
     of_denials: u32,
     of_limits: u32,
+    /// The lowest QoS of those that limit subscriptions.
+    qos: QoS,
 }
 
 /// What rules before the one that decides about a subscription take from it.
@@ -123,15 +128,31 @@ impl Taken {
 }
 
 impl Least {
-    const OF_NOTHING: Least = Least { of_all: NONE, of_denials: NONE, of_limits: NONE };
+    const OF_NOTHING: Least = Least { of_all: NONE, of_denials: NONE, of_limits: NONE, qos: QoS::ExactlyOnce };
 
     fn add(&mut self, entry: &Entry) {
         self.of_all = self.of_all.min(entry.number);
         match (entry.access, entry.qos_max) {
             (Access::Deny, _) => self.of_denials = self.of_denials.min(entry.number),
-            (Access::Allow, Some(_)) => self.of_limits = self.of_limits.min(entry.number),
+            (Access::Allow, Some(most)) => {
+                self.of_limits = self.of_limits.min(entry.number);
+                self.qos = if entry.action == Action::Publish { self.qos } else { self.qos.min(most) };
+            }
             (Access::Allow, None) => {}
         }
+    }
+
+    fn add_all(&mut self, other: Least) {
+        self.of_all = self.of_all.min(other.of_all);
+        self.of_denials = self.of_denials.min(other.of_denials);
+        self.of_limits = self.of_limits.min(other.of_limits);
+        self.qos = self.qos.min(other.qos);
+    }
+
+    /// What all of it could take, of rules before this number.
+    fn take_from(self, taken: &mut Taken, before: u32) {
+        taken.denies |= self.of_denials < before;
+        taken.qos_max = if self.of_limits < before { taken.qos_max.min(self.qos) } else { taken.qos_max };
     }
 
     /// Nothing before this number can take more than what is taken.
@@ -183,36 +204,45 @@ impl Trie {
 
     /// What rules about a part of a filter (spelled out) take from a subscription to it, of those before this number.
     pub fn take(&self, asked: &str, client: &impl Client, before: u32, taken: &mut Taken) {
-        let mut consider = |entries: &[Entry]| {
+        let consider = |entries: &[Entry], taken: &mut Taken| {
             let earlier = entries.iter().take_while(|entry| entry.number < before);
             let about = earlier.filter(|entry| entry.action != Action::Publish && client.is_meant(entry));
             about.for_each(|entry| taken.take(entry.access, entry.qos_max));
-            *taken
         };
-        let mut so_far = consider(&self.everywhere);
+        consider(&self.everywhere, taken);
         let mut open: SmallVec<[(u32, Rest); 16]> = SmallVec::new();
         open.push((ROOT, Rest::From(0)));
+        let mut places = 0;
         while let Some((at, rest)) = open.pop() {
             let node = &self.nodes[at as usize];
-            if node.least.has_no_more(so_far, before) {
+            if node.least.has_no_more(*taken, before) {
                 continue;
             }
-            so_far = consider(&node.all);
+            consider(&node.all, taken);
             let (level, rest) = match rest {
                 Rest::Nothing => {
-                    so_far = consider(&node.here);
+                    consider(&node.here, taken);
                     continue;
                 }
                 Rest::Anything => ("#", rest),
                 Rest::From(start) => next_level(asked, start),
             };
-            match level {
+            let behind = match level {
                 "#" => {
-                    so_far = consider(&node.here);
-                    self.follow_all(at, client, |child| open.push((child, Rest::Anything)));
+                    consider(&node.here, taken);
+                    Rest::Anything
                 }
-                "+" => self.follow_all(at, client, |child| open.push((child, rest))),
-                level => self.follow(at, level, client, |child| open.push((child, rest))),
+                "+" => rest,
+                level => {
+                    self.follow(at, level, client, |child| open.push((child, rest)));
+                    continue;
+                }
+            };
+            places += node.children();
+            if places > PLACES_MAX {
+                node.least.take_from(taken, before);
+            } else {
+                self.follow_all(at, client, |child| open.push((child, behind)));
             }
         }
     }
@@ -370,6 +400,10 @@ impl Builder {
 }
 
 impl Node {
+    fn children(&self) -> usize {
+        (self.texts.1 - self.texts.0) as usize + self.values.len() + usize::from(self.any != ROOT)
+    }
+
     fn grown(node: Growing) -> Node {
         let mut least = Least::OF_NOTHING;
         node.here.iter().chain(&node.all).for_each(|entry| least.add(entry));
@@ -390,9 +424,7 @@ impl Trie {
         for child in (1..self.nodes.len()).rev() {
             let theirs = self.nodes[child].least;
             let ours = &mut self.nodes[parents[child] as usize].least;
-            ours.of_all = ours.of_all.min(theirs.of_all);
-            ours.of_denials = ours.of_denials.min(theirs.of_denials);
-            ours.of_limits = ours.of_limits.min(theirs.of_limits);
+            ours.add_all(theirs);
         }
     }
 }
