@@ -20,7 +20,7 @@ pub(super) const NONE: u32 = u32::MAX;
 const ROOT: u32 = 0;
 /// Places that the wildcards of one subscription lead to, one by one. Behind more of them rules count as a whole, at their
 /// strictest: a SUBSCRIBE holds thousands of filters as `+/x`, and each would go to as many places as there are rules.
-pub(super) const PLACES_MAX: usize = 1024;
+pub(super) const PLACES_MAX: usize = 256;
 
 /// A rule at the end of its filter. Which client it is about, [`Values`](super::table::Values) says.
 #[derive(Clone, Copy, Debug)]

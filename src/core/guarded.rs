@@ -7,7 +7,7 @@ use super::conn::Phase;
 use super::connect::ASSIGNED;
 use super::counters::{DropReason, EndReason};
 use super::session::{Leave, NO_SLOT};
-use super::timers::{AHEAD_MAX, Timer};
+use super::timers::{DEBT_LOOK, Timer};
 use super::{Core, Shared, Time};
 use crate::auth::Principal;
 use crate::codec::{Connect, ReasonCode, Will, topic::level_count};
@@ -421,7 +421,7 @@ impl Core {
         if !limits.has_rates() {
             return true;
         }
-        let (limits, own) = (limits.clone(), Some(connect.client_id).filter(|id| !id.is_empty()));
+        let (limits, own) = (limits.clone(), own_name(connect.client_id));
         let key = self.meter_key(id, own, user);
         self.guard_meter_by(id, limits, key);
         !self.guard_holds(id.slot)
@@ -462,7 +462,7 @@ impl Core {
             Some(metered) => metered.limits = limits,
             None if limits.has_rates() => {
                 let id = ConnId { slot: session.conn, generation: conn.generation };
-                let own = Some(&*session.client_id).filter(|client_id| !client_id.starts_with(ASSIGNED));
+                let own = own_name(&session.client_id);
                 let user = session.access.as_deref().and_then(|access| access.principal.user.as_deref());
                 let key = self.meter_key(id, own, user);
                 self.guard_meter_by(id, limits, key);
@@ -488,6 +488,11 @@ impl Core {
         let (client_id, filter) = (brief(&self.sessions[slot].client_id), brief(filter));
         info!(shard = self.shard, client_id, filter, "a client {}", odd.advice());
     }
+}
+
+/// The identifier that a client gave itself, unless it looks like those that the server gives.
+fn own_name(client_id: &str) -> Option<&str> {
+    Some(client_id).filter(|client_id| !client_id.is_empty() && !client_id.starts_with(ASSIGNED))
 }
 
 // Rates.
@@ -530,10 +535,9 @@ impl Core {
         }
     }
 
-    /// Has a debt looked at when it is paid, or before that if it is large: whoever runs up one and connects again leaves an
-    /// entry behind each time.
+    /// Has a debt looked at when it is paid, or before that if it is large.
     fn look_again(&mut self, until: Time, timer: Timer) {
-        self.wheel.insert(until.min(self.wire.now.after(AHEAD_MAX)), timer);
+        self.wheel.insert(until.min(self.wire.now.after(DEBT_LOOK)), timer);
     }
 
     /// A connection may be written to again, unless its debt takes longer.

@@ -3,8 +3,7 @@
 //! An entry is never cancelled. It says which connection or session to look at; whether anything is due is
 //! decided from the record itself, and packets only write when something was last heard. So that what clients
 //! leave behind who come and go does not pile up, no entry lies further ahead than [`AHEAD_MAX`], and a session
-//! has one entry that counts. (The exceptions are those of rates: they lie where a rate is made good again, which for a
-//! slow rate is further.)
+//! has one entry that counts.
 
 use super::conn::{Phase, UNSEEN};
 use super::counters::EndReason;
@@ -17,6 +16,9 @@ use std::time::Duration;
 
 /// How far ahead an entry may lie; what is due later is looked at again then.
 pub(super) const AHEAD_MAX: Duration = Duration::from_secs(300);
+
+/// How far ahead a debt of rates is looked at: who runs one up may connect again at once, and leave an entry each time.
+pub(super) const DEBT_LOOK: Duration = Duration::from_secs(10);
 
 /// How often it is looked at whether a packet that has begun to arrive goes on arriving.
 pub(super) const TAIL_LOOK: Duration = Duration::from_secs(60);

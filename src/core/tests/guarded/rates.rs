@@ -1,7 +1,7 @@
 //! Rates of messages and bytes: who is above them waits and loses nothing.
 
 use super::*;
-use crate::core::timers::AHEAD_MAX;
+use crate::core::timers::DEBT_LOOK;
 
 #[test]
 fn a_client_above_its_rate_is_read_no_further_and_loses_nothing() {
@@ -157,7 +157,7 @@ fn a_debt_is_paid_in_full_however_long_that_takes_and_is_looked_at_meanwhile() {
     broker.read(subscriber);
     broker.publish(publisher, "t", QoS::AtMostOnce, 0, &[b'x'; 2000]);
     assert_eq!(broker.read(subscriber).len(), 1, "what is begun is written");
-    assert!(soonest(&broker) <= broker.now.after(AHEAD_MAX));
+    assert!(soonest(&broker) <= broker.now.after(DEBT_LOOK));
     broker.pass(Duration::from_secs(900));
     effects(&mut broker);
     assert!(broker.cores[0].guard_holds(publisher.conn.slot));
@@ -180,6 +180,6 @@ fn who_runs_up_a_debt_and_connects_again_leaves_nothing_behind_for_longer_than_a
         broker.cores[0].disconnected(broker.now, client.conn, TransportEnd::Error(libc::ECONNRESET));
     }
     assert!(broker.cores[0].wheel.len() > 1000);
-    broker.pass(AHEAD_MAX);
+    broker.pass(DEBT_LOOK);
     assert!(broker.cores[0].wheel.len() < 10, "{} entries are left", broker.cores[0].wheel.len());
 }
