@@ -658,10 +658,13 @@ fn other_processes_of_its_user_cannot_look_into_the_broker_unless_the_configurat
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = place.path().join("ringmq");
-    fs::copy(env!("CARGO_BIN_EXE_ringmq"), &program).unwrap();
+    // By a child: what this process has open for writing, a child of another test may hold while it is to be run.
+    let copied = Command::new("install").args(["-m", "755", env!("CARGO_BIN_EXE_ringmq")]).arg(&program).status();
+    assert!(copied.unwrap().success());
     for (asks, owner) in [(true, user), (false, 0)] {
         let config = place.path().join("ringmq.toml");
         fs::write(&config, format!("[server]\ncore_dumps = {asks}\nshards = 1\n")).unwrap();
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
         let arguments = format!("--listen 127.0.0.1:0 --config {}", config.display());
         let served = Served::by(&format!("exec {becomes} {} {arguments}", program.display()));
         // It says where it listens a moment before.

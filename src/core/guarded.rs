@@ -459,7 +459,14 @@ impl Core {
         let session = &self.sessions[slot];
         let Some(conn) = self.wire.conns.get_mut(session.conn) else { return };
         match &mut conn.metered {
-            Some(metered) => metered.limits = limits,
+            Some(metered) => {
+                // A debt is paid by the limits of now; the entry that is there looks at it soon.
+                let until = metered.meter.received(&limits, self.wire.now, 0, 0).unwrap_or(self.wire.now);
+                if let Some(unread) = self.guarding.unread.get_mut(&session.conn) {
+                    *unread = until;
+                }
+                metered.limits = limits;
+            }
             None if limits.has_rates() => {
                 let id = ConnId { slot: session.conn, generation: conn.generation };
                 let own = own_name(&session.client_id);
@@ -490,9 +497,11 @@ impl Core {
     }
 }
 
-/// The identifier that a client gave itself, unless it looks like those that the server gives.
+/// The identifier that a client gave itself, unless it has the very shape of those that the server gives.
 fn own_name(client_id: &str) -> Option<&str> {
-    Some(client_id).filter(|client_id| !client_id.is_empty() && !client_id.starts_with(ASSIGNED))
+    let random = client_id.strip_prefix(ASSIGNED).filter(|rest| rest.len() == 32);
+    let is_assigned = random.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    Some(client_id).filter(|client_id| !client_id.is_empty() && !is_assigned)
 }
 
 // Rates.

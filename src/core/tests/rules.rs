@@ -327,3 +327,25 @@ fn what_a_client_used_up_of_its_rates_is_used_up_when_rules_give_it_them_again()
     broker.cores[0].attend(broker.now);
     assert_eq!(publish(&mut broker, client), before, "it owes what it owed");
 }
+
+#[test]
+fn a_client_that_is_not_read_is_read_again_soon_when_its_rates_are_taken_away() {
+    let (mut broker, _) = super::guarded::guarded(1, |config| {
+        let rate = RateLimit(Rate::new(1, Duration::from_secs(1), 200));
+        let limits = ClientLimits { bytes_in_rate: Some(rate), ..ClientLimits::default() };
+        config.guard.profiles = vec![Profile { role: Some("sensor".to_owned()), limits, ..Profile::default() }];
+    });
+    broker.cores[0].shared.set_policy(bind("sensor", "auto-1", "nobody"));
+    broker.cores[0].attend(broker.now);
+    let client = broker.connect("auto-1", ProtocolVersion::V5);
+    broker.publish(client, "t", QoS::AtMostOnce, 0, &[b'x'; 5000]);
+    broker.pass(Duration::from_secs(60));
+    assert!(broker.cores[0].guard_holds(client.conn.slot), "5,000 bytes are 80 minutes");
+    // Its name is its own, though it begins as those that the server gives: others pay nothing for it.
+    let other = broker.connect("auto-2", ProtocolVersion::V5);
+    assert!(!broker.cores[0].guard_holds(other.conn.slot));
+    broker.cores[0].shared.set_policy(bind("sensor", "x", "nobody"));
+    broker.cores[0].attend(broker.now);
+    broker.pass(Duration::from_secs(11));
+    assert!(!broker.cores[0].guard_holds(client.conn.slot));
+}
