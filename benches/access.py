@@ -154,12 +154,12 @@ def idle(place):
 
 def storm(place):
     """Latency of 500 pairs that are in, alone and while clients come to have their passwords (argon2id) verified."""
-    kinds = {"alone": (), "alone, CPUs kept awake": ("awake",), "beside a storm of passwords": ("storm",)}
+    kinds = {"alone": "", "alone, CPUs kept awake": "awake", "beside a storm of passwords": "storm"}
     rows = {row: [] for row in kinds}
     for _ in range(place.rounds):
         for row, kind in kinds.items():
-            with broker(place, "tcp", passwords=True) as running, awake() if "awake" in kind else contextlib.nullcontext():
-                rows[row].append(besieged(running, place.seconds * 4, "storm" in kind))
+            with broker(place, "tcp", passwords=True) as running, awake() if kind == "awake" else contextlib.nullcontext():
+                rows[row].append(besieged(running, place.seconds * 4, kind == "storm"))
     return {row: middle(runs) for row, runs in rows.items()}
 
 
@@ -177,8 +177,10 @@ def awake(cpus=(BROKER_CPU, GENERATOR_CPU)):
         os.sched_setaffinity(0, {int(cpu)})
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
-    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"], preexec_fn=lambda cpu=cpu: stand_back(cpu)) for cpu in cpus]
+    loops = []
     try:
+        for cpu in cpus:
+            loops.append(subprocess.Popen(["sh", "-c", "while :; do :; done"], preexec_fn=lambda cpu=cpu: stand_back(cpu)))
         yield
     finally:
         for loop in loops:
@@ -202,9 +204,9 @@ def besieged(running, seconds, with_storm):
     time.sleep(seconds)
     hashing = running.hashing_seconds() - before
     latency = running.result_of(inside)["latency"]
-    if outside and outside.process.poll() is not None:
-        sys.exit(f"the storm was over before what it was to delay:\n{outside.process.stdout.read()}")
     if outside:
+        if outside.process.poll() is not None:
+            sys.exit(f"the storm was over before what it was to delay:\n{outside.process.stdout.read()}")
         outside.process.terminate()
         outside.process.wait()
     return {**{figure: latency[figure] for figure in ("p50_us", "p99_us", "p999_us")}, "hashing_percent": 100 * hashing / seconds}

@@ -674,5 +674,10 @@ fn other_processes_of_its_user_cannot_look_into_the_broker_unless_the_configurat
             assert!(Instant::now() < deadline, "core_dumps = {asks}: not {owner}'s");
             thread::yield_now();
         }
+        // And so it stays.
+        for _ in 0..100 {
+            assert_eq!(connect_as(&served.address, "c", None).1, 0);
+            assert_eq!(fs::metadata(&seen_by).unwrap().uid(), owner, "core_dumps = {asks}");
+        }
     }
 }

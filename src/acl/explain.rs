@@ -52,7 +52,7 @@ impl Policy {
                 text += &format!("\ngranted at QoS {} at most", granted as u8);
             }
             if checked {
-                text += "\na deny rule before it is about some of these topics: they are not delivered";
+                text += "\na deny rule before it may be about some of these topics: what it denies is not delivered";
             }
         } else if decided.access() == Access::Deny {
             text += &self.part_of_it(who, asked);

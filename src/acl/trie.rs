@@ -19,7 +19,8 @@ use crate::codec::QoS;
 pub(super) const NONE: u32 = u32::MAX;
 const ROOT: u32 = 0;
 /// Places that the wildcards of one subscription lead to, one by one. Behind more of them rules count as a whole, at their
-/// strictest: a SUBSCRIBE holds thousands of filters as `+/x`, and each would go to as many places as there are rules.
+/// strictest, whichever client or topic they are about: a SUBSCRIBE holds thousands of filters as `+/x`, and each would
+/// go to as many places as there are rules.
 pub(super) const PLACES_MAX: usize = 256;
 
 /// A rule at the end of its filter. Which client it is about, [`Values`](super::table::Values) says.
@@ -136,7 +137,9 @@ impl Least {
             (Access::Deny, _) => self.of_denials = self.of_denials.min(entry.number),
             (Access::Allow, Some(most)) => {
                 self.of_limits = self.of_limits.min(entry.number);
-                self.qos = if entry.action == Action::Publish { self.qos } else { self.qos.min(most) };
+                if entry.action != Action::Publish {
+                    self.qos = self.qos.min(most);
+                }
             }
             (Access::Allow, None) => {}
         }
@@ -152,7 +155,9 @@ impl Least {
     /// What all of it could take, of rules before this number.
     fn take_from(self, taken: &mut Taken, before: u32) {
         taken.denies |= self.of_denials < before;
-        taken.qos_max = if self.of_limits < before { taken.qos_max.min(self.qos) } else { taken.qos_max };
+        if self.of_limits < before {
+            taken.qos_max = taken.qos_max.min(self.qos);
+        }
     }
 
     /// Nothing before this number can take more than what is taken.
@@ -423,8 +428,7 @@ impl Trie {
         }
         for child in (1..self.nodes.len()).rev() {
             let theirs = self.nodes[child].least;
-            let ours = &mut self.nodes[parents[child] as usize].least;
-            ours.add_all(theirs);
+            self.nodes[parents[child] as usize].least.add_all(theirs);
         }
     }
 }

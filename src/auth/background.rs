@@ -22,8 +22,9 @@ pub(super) fn start(name: String, body: impl FnOnce() + Send + 'static) -> Resul
 /// What is left where the policy below can't be had, and what tools that list processes show.
 const NICE: i32 = 19;
 
-/// Takes the policy `SCHED_IDLE`: a shard that wakes gets its CPU at once. Of any nice value a waking thread often waits
-/// until the hash of a password has used up its slice, some 3 ms. On a CPU that shards fill the share is 0.3 % (sched(7)).
+/// Takes the policy `SCHED_IDLE` (sched(7)): a shard that wakes gets its CPU at once. From a thread that hashes at whatever nice
+/// value it often gets it at the next tick only, within 4 ms. On a CPU that shards fill the share is 0.3 %: a weight of 3
+/// beside 1,024.
 fn stand_back() {
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     // Its error may be about the nice value, which it sets too and which only a privileged process can lower.

@@ -16,8 +16,16 @@ use crate::engine::{ConnId, Effect, HandOver, ShardId};
 use std::sync::atomic::Ordering::Relaxed;
 use tracing::debug;
 
-/// What client identifiers that the server gives begin with [MQTT-3.2.2-16].
-pub(super) const ASSIGNED: &str = "auto-";
+/// What client identifiers that the server gives begin with [MQTT-3.2.2-16], before so many hexadecimal digits.
+const ASSIGNED: &str = "auto-";
+const ASSIGNED_DIGITS: usize = 32;
+
+/// The identifier that a client gave itself, unless it has the shape of those that the server gives.
+pub(super) fn own_name(client_id: &str) -> Option<&str> {
+    let digits = client_id.strip_prefix(ASSIGNED).filter(|digits| digits.len() == ASSIGNED_DIGITS);
+    let is_assigned = digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    Some(client_id).filter(|client_id| !client_id.is_empty() && !is_assigned)
+}
 
 /// Why a CONNECT is refused.
 type Refusal = (ReasonCode, &'static str);
@@ -131,7 +139,7 @@ impl Core {
     /// A client identifier that no client has, whose home is this shard [MQTT-3.1.3-6].
     fn assign_client_id(&mut self) -> String {
         loop {
-            let id = format!("{ASSIGNED}{:032x}", self.random.u128(..));
+            let id = format!("{ASSIGNED}{:0ASSIGNED_DIGITS$x}", self.random.u128(..));
             if self.shared.home(&id).0 == self.shard && self.find_client(&id).is_none() {
                 return id;
             }

@@ -4,7 +4,7 @@
 //! user. Afterwards: rates, by not reading and not writing for a while; memory and slow readers, once a turn.
 
 use super::conn::Phase;
-use super::connect::ASSIGNED;
+use super::connect::own_name;
 use super::counters::{DropReason, EndReason};
 use super::session::{Leave, NO_SLOT};
 use super::timers::{DEBT_LOOK, Timer};
@@ -113,6 +113,16 @@ impl Metered {
     /// A message and its bytes were written. `Some`: until when no other may be.
     pub fn sent(&mut self, now: Time, bytes: usize) -> Option<Time> {
         self.meter.sent(&self.limits, now, 1, bytes as u64)
+    }
+
+    /// Until when nothing is to be written, if that is so now.
+    fn muted_until(&mut self, now: Time) -> Option<Time> {
+        self.meter.sent(&self.limits, now, 0, 0)
+    }
+
+    /// Until when nothing is to be read, if that is so now.
+    fn unread_until(&mut self, now: Time) -> Option<Time> {
+        self.meter.received(&self.limits, now, 0, 0)
     }
 }
 
@@ -427,12 +437,12 @@ impl Core {
         !self.guard_holds(id.slot)
     }
 
+    /// Gives a connection rates, used up as far as is remembered under this key.
     fn guard_meter_by(&mut self, id: ConnId, limits: PerClient, key: Option<KeyHash>) {
-        let mut meter = key.map_or_else(Meter::default, |key| self.guarding.debts.come(key));
-        let muted_until = meter.sent(&limits, self.wire.now, 0, 0);
+        let meter = key.map_or_else(Meter::default, |key| self.guarding.debts.come(key));
         let conn = &mut self.wire.conns[id.slot];
-        conn.metered = Some(Box::new(Metered { limits, meter, key }));
-        if let Some(until) = muted_until {
+        let metered = conn.metered.insert(Box::new(Metered { limits, meter, key }));
+        if let Some(until) = metered.muted_until(self.wire.now) {
             conn.mute();
             self.wire.muted.push((id, until));
         }
@@ -454,18 +464,17 @@ impl Core {
     }
 
     /// Other limits for the connection of a session: what it has used up of its rates, it has used up, now or before it had
-    /// none.
+    /// none. (Whoever has neither a name of its own nor a user begins anew: addresses are forgotten when a client is in.)
     pub(super) fn guard_meter_anew(&mut self, slot: u32, limits: PerClient) {
         let session = &self.sessions[slot];
         let Some(conn) = self.wire.conns.get_mut(session.conn) else { return };
         match &mut conn.metered {
             Some(metered) => {
-                // A debt is paid by the limits of now; the entry that is there looks at it soon.
-                let until = metered.meter.received(&limits, self.wire.now, 0, 0).unwrap_or(self.wire.now);
-                if let Some(unread) = self.guarding.unread.get_mut(&session.conn) {
-                    *unread = until;
-                }
                 metered.limits = limits;
+                // A debt is paid by the limits of now; the entry that is there looks at it soon.
+                if let Some(unread) = self.guarding.unread.get_mut(&session.conn) {
+                    *unread = metered.unread_until(self.wire.now).unwrap_or(self.wire.now);
+                }
             }
             None if limits.has_rates() => {
                 let id = ConnId { slot: session.conn, generation: conn.generation };
@@ -495,13 +504,6 @@ impl Core {
         let (client_id, filter) = (brief(&self.sessions[slot].client_id), brief(filter));
         info!(shard = self.shard, client_id, filter, "a client {}", odd.advice());
     }
-}
-
-/// The identifier that a client gave itself, unless it has the very shape of those that the server gives.
-fn own_name(client_id: &str) -> Option<&str> {
-    let random = client_id.strip_prefix(ASSIGNED).filter(|rest| rest.len() == 32);
-    let is_assigned = random.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    Some(client_id).filter(|client_id| !client_id.is_empty() && !is_assigned)
 }
 
 // Rates.
@@ -551,11 +553,9 @@ impl Core {
 
     /// A connection may be written to again, unless its debt takes longer.
     pub(super) fn write_again(&mut self, id: ConnId) {
-        let now = self.wire.now;
-        let Some(conn) = self.live(id) else { return };
-        let session = conn.session;
-        let metered = self.wire.conns[id.slot].metered.as_mut();
-        if let Some(until) = metered.and_then(|metered| metered.meter.sent(&metered.limits, now, 0, 0)) {
+        let Some(session) = self.live(id).map(|conn| conn.session) else { return };
+        let (now, metered) = (self.wire.now, &mut self.wire.conns[id.slot].metered);
+        if let Some(until) = metered.as_mut().and_then(|metered| metered.muted_until(now)) {
             return self.look_again(until, Timer::muted(id));
         }
         self.wire.unmute(id.slot);

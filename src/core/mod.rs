@@ -28,7 +28,7 @@ mod inbound;
 mod leave;
 mod parcel;
 mod publish;
-pub(crate) mod renew;
+mod renew;
 mod retain;
 mod roles;
 mod route;
@@ -42,6 +42,9 @@ mod sys;
 mod timers;
 mod wire;
 mod withdrawn;
+
+#[cfg(test)]
+pub(crate) use renew::LEAVES_OUT;
 
 use crate::acl::Policy;
 use crate::auth::Authenticator;

@@ -86,18 +86,19 @@ impl Renewals {
 
     /// The slot that comes next in a lane, of so many.
     fn next_slot(&mut self, lane: Lane, slots: u32) -> Option<u32> {
-        let slot = match lane {
-            Lane::Sweep => self.sweep?,
-            Lane::Waiting => *self.waiting.range(self.next_waiting..).next().or_else(|| self.waiting.first())?,
-        };
         match lane {
-            Lane::Sweep => self.sweep = Some(slot + 1).filter(|next| *next < slots),
+            Lane::Sweep => {
+                let slot = self.sweep?;
+                self.sweep = Some(slot + 1).filter(|next| *next < slots);
+                Some(slot)
+            }
             Lane::Waiting => {
+                let slot = *self.waiting.range(self.next_waiting..).next().or_else(|| self.waiting.first())?;
                 self.waiting.remove(&slot);
                 self.next_waiting = slot + 1;
+                Some(slot)
             }
         }
-        Some(slot)
     }
 }
 

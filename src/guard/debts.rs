@@ -14,7 +14,7 @@ use std::time::Duration;
 pub const KEPT_MAX: usize = 1 << 16;
 /// Below so many nobody looks for those that are full.
 const KEPT_UNSEEN: usize = 256;
-/// To look at all of them takes some 100 µs, so it is done at most this often, whoever comes and goes.
+/// To look at all of them is work for a turn of its own, so it is done at most this often, whoever comes and goes.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// A shard's memory of them.

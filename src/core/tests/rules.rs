@@ -8,12 +8,22 @@ use crate::core::renew::RENEWED_PER_TURN;
 use crate::guard::glob::Glob;
 use crate::guard::rate::Rate;
 
+fn policy(text: &str) -> Option<Arc<Policy>> {
+    let policy = Policy::from_text("rules.toml", text, Format::Toml, Access::Deny, &[]);
+    Some(Arc::new(policy.expect("well written")))
+}
+
+/// A broker where sensors have limits, whom rules that [`bind`] the role name.
+fn with_sensors(limits: ClientLimits) -> Broker {
+    let profile = Profile { role: Some("sensor".to_owned()), limits, ..Profile::default() };
+    super::guarded::guarded(1, |config| config.guard.profiles = vec![profile]).0
+}
+
 /// Denies this to everybody, and nothing else.
 fn deny(action: &str, topic: &str) -> Option<Arc<Policy>> {
     let text =
         format!("default = \"allow\"\n[[rules]]\naccess = \"deny\"\naction = \"{action}\"\ntopic = \"{topic}\"\n");
-    let policy = Policy::from_text("rules.toml", &text, Format::Toml, Access::Deny, &[]);
-    Some(Arc::new(policy.expect("well written")))
+    policy(&text)
 }
 
 fn withheld(core: &Core) -> u64 {
@@ -187,8 +197,7 @@ fn bind(role: &str, clients: &str, users: &str) -> Option<Arc<Policy>> {
     let text = format!(
         "default = \"allow\"\n[roles.{role}]\n[clients]\n\"{clients}\" = \"{role}\"\n[users]\n\"{users}\" = \"{role}\"\n"
     );
-    let policy = Policy::from_text("rules.toml", &text, Format::Toml, Access::Deny, &[]);
-    Some(Arc::new(policy.expect("well written")))
+    policy(&text)
 }
 
 #[test]
@@ -233,8 +242,7 @@ fn at_most_once(filter: &str) -> Option<Arc<Policy>> {
     let text = format!(
         "default = \"allow\"\n[[rules]]\naccess = \"allow\"\naction = \"subscribe\"\ntopic = \"{filter}\"\nqos_max = 0\n"
     );
-    let policy = Policy::from_text("rules.toml", &text, Format::Toml, Access::Deny, &[]);
-    Some(Arc::new(policy.expect("well written")))
+    policy(&text)
 }
 
 #[test]
@@ -303,11 +311,8 @@ fn clients_that_come_back_to_many_subscriptions_again_and_again_hold_up_neither_
 
 #[test]
 fn what_a_client_used_up_of_its_rates_is_used_up_when_rules_give_it_them_again() {
-    let (mut broker, _) = super::guarded::guarded(1, |config| {
-        let rate = RateLimit(Rate::new(10, Duration::from_secs(1), 10));
-        let limits = ClientLimits { messages_in_rate: Some(rate), ..ClientLimits::default() };
-        config.guard.profiles = vec![Profile { role: Some("sensor".to_owned()), limits, ..Profile::default() }];
-    });
+    let rate = RateLimit(Rate::new(10, Duration::from_secs(1), 10));
+    let mut broker = with_sensors(ClientLimits { messages_in_rate: Some(rate), ..ClientLimits::default() });
     let publish = |broker: &mut Broker, client: Client| {
         (0..20).for_each(|_| broker.publish(client, "t", QoS::AtMostOnce, 0, b"x"));
         broker.cores[0].counters().publish_received.load()
@@ -330,11 +335,8 @@ fn what_a_client_used_up_of_its_rates_is_used_up_when_rules_give_it_them_again()
 
 #[test]
 fn a_client_that_is_not_read_is_read_again_soon_when_its_rates_are_taken_away() {
-    let (mut broker, _) = super::guarded::guarded(1, |config| {
-        let rate = RateLimit(Rate::new(1, Duration::from_secs(1), 200));
-        let limits = ClientLimits { bytes_in_rate: Some(rate), ..ClientLimits::default() };
-        config.guard.profiles = vec![Profile { role: Some("sensor".to_owned()), limits, ..Profile::default() }];
-    });
+    let rate = RateLimit(Rate::new(1, Duration::from_secs(1), 200));
+    let mut broker = with_sensors(ClientLimits { bytes_in_rate: Some(rate), ..ClientLimits::default() });
     broker.cores[0].shared.set_policy(bind("sensor", "auto-1", "nobody"));
     broker.cores[0].attend(broker.now);
     let client = broker.connect("auto-1", ProtocolVersion::V5);

@@ -144,7 +144,7 @@ fn who_has_been_sent_his_rate_is_sent_no_more_when_he_connects_again() {
 }
 
 #[test]
-fn a_debt_is_paid_in_full_however_long_that_takes_and_is_looked_at_meanwhile() {
+fn a_debt_is_paid_in_full_however_long_that_takes() {
     // Of each direction: a byte a second.
     let (mut broker, _) = guarded(1, |config| {
         config.limits.bytes_in_rate = rate(1, 200);
@@ -152,12 +152,10 @@ fn a_debt_is_paid_in_full_however_long_that_takes_and_is_looked_at_meanwhile() {
     });
     let subscriber = broker.connect("s", V5);
     let publisher = broker.connect("p", V5);
-    let soonest = |broker: &Broker| broker.cores[0].next_deadline().unwrap();
     broker.subscribe(subscriber, "t", QoS::AtMostOnce);
     broker.read(subscriber);
     broker.publish(publisher, "t", QoS::AtMostOnce, 0, &[b'x'; 2000]);
     assert_eq!(broker.read(subscriber).len(), 1, "what is begun is written");
-    assert!(soonest(&broker) <= broker.now.after(DEBT_LOOK));
     broker.pass(Duration::from_secs(900));
     effects(&mut broker);
     assert!(broker.cores[0].guard_holds(publisher.conn.slot));
@@ -171,7 +169,7 @@ fn a_debt_is_paid_in_full_however_long_that_takes_and_is_looked_at_meanwhile() {
 }
 
 #[test]
-fn who_runs_up_a_debt_and_connects_again_leaves_nothing_behind_for_longer_than_any_other() {
+fn who_runs_up_a_debt_and_connects_again_leaves_nothing_behind_for_long() {
     let (mut broker, _) = guarded(1, |config| config.limits.bytes_in_rate = rate(1, 1));
     let client = broker.connect("c", V5);
     broker.publish(client, "t", QoS::AtMostOnce, 0, &[b'x'; 2000]);
