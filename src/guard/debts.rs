@@ -97,14 +97,26 @@ mod tests {
         }
         assert_eq!((debts.meters.len(), debts.untracked()), (KEPT_MAX, KEPT_MAX as u64));
         assert_eq!(debts.come(KeyHash(0)), used(now));
-        let soon = Time(SWEEP_EVERY.as_nanos() as u64 - 1);
-        debts.leave(KeyHash(0), used(soon), soon);
-        assert_eq!((debts.meters.len(), debts.untracked()), (KEPT_MAX, KEPT_MAX as u64), "there was one place");
-        debts.leave(KeyHash(u64::MAX), used(soon), soon);
-        assert_eq!(debts.untracked(), KEPT_MAX as u64 + 1, "they are not all looked at for everyone who leaves");
         let later = now.after(Duration::from_secs(2));
         debts.leave(KeyHash(0), used(later), later);
         debts.leave(KeyHash(1), used(later), later);
         assert!(debts.meters.len() <= 2, "what is full again makes room");
+    }
+
+    #[test]
+    fn they_are_not_all_looked_at_for_everyone_who_leaves() {
+        let (mut debts, begin) = (Debts::default(), Time(0));
+        let full = begin.after(Duration::from_secs(1));
+        // The first of them are looked at just before they are full, and all are soon after.
+        let looked_at = Time(full.0 - 1);
+        (0..KEPT_UNSEEN as u64).for_each(|key| debts.leave(KeyHash(key), used(begin), begin));
+        (0..=KEPT_MAX as u64).for_each(|key| debts.leave(KeyHash(key << 32), used(begin), looked_at));
+        let untracked = debts.untracked();
+        assert_eq!(debts.meters.len(), KEPT_MAX);
+        debts.leave(KeyHash(u64::MAX), used(full), full);
+        assert_eq!((debts.meters.len(), debts.untracked()), (KEPT_MAX, untracked + 1), "there is no place yet");
+        let again = looked_at.after(SWEEP_EVERY);
+        debts.leave(KeyHash(u64::MAX), used(again), again);
+        assert_eq!((debts.meters.len(), debts.untracked()), (1, untracked + 1));
     }
 }
