@@ -6,6 +6,7 @@ use super::grants::Decided;
 use super::line::{Line, Source};
 use super::policy::Policy;
 use super::rule::Access;
+use super::trie::PLACES_MAX;
 use super::who::Who;
 use super::{Grants, Subscribing};
 use crate::codec::QoS;
@@ -44,12 +45,18 @@ impl Policy {
         let Some(asked) = Grants::asked_filter(filter) else {
             return Explanation { is_allowed: false, text: "this is no shared subscription".to_owned() };
         };
-        let (decided, _) = grants.decide_subscribe(asked);
+        let (decided, taken) = grants.decide_subscribe(asked);
         let mut text = self.reason(who, &grants, decided);
         let subscribing = grants.subscribe(filter, qos);
         if let Subscribing::Granted { qos: granted, checked } = subscribing {
             if granted < qos {
                 text += &format!("\ngranted at QoS {} at most", granted as u8);
+            }
+            if taken.is_rough {
+                text += &format!(
+                    "\nmore than {PLACES_MAX} places of the rules are a part of it: beyond those it is held to the strictest rule, \
+                     whomever that is about"
+                );
             }
             if checked {
                 text += "\na deny rule before it may be about some of these topics: what it denies is not delivered";

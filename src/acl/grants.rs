@@ -7,7 +7,7 @@ use super::filter::spelled_out;
 use super::line::{Own, Ruling, Source};
 use super::rule::Access;
 use super::table::Part;
-use super::trie::{NONE, Taken};
+use super::trie::{NONE, PLACES_MAX, Taken};
 use crate::codec::QoS;
 use crate::codec::topic::parse_shared;
 
@@ -177,14 +177,19 @@ impl Grants {
 
     /// What decides, and what rules before that take from it which are about a part of what the filter matches.
     pub(super) fn decide_subscribe(&self, filter: &str) -> (Decided, Taken) {
+        self.decide_subscribe_within(filter, PLACES_MAX)
+    }
+
+    /// The same, of so many places of each part that the wildcards lead to.
+    pub(super) fn decide_subscribe_within(&self, filter: &str, places_max: usize) -> (Decided, Taken) {
         let (asked, mut taken) = (spelled_out(filter), Taken::NOTHING);
-        if let Some(ruling) = self.0.own.subscribe(asked, &mut taken) {
+        if let Some(ruling) = self.0.own.subscribe(asked, places_max, &mut taken) {
             return (Decided::By(ruling), taken);
         }
         let first = self.0.parts.iter().fold(None, |best, part| part.receive(asked, best));
         let before = first.map_or(NONE, |entry| entry.number);
         if first.is_none_or(|entry| entry.access == Access::Allow) {
-            self.0.parts.iter().for_each(|part| part.take(asked, before, &mut taken));
+            self.0.parts.iter().for_each(|part| part.take(asked, before, places_max, &mut taken));
         }
         (first.map_or_else(|| self.fallback(filter), |entry| Decided::By(entry.ruling(Source::Policy))), taken)
     }

@@ -118,8 +118,9 @@ impl Own {
         }
     }
 
-    /// The rule that decides about a subscription to a filter (spelled out), and what those before it take from it.
-    pub fn subscribe(&self, asked: &str, taken: &mut Taken) -> Option<Ruling> {
+    /// The rule that decides about a subscription to a filter (spelled out), and what those before it take from it; of many,
+    /// so many places that its wildcards lead to are looked at one by one.
+    pub fn subscribe(&self, asked: &str, places_max: usize, taken: &mut Taken) -> Option<Ruling> {
         match self {
             Own::Few(lines) => {
                 for line in lines.iter().filter(|line| line.is_about_subscription()) {
@@ -134,7 +135,7 @@ impl Own {
             }
             Own::Many(part) => {
                 let decides = part.receive(asked, None);
-                part.take(asked, decides.map_or(NONE, |entry| entry.number), taken);
+                part.take(asked, decides.map_or(NONE, |entry| entry.number), places_max, taken);
                 decides.map(|entry| entry.ruling(Source::Own))
             }
         }

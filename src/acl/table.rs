@@ -233,8 +233,8 @@ impl Part {
     }
 
     /// What rules before this number take from a subscription.
-    pub fn take(&self, asked: &str, before: u32, taken: &mut Taken) {
-        self.table.trie.take(asked, &self.values, before, taken);
+    pub fn take(&self, asked: &str, before: u32, places_max: usize, taken: &mut Taken) {
+        self.table.trie.take(asked, &self.values, before, places_max, taken);
     }
 }
 

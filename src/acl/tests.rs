@@ -340,6 +340,33 @@ fn a_subscription_to_more_places_than_are_looked_at_is_held_to_the_strictest_rul
     assert_eq!(granted(trie::PLACES_MAX + 1), strict, "never more than is granted, and deliveries are asked about");
 }
 
+#[test]
+fn rules_about_publishing_take_nothing_from_a_subscription_however_many_they_are() {
+    let mut text = String::new();
+    for number in 0..=trie::PLACES_MAX {
+        for rule in ["access = \"deny\"", "access = \"allow\"\nqos_max = 0"] {
+            text += &format!("[[rules]]\n{rule}\naction = \"publish\"\ntopic = \"dev/{number}/x\"\n");
+        }
+    }
+    text += "[[rules]]\naccess = \"allow\"\ntopic = \"dev/#\"\n";
+    assert_eq!(toml(&text).grants(&client("c")).subscribe("dev/+/x", QOS2), GRANTED);
+}
+
+#[test]
+fn the_explanation_says_when_a_subscription_is_held_to_rules_as_a_whole() {
+    let explained = |places: usize| {
+        let mut text = String::new();
+        for number in 0..places {
+            text += &format!("[[rules]]\naccess = \"deny\"\naction = \"subscribe\"\ntopic = \"dev/{number}/x\"\n");
+        }
+        text += "[[rules]]\naccess = \"allow\"\ntopic = \"dev/#\"\n";
+        let explanation = toml(&text).explain_subscribe(&client("c"), "dev/+/y", QOS2);
+        assert!(explanation.is_allowed);
+        explanation.text.contains("more than 256 places")
+    };
+    assert!(!explained(trie::PLACES_MAX) && explained(trie::PLACES_MAX + 1));
+}
+
 /// A rule about both actions, without conditions.
 fn about(access: Access, filter: &str) -> Rule {
     let filter = filter.to_owned();

@@ -92,6 +92,7 @@ struct Edge {
 /// The least numbers of rules at a node and behind it.
 #[derive(Clone, Copy, Debug)]
 struct Least {
+    /// Of all rules; what follows is about those on subscriptions.
     of_all: u32,
     of_denials: u32,
     of_limits: u32,
@@ -106,6 +107,8 @@ pub(super) struct Taken {
     pub denies: bool,
     /// Some are granted at most at this QoS.
     pub qos_max: QoS,
+    /// The wildcards led to more places than are looked at one by one: it may be less than this.
+    pub is_rough: bool,
 }
 
 /// What is left of the topic or filter that is asked about.
@@ -118,7 +121,7 @@ enum Rest {
 }
 
 impl Taken {
-    pub const NOTHING: Taken = Taken { denies: false, qos_max: QoS::ExactlyOnce };
+    pub const NOTHING: Taken = Taken { denies: false, qos_max: QoS::ExactlyOnce, is_rough: false };
 
     pub fn take(&mut self, access: Access, qos_max: Option<QoS>) {
         match access {
@@ -134,12 +137,12 @@ impl Least {
     fn add(&mut self, entry: &Entry) {
         self.of_all = self.of_all.min(entry.number);
         match (entry.access, entry.qos_max) {
+            // It takes nothing from a subscription.
+            _ if entry.action == Action::Publish => {}
             (Access::Deny, _) => self.of_denials = self.of_denials.min(entry.number),
             (Access::Allow, Some(most)) => {
                 self.of_limits = self.of_limits.min(entry.number);
-                if entry.action != Action::Publish {
-                    self.qos = self.qos.min(most);
-                }
+                self.qos = self.qos.min(most);
             }
             (Access::Allow, None) => {}
         }
@@ -154,6 +157,7 @@ impl Least {
 
     /// What all of it could take, of rules before this number.
     fn take_from(self, taken: &mut Taken, before: u32) {
+        taken.is_rough = true;
         taken.denies |= self.of_denials < before;
         if self.of_limits < before {
             taken.qos_max = taken.qos_max.min(self.qos);
@@ -207,8 +211,9 @@ impl Trie {
         best
     }
 
-    /// What rules about a part of a filter (spelled out) take from a subscription to it, of those before this number.
-    pub fn take(&self, asked: &str, client: &impl Client, before: u32, taken: &mut Taken) {
+    /// What rules about a part of a filter (spelled out) take from a subscription to it, of those before this number. Its
+    /// wildcards are followed to so many places.
+    pub fn take(&self, asked: &str, client: &impl Client, before: u32, places_max: usize, taken: &mut Taken) {
         let consider = |entries: &[Entry], taken: &mut Taken| {
             let earlier = entries.iter().take_while(|entry| entry.number < before);
             let about = earlier.filter(|entry| entry.action != Action::Publish && client.is_meant(entry));
@@ -244,7 +249,7 @@ impl Trie {
                 }
             };
             places += node.children();
-            if places > PLACES_MAX {
+            if places > places_max {
                 node.least.take_from(taken, before);
             } else {
                 self.follow_all(at, client, |child| open.push((child, behind)));

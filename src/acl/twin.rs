@@ -207,6 +207,15 @@ proptest! {
                 if decided.access() == Access::Allow {
                     prop_assert_eq!(taken, plainly_taken, "{}", asked);
                 }
+                for places in 0..3 {
+                    let (roughly, taken) = grants.decide_subscribe_within(asked, places);
+                    prop_assert_eq!(source(roughly), source(decided), "{} within {}", asked, places);
+                    if decided.access() == Access::Allow {
+                        let is_no_more = taken.denies >= plainly_taken.denies && taken.qos_max <= plainly_taken.qos_max;
+                        prop_assert!(is_no_more, "{} within {}: {:?}, {:?}", asked, places, taken, plainly_taken);
+                        prop_assert!(taken.is_rough || taken == plainly_taken, "{} within {}", asked, places);
+                    }
+                }
             }
             Ok(())
         })?;

@@ -4,15 +4,15 @@
 //! back for shards, so that hashing the passwords of a storm of clients delays those clients, not the connected ones. What
 //! needs no time (SCRAM) a desk answers itself.
 
+mod answers;
 mod lanes;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-
-use self::lanes::{Answer, Job, Queues};
+use self::answers::{Answer, Answers};
+use self::lanes::{Job, Queues};
 use super::certificate::ByCertificate;
 use super::chain::{Chain, Method, Proven, Queue};
 use super::error::{AuthError, AuthErrors};
@@ -93,8 +93,9 @@ impl Office {
 
     /// A shard's desk, and what it counts in.
     pub fn desk(&self, shard: ShardId, counters: Arc<OfficeCounters>) -> Box<dyn Authenticator> {
-        let (office, answers) = (self.clone(), unbounded());
-        Box::new(Desk { shard, office, counters, answers, ready: VecDeque::new(), open: HashMap::new() })
+        let (office, answers) = (self.clone(), Arc::new(Answers::default()));
+        let (taken, ready) = (VecDeque::new(), VecDeque::new());
+        Box::new(Desk { shard, office, counters, answers, taken, ready, open: HashMap::new() })
     }
 
     /// Loads all files anew. A method whose file cannot be used keeps what it had.
@@ -163,7 +164,9 @@ struct Desk {
     shard: ShardId,
     office: Office,
     counters: Arc<OfficeCounters>,
-    answers: (Sender<Answer>, Receiver<Answer>),
+    answers: Arc<Answers>,
+    /// Of those, what was taken and not looked at yet.
+    taken: VecDeque<Answer>,
     /// What the desk answered itself.
     ready: VecDeque<(ConnId, Verdict)>,
     /// By connection: the question that is not answered yet.
@@ -207,7 +210,10 @@ impl Authenticator for Desk {
             return Some(answer);
         }
         loop {
-            let (conn, answer) = self.answers.1.try_recv().ok()?;
+            if self.taken.is_empty() {
+                self.answers.take(&mut self.taken);
+            }
+            let (conn, answer) = self.taken.pop_front()?;
             if let Some(Open::Asked(_)) = self.open.remove(&conn) {
                 let busy = |full| {
                     self.counters.refused(full);
@@ -240,7 +246,7 @@ impl Authenticator for Desk {
 impl Desk {
     fn hand_on(&mut self, conn: ConnId, client: Box<Credentials>, proven: Option<Proven>) -> Result<(), Busy> {
         let forgotten = Arc::new(AtomicBool::new(false));
-        let (shard, answers) = (self.shard, self.answers.0.clone());
+        let (shard, answers) = (self.shard, Arc::downgrade(&self.answers));
         let job = Job { shard, conn, client, proven, forgotten: forgotten.clone(), answers, next: 0 };
         self.office.queues.ask(job).inspect_err(|_| self.counters.refused(Queue::Workers))?;
         self.open.insert(conn, Open::Asked(forgotten));

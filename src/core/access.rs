@@ -11,8 +11,8 @@ use super::Core;
 use super::Time;
 use super::counters::DropReason;
 use super::gate::Admission;
-use super::renew::Withheld;
 use super::source::Source;
+use super::withheld::Withheld;
 use crate::acl::{Decisions, Grants, Policy, Subscribing, Who};
 use crate::auth::{Credentials, Principal};
 use crate::codec::{Connect, QoS};
@@ -87,7 +87,7 @@ pub struct Access {
     /// Its subscriptions are what they say. Until then, each delivery is held against them.
     pub settled: bool,
     /// Subscriptions that rules keep from it.
-    pub withheld: Vec<Withheld>,
+    pub withheld: Withheld,
 }
 
 /// What is known of what a client said itself of its user.
@@ -132,7 +132,7 @@ impl Access {
             generation: 0,
             checked: true,
             settled: false,
-            withheld: Vec::new(),
+            withheld: Withheld::default(),
         }
     }
 

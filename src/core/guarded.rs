@@ -432,7 +432,8 @@ impl Core {
             return true;
         }
         let (limits, own) = (limits.clone(), own_name(connect.client_id));
-        let key = self.meter_key(id, own, user);
+        let address = self.known_address(id).map(|address| address.ip());
+        let key = self.meter_key(own, user, address);
         self.guard_meter_by(id, limits, key);
         !self.guard_holds(id.slot)
     }
@@ -451,11 +452,11 @@ impl Core {
 
     /// What a client's rates are remembered under: the identifier it gave itself. Those that the server gives are never used
     /// again: then its user, if that is known for sure, or else the address it comes from.
-    fn meter_key(&self, id: ConnId, own: Option<&str>, user: Option<&str>) -> Option<KeyHash> {
+    fn meter_key(&self, own: Option<&str>, user: Option<&str>, address: Option<IpAddr>) -> Option<KeyHash> {
         Some(match (own, user) {
             (Some(own), _) => self.key_of("client", own.as_bytes()),
             (None, Some(user)) => self.key_of("user", user.as_bytes()),
-            (None, None) => self.key_of("address", &address_key(self.known_address(id)?.ip())),
+            (None, None) => self.key_of("address", &address_key(address?)),
         })
     }
 
@@ -464,7 +465,7 @@ impl Core {
     }
 
     /// Other limits for the connection of a session: what it has used up of its rates, it has used up, now or before it had
-    /// none. (Whoever has neither a name of its own nor a user begins anew: addresses are forgotten when a client is in.)
+    /// none.
     pub(super) fn guard_meter_anew(&mut self, slot: u32, limits: PerClient) {
         let session = &self.sessions[slot];
         let Some(conn) = self.wire.conns.get_mut(session.conn) else { return };
@@ -479,8 +480,10 @@ impl Core {
             None if limits.has_rates() => {
                 let id = ConnId { slot: session.conn, generation: conn.generation };
                 let own = own_name(&session.client_id);
-                let user = session.access.as_deref().and_then(|access| access.principal.user.as_deref());
-                let key = self.meter_key(id, own, user);
+                let access = session.access.as_deref();
+                let user = access.and_then(|access| access.principal.user.as_deref());
+                let address = access.and_then(|access| access.peer.address).map(|address| address.ip());
+                let key = self.meter_key(own, user, address);
                 self.guard_meter_by(id, limits, key);
             }
             None => {}

@@ -42,6 +42,7 @@ mod sys;
 mod timers;
 mod wire;
 mod withdrawn;
+mod withheld;
 
 #[cfg(test)]
 pub(crate) use renew::LEAVES_OUT;

@@ -12,6 +12,7 @@
 
 use super::Core;
 use super::note::Interested;
+use super::withheld::Kept;
 use crate::acl::{Grants, Subscribing};
 use crate::codec::{QoS, topic::parse_shared};
 use crate::index::{FilterId, GroupId, Subscriber};
@@ -59,8 +60,8 @@ struct Midway {
     slot: u32,
     /// Those that it has. If it got others meanwhile, that began anew.
     grants: Grants,
-    /// How many of the withheld subscriptions were not looked at: those at the front.
-    withheld: usize,
+    /// The filter of the withheld subscription that was looked at last: they are taken in their order.
+    withheld: Option<Box<str>>,
     /// The subscriptions that are to be looked at, once the withheld ones were. What the client does about them meanwhile
     /// it does by the same grants, and to look at one again changes nothing.
     held: Option<Vec<Held>>,
@@ -100,17 +101,6 @@ impl Renewals {
             }
         }
     }
-}
-
-/// A subscription that was granted, and now is not, or not at its QoS.
-#[derive(Debug)]
-pub struct Withheld {
-    /// Topic filter; `$share/` and the group before it for a shared subscription.
-    filter: Box<str>,
-    /// As it was granted.
-    granted: Subscriber,
-    /// It is out of the index; else it is served at a lower QoS.
-    is_mute: bool,
 }
 
 impl Core {
@@ -168,7 +158,7 @@ impl Core {
         };
         let access = self.sessions[slot].access.as_deref_mut()?;
         access.checked = false;
-        Some(Midway { slot, grants, withheld: access.withheld.len(), held: None })
+        Some(Midway { slot, grants, withheld: None, held: None })
     }
 
     /// Looks at more of a session's subscriptions; returns what is left.
@@ -178,8 +168,9 @@ impl Core {
             return None;
         }
         let mut changes = Vec::new();
-        let is_through =
-            self.give_back(&mut midway, work, &mut changes) && self.hold_some(&mut midway, work, &mut changes);
+        // What is withheld while the others are looked at was looked at.
+        let is_given_back = midway.held.is_some() || self.give_back(&mut midway, work, &mut changes);
+        let is_through = is_given_back && self.hold_some(&mut midway, work, &mut changes);
         self.announce_for_nobody(changes);
         if !is_through {
             return Some(midway);
@@ -193,32 +184,28 @@ impl Core {
         let slot = midway.slot;
         loop {
             let Some(access) = &mut self.sessions[slot].access else { return true };
-            midway.withheld = midway.withheld.min(access.withheld.len());
-            if midway.withheld == 0 || *work == 0 {
-                return midway.withheld == 0;
+            let withheld = &mut access.withheld;
+            let Some((filter, kept)) = withheld.next_behind(midway.withheld.as_deref()) else { return true };
+            if *work == 0 {
+                return false;
             }
-            (midway.withheld, *work) = (midway.withheld - 1, *work - 1);
-            let withheld = &mut access.withheld[midway.withheld];
-            let granted = withheld.granted;
-            match midway.grants.subscribe(&withheld.filter, qos_of(granted)) {
+            *work -= 1;
+            midway.withheld = Some(filter.clone());
+            let Kept { granted, is_mute } = kept;
+            match midway.grants.subscribe(&filter, qos_of(granted)) {
+                Subscribing::Denied if is_mute => {}
                 Subscribing::Denied => {
-                    if !std::mem::replace(&mut withheld.is_mute, true) {
-                        let filter = withheld.filter.clone();
-                        self.counters.subscriptions_revoked.add(1);
-                        self.take_out(slot, &filter, changes);
+                    withheld.keep(filter.clone(), Kept { granted, is_mute: true });
+                    self.counters.subscriptions_revoked.add(1);
+                    self.take_out(slot, &filter, changes);
+                }
+                Subscribing::Granted { qos, .. } => {
+                    match qos < qos_of(granted) {
+                        true => withheld.keep(filter.clone(), Kept { granted, is_mute: false }),
+                        false => drop(withheld.release(&filter)),
                     }
-                }
-                Subscribing::Granted { qos, .. } if qos < qos_of(granted) => {
-                    let was_mute = std::mem::replace(&mut withheld.is_mute, false);
-                    let filter = withheld.filter.clone();
-                    self.counters.subscriptions_restored.add(u64::from(was_mute));
+                    self.counters.subscriptions_restored.add(u64::from(is_mute));
                     self.enter(slot, &filter, granted.with_qos(qos as u8), changes);
-                }
-                Subscribing::Granted { .. } => {
-                    // One that was looked at comes to stand in its place, if any.
-                    let withheld = access.withheld.swap_remove(midway.withheld);
-                    self.counters.subscriptions_restored.add(u64::from(withheld.is_mute));
-                    self.enter(slot, &withheld.filter, granted, changes);
                 }
             }
         }
@@ -255,9 +242,9 @@ impl Core {
         }
     }
 
-    fn withhold_subscription(&mut self, slot: u32, withheld: Withheld) {
+    fn withhold_subscription(&mut self, slot: u32, filter: Box<str>, kept: Kept) {
         if let Some(access) = &mut self.sessions[slot].access {
-            access.withheld.push(withheld);
+            access.withheld.keep(filter, kept);
         }
     }
 
@@ -293,13 +280,13 @@ impl Core {
             Subscribing::Denied => {
                 self.counters.subscriptions_revoked.add(1);
                 self.take_out(slot, &filter, changes);
-                self.withhold_subscription(slot, Withheld { filter, granted: held, is_mute: true });
+                self.withhold_subscription(slot, filter, Kept { granted: held, is_mute: true });
                 false
             }
             Subscribing::Granted { qos, checked } => {
                 if qos < qos_of(held) {
                     self.enter(slot, &filter, held.with_qos(qos as u8), changes);
-                    self.withhold_subscription(slot, Withheld { filter, granted: held, is_mute: false });
+                    self.withhold_subscription(slot, filter, Kept { granted: held, is_mute: false });
                 }
                 checked
             }
@@ -308,16 +295,14 @@ impl Core {
 
     /// The client says itself what becomes of a subscription: true if it is one that is mute.
     pub(super) fn forget_withheld(&mut self, slot: u32, filter: &str) -> bool {
-        let Some(access) = &mut self.sessions[slot].access else { return false };
-        let at = access.withheld.iter().position(|withheld| *withheld.filter == *filter);
-        at.is_some_and(|at| access.withheld.swap_remove(at).is_mute)
+        let access = self.sessions[slot].access.as_deref_mut();
+        access.and_then(|access| access.withheld.release(filter)).is_some_and(|kept| kept.is_mute)
     }
 
     /// The subscriptions of a session that are mute, and whether this filter is among them.
     pub(super) fn mute_subscriptions(&self, slot: u32, filter: &str) -> (usize, bool) {
-        let Some(access) = &self.sessions[slot].access else { return (0, false) };
-        let mute = || access.withheld.iter().filter(|withheld| withheld.is_mute);
-        (mute().count(), mute().any(|withheld| *withheld.filter == *filter))
+        let access = self.sessions[slot].access.as_deref();
+        access.map_or((0, false), |access| (access.withheld.mute(), access.withheld.is_mute(filter)))
     }
 }
 

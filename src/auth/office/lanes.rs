@@ -10,15 +10,13 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use tracing::debug;
 
 use super::Shared;
+use super::answers::Answers;
 use crate::auth::chain::{Lane, Outcome, Proven, Queue};
 use crate::auth::error::{AuthError, AuthErrors};
 use crate::auth::password::Scratch;
 use crate::auth::{Busy, Credentials, Verdict, background};
 use crate::config::Auth;
 use crate::engine::{ConnId, ShardId};
-
-/// What is said of a connection; an error names the queue that had no room.
-pub(super) type Answer = (ConnId, Result<Verdict, Queue>);
 
 /// A question on its way.
 pub(super) struct Job {
@@ -29,7 +27,8 @@ pub(super) struct Job {
     pub proven: Option<Proven>,
     /// Nobody waits for the answer any more.
     pub forgotten: Arc<AtomicBool>,
-    pub answers: Sender<Answer>,
+    /// Where the answer goes; gone with the shard.
+    pub answers: Weak<Answers>,
     /// The number of the method that is asked next.
     pub next: usize,
 }
@@ -143,9 +142,8 @@ impl Staff {
         if let Ok(Verdict::Deny(reason)) = &answer {
             debug!("client {:?} is not let in: {}", job.client.client_id, reason.name());
         }
-        // Fails when the shard has ended.
-        if job.answers.send((job.conn, answer)).is_ok() {
-            self.shared.wake(job.shard);
-        }
+        let Some(answers) = job.answers.upgrade() else { return };
+        answers.put((job.conn, answer));
+        self.shared.wake(job.shard);
     }
 }

@@ -309,28 +309,56 @@ fn clients_that_come_back_to_many_subscriptions_again_and_again_hold_up_neither_
     assert_eq!(broker.cores[0].counters().subscriptions.load(), 0);
 }
 
+/// Twenty small messages; returns how many the shard has received.
+fn publish_twenty(broker: &mut Broker, client: Client) -> u64 {
+    (0..20).for_each(|_| broker.publish(client, "t", QoS::AtMostOnce, 0, b"x"));
+    broker.cores[0].counters().publish_received.load()
+}
+
 #[test]
 fn what_a_client_used_up_of_its_rates_is_used_up_when_rules_give_it_them_again() {
     let rate = RateLimit(Rate::new(10, Duration::from_secs(1), 10));
     let mut broker = with_sensors(ClientLimits { messages_in_rate: Some(rate), ..ClientLimits::default() });
-    let publish = |broker: &mut Broker, client: Client| {
-        (0..20).for_each(|_| broker.publish(client, "t", QoS::AtMostOnce, 0, b"x"));
-        broker.cores[0].counters().publish_received.load()
-    };
     broker.cores[0].shared.set_policy(bind("sensor", "s", "nobody"));
     broker.cores[0].attend(broker.now);
     let client = broker.connect("s", ProtocolVersion::V5);
-    assert_eq!(publish(&mut broker, client), 10);
+    assert_eq!(publish_twenty(&mut broker, client), 10);
     broker.cores[0].disconnected(broker.now, client.conn, TransportEnd::EndOfStream);
     // It comes back to other rules, and is given the role again.
     broker.cores[0].shared.set_policy(bind("sensor", "x", "nobody"));
     broker.cores[0].attend(broker.now);
     let client = broker.connect("s", ProtocolVersion::V5);
-    let before = publish(&mut broker, client);
+    let before = publish_twenty(&mut broker, client);
     assert!(before >= 30, "{before}: it has no rates");
     broker.cores[0].shared.set_policy(bind("sensor", "s", "nobody"));
     broker.cores[0].attend(broker.now);
-    assert_eq!(publish(&mut broker, client), before, "it owes what it owed");
+    assert_eq!(publish_twenty(&mut broker, client), before, "it owes what it owed");
+}
+
+#[test]
+fn a_client_without_a_name_owes_what_its_address_owed_when_rules_give_it_rates() {
+    let rate = RateLimit(Rate::new(10, Duration::from_secs(1), 10));
+    let mut broker = with_sensors(ClientLimits { messages_in_rate: Some(rate), ..ClientLimits::default() });
+    let connect_and_publish = |broker: &mut Broker| {
+        let address = Some("192.0.2.1:5".parse().unwrap());
+        let conn = broker.cores[0].open(broker.now, 0, address).unwrap();
+        let client = Client { shard: 0, conn, version: ProtocolVersion::V5 };
+        broker.send(client, &Packet::Connect(Box::new(connect_packet("", ProtocolVersion::V5))));
+        publish_twenty(broker, client);
+        client
+    };
+    broker.cores[0].shared.set_policy(bind("sensor", "*", "nobody"));
+    broker.cores[0].attend(broker.now);
+    let client = connect_and_publish(&mut broker);
+    broker.cores[0].disconnected(broker.now, client.conn, TransportEnd::EndOfStream);
+    broker.cores[0].shared.set_policy(bind("sensor", "x", "nobody"));
+    broker.cores[0].attend(broker.now);
+    let client = connect_and_publish(&mut broker);
+    let before = broker.cores[0].counters().publish_received.load();
+    assert!(before >= 30, "{before}: it has no rates");
+    broker.cores[0].shared.set_policy(bind("sensor", "*", "nobody"));
+    broker.cores[0].attend(broker.now);
+    assert_eq!(publish_twenty(&mut broker, client), before, "it owes what its address owed");
 }
 
 #[test]
