@@ -249,7 +249,8 @@ fn a_listener_that_others_can_reach_must_be_allowed() {
 #[test]
 fn a_listener_that_others_can_reach_may_be_open_where_clients_are_authenticated() {
     let open = "[[listener]]\naddress = \"0.0.0.0:1883\"\n";
-    read(&format!("{open}[auth]\nmethods = [\"certificate\"]")).unwrap();
+    let by_proxy = format!("{open}[listener.proxy]\ntrusted = [\"10.0.0.0/8\"]\n");
+    read(&format!("{by_proxy}[auth]\nmethods = [\"certificate\"]")).unwrap();
     refused(&format!("{open}[auth.password]\nfile = \"users\""), 2, "listener[0].address", "not authenticated", "");
 }
 
@@ -261,7 +262,8 @@ fn what_an_authentication_method_lacks_is_named_by_its_key() {
         (chosen("[\"password\"]", "[auth.password]\nfile = \"\""), 4, "auth.password.file", "not set"),
         (chosen("[\"jwt\"]", "[auth.jwt]\nkey_file = \"\""), 4, "auth.jwt.key_file", "not set"),
         (chosen("[\"jwt\"]", "[auth.jwt]\nkey_file = \"a\"\njwks_url = \"http://b\""), 5, "auth.jwt.jwks_url", "both"),
-        (chosen("[\"certificate\", \"certificate\"]", ""), 2, "auth.methods", "twice"),
+        (chosen("[\"http\", \"http\"]", "[auth.http]\nurl = \"http://b\""), 2, "auth.methods", "twice"),
+        (chosen("[\"certificate\"]", ""), 2, "auth.methods", "no listener asks"),
         (chosen("[\"certificates\"]", ""), 2, "auth.methods", "unknown variant"),
         (chosen("[]", "[auth.http]\nurl = \"ftp://x\""), 4, "auth.http.url", "neither"),
         (chosen("[]", "[auth.jwt]\nleeway = \"1h\""), 4, "auth.jwt.leeway", "too much"),

@@ -89,6 +89,10 @@ impl Passwd {
 
     /// What is to be told when it is done.
     fn work(&self) -> Result<String, Failed> {
+        if (self.list || self.delete.is_some()) && !self.file.exists() {
+            let what = format!("{}: there is no such file; the file is named before the user", self.file.display());
+            return Err(Failed::Refused(what));
+        }
         let mut file = UserFile::read(&self.file, self.scram)?;
         if self.list {
             return Ok(file.names().map(|name| format!("{name}\n")).collect());

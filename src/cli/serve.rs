@@ -203,7 +203,7 @@ impl BanList {
         let Some(file) = &self.file else { return Ok(()) };
         let bans = ban_file::load(file)?;
         self.sight.of_bans(&bans, file)?;
-        info!("{} bans in {}", bans.list().len(), file.display());
+        info!("bans in {}: {}", file.display(), bans.list().len());
         self.guard.set_bans(bans, self.zero());
         Ok(())
     }

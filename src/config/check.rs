@@ -37,6 +37,7 @@ pub(super) fn check(config: &Config, allowed: &CpuSet) -> Vec<Finding> {
         findings.add(&["acl.admins"], what, "remove it: a client without a user name is nobody's administrator");
     }
     auth(&config.auth, &mut findings);
+    certificates_are_asked_for(config, &mut findings);
     guard(config, &mut findings);
     if let Some(interval) = config.sys.interval {
         findings.time("sys.interval", interval, Duration::from_secs(1)..=DAY);
@@ -396,6 +397,19 @@ fn auth_method(method: AuthMethod, auth: &Auth, findings: &mut Findings) {
             }
         }
         AuthMethod::Certificate => {}
+    }
+}
+
+/// Where certificates let clients in, some listener has to ask for one, or a proxy to tell of it.
+fn certificates_are_asked_for(config: &Config, findings: &mut Findings) {
+    let asks = |listener: &Listener| {
+        let by_tls = listener.tls.as_ref().is_some_and(|tls| tls.client_certificate != ClientCertificate::None);
+        by_tls || listener.proxy.is_some()
+    };
+    if config.auth.methods.contains(&AuthMethod::Certificate) && !config.listeners.iter().any(asks) {
+        let what = "\"certificate\" lets nobody in: no listener asks for one".to_owned();
+        let remedy = "write client_certificate = \"required\" (or \"optional\") and client_ca in a [listener.tls]";
+        findings.add(&["auth.methods"], what, remedy);
     }
 }
 
