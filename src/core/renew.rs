@@ -273,7 +273,7 @@ impl Core {
         changes: &mut Vec<Interested>,
     ) -> bool {
         #[cfg(test)]
-        if LEAVES_OUT.get() {
+        if is_left_out() {
             return false;
         }
         match grants.subscribe(&filter, qos_of(held)) {
@@ -312,6 +312,15 @@ fn qos_of(subscriber: Subscriber) -> QoS {
 
 #[cfg(test)]
 thread_local! {
-    /// A fault on purpose, by which the simulator shows that it sees such: subscriptions are not held against new rules.
-    pub static LEAVES_OUT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    /// A fault on purpose, by which the simulator shows that it sees such: one in so many subscriptions is not held against
+    /// new rules. 0 is no fault.
+    pub static LEAVES_OUT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+fn is_left_out() -> bool {
+    thread_local!(static HELD: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+    let held = HELD.get() + 1;
+    HELD.set(held);
+    LEAVES_OUT.get() > 0 && held.is_multiple_of(LEAVES_OUT.get())
 }
