@@ -5,6 +5,7 @@
 //! needs no time (SCRAM) a desk answers itself.
 
 mod answers;
+mod jobs;
 mod lanes;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use self::answers::{Answer, Answers};
+use self::jobs::NotPut;
 use self::lanes::{Job, Queues};
 use super::certificate::ByCertificate;
 use super::chain::{Chain, Method, Proven, Queue};
@@ -94,8 +96,8 @@ impl Office {
     /// A shard's desk, and what it counts in.
     pub fn desk(&self, shard: ShardId, counters: Arc<OfficeCounters>) -> Box<dyn Authenticator> {
         let (office, answers) = (self.clone(), Arc::new(Answers::default()));
-        let (taken, ready) = (VecDeque::new(), VecDeque::new());
-        Box::new(Desk { shard, office, counters, answers, taken, ready, open: HashMap::new() })
+        let (unsent, taken, ready) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Box::new(Desk { shard, office, counters, answers, unsent, taken, ready, open: HashMap::new() })
     }
 
     /// Loads all files anew. A method whose file cannot be used keeps what it had.
@@ -165,7 +167,9 @@ struct Desk {
     office: Office,
     counters: Arc<OfficeCounters>,
     answers: Arc<Answers>,
-    /// Of those, what was taken and not looked at yet.
+    /// Questions that found the workers' queue held by another thread.
+    unsent: VecDeque<Job>,
+    /// Of the answers, what was taken and not looked at yet.
     taken: VecDeque<Answer>,
     /// What the desk answered itself.
     ready: VecDeque<(ConnId, Verdict)>,
@@ -206,6 +210,9 @@ impl Authenticator for Desk {
     }
 
     fn poll(&mut self) -> Option<(ConnId, Verdict)> {
+        if !self.unsent.is_empty() {
+            self.send_again();
+        }
         if let Some(answer) = self.ready.pop_front() {
             return Some(answer);
         }
@@ -248,9 +255,38 @@ impl Desk {
         let forgotten = Arc::new(AtomicBool::new(false));
         let (shard, answers) = (self.shard, Arc::downgrade(&self.answers));
         let job = Job { shard, conn, client, proven, forgotten: forgotten.clone(), answers, next: 0 };
-        self.office.queues.ask(job).inspect_err(|_| self.counters.refused(Queue::Workers))?;
+        self.send(job)?;
         self.open.insert(conn, Open::Asked(forgotten));
         Ok(())
+    }
+
+    /// Puts a question to the workers, or keeps it for the next turn if one of them is just at the queue.
+    fn send(&mut self, job: Job) -> Result<(), Busy> {
+        match self.office.queues.ask(job) {
+            Ok(()) => return Ok(()),
+            Err(NotPut::Held(job)) if self.unsent.len() < self.office.queues.workers_max() => {
+                self.unsent.push_back(job);
+                self.office.shared.wake(self.shard);
+                return Ok(());
+            }
+            Err(NotPut::Held(_) | NotPut::Full(_)) => {}
+        }
+        self.counters.refused(Queue::Workers);
+        Err(Busy)
+    }
+
+    /// The same for those that were kept, until one is kept again.
+    fn send_again(&mut self) {
+        for _ in 0..self.unsent.len() {
+            let Some(job) = self.unsent.pop_front() else { return };
+            let (conn, before) = (job.conn, self.unsent.len());
+            if self.send(job).is_err() && self.open.remove(&conn).is_some() {
+                self.ready.push_back((conn, Verdict::Deny(ReasonCode::ServerBusy)));
+            }
+            if self.unsent.len() > before {
+                return;
+            }
+        }
     }
 
     /// Begins an exchange; `user` is who it has to be about.

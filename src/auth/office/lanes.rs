@@ -6,15 +6,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::debug;
 
 use super::Shared;
 use super::answers::Answers;
+use super::jobs::{Jobs, NotPut};
 use crate::auth::chain::{Lane, Outcome, Proven, Queue};
 use crate::auth::error::{AuthError, AuthErrors};
 use crate::auth::password::Scratch;
-use crate::auth::{Busy, Credentials, Verdict, background};
+use crate::auth::{Credentials, Verdict, background};
 use crate::config::Auth;
 use crate::engine::{ConnId, ShardId};
 
@@ -35,7 +36,7 @@ pub(super) struct Job {
 
 /// Where questions wait. The threads end with the last desk, so they hold this weakly.
 pub(super) struct Queues {
-    workers: Sender<Job>,
+    workers: Arc<Jobs<Job>>,
     /// By the number of the method.
     waiting: Vec<Option<(Queue, Sender<Job>)>>,
 }
@@ -43,7 +44,7 @@ pub(super) struct Queues {
 impl Queues {
     /// Makes the queues, and starts the threads that empty them.
     pub(super) fn start(config: &Auth, shared: &Arc<Shared>) -> Result<Arc<Queues>, AuthErrors> {
-        let (workers, jobs) = bounded(config.queue_max as usize);
+        let workers = Arc::new(Jobs::new(config.queue_max as usize));
         let mut lanes = Vec::new();
         let mut waiting = Vec::new();
         for (index, method) in shared.chain.methods.iter().enumerate() {
@@ -54,10 +55,10 @@ impl Queues {
                 entry
             }));
         }
-        let queues = Arc::new(Queues { workers, waiting });
+        let queues = Arc::new(Queues { workers: workers.clone(), waiting });
         let staff = Staff { shared: shared.clone(), queues: Arc::downgrade(&queues) };
         for number in 0..config.workers {
-            let (staff, jobs) = (staff.clone(), jobs.clone());
+            let (staff, jobs) = (staff.clone(), workers.clone());
             start(format!("auth {number}"), move || staff.work(&jobs))?;
         }
         for (index, Lane { queue, threads, .. }, jobs) in lanes {
@@ -69,16 +70,35 @@ impl Queues {
         Ok(queues)
     }
 
-    /// Puts a new question to the workers.
-    pub(super) fn ask(&self, job: Job) -> Result<(), Busy> {
-        self.workers.try_send(job).map_err(|_| Busy)
+    /// Puts a new question to the workers, and never waits.
+    pub(super) fn ask(&self, job: Job) -> Result<(), NotPut<Job>> {
+        self.workers.offer(job)
+    }
+
+    /// How many questions may wait for a worker.
+    pub(super) fn workers_max(&self) -> usize {
+        self.workers.max()
+    }
+
+    /// Another thread is at the queue of the workers, for as long as this is there.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> impl Drop + '_ {
+        super::jobs::tests::hold(&self.workers)
     }
 
     /// Passes a question on to the queue where it belongs next. One that finds no room there is given back.
     fn pass_on(&self, job: Job, to: Option<usize>) -> Result<(), (Job, Queue)> {
         let waiting = to.and_then(|index| self.waiting.get(index)?.as_ref());
-        let (queue, sender) = waiting.map_or((Queue::Workers, &self.workers), |(queue, sender)| (*queue, sender));
-        sender.try_send(job).map_err(|error| (error.into_inner(), queue))
+        match waiting {
+            Some((queue, sender)) => sender.try_send(job).map_err(|error| (error.into_inner(), *queue)),
+            None => self.workers.put(job).map_err(|job| (job, Queue::Workers)),
+        }
+    }
+}
+
+impl Drop for Queues {
+    fn drop(&mut self) {
+        self.workers.close();
     }
 }
 
@@ -95,19 +115,10 @@ struct Staff {
 
 impl Staff {
     /// A worker's life.
-    fn work(&self, jobs: &Receiver<Job>) {
+    fn work(&self, jobs: &Jobs<Job>) {
         let mut scratch = Scratch::default();
-        loop {
-            let job = match jobs.try_recv() {
-                Ok(job) => job,
-                Err(TryRecvError::Disconnected) => return,
-                // Nobody waits: the memory that hashing takes is given back for as long.
-                Err(TryRecvError::Empty) => {
-                    scratch.release();
-                    let Ok(job) = jobs.recv() else { return };
-                    job
-                }
-            };
+        // While nobody waits, the memory that hashing takes is given back.
+        while let Some(job) = jobs.take(|| scratch.release()) {
             if !job.forgotten.load(Ordering::Relaxed) {
                 match self.shared.chain.judge(&job.client, job.proven.as_ref(), job.next, &mut scratch) {
                     Outcome::Decided(verdict) => self.answer(job, Ok(verdict)),

@@ -155,6 +155,29 @@ fn when_too_many_wait_for_a_worker_the_next_is_told_that_the_server_is_busy() {
 }
 
 #[test]
+fn a_shard_does_not_wait_for_a_worker_that_lost_its_cpu_at_the_queue() {
+    let (_file, config) = ann();
+    let mut bench = bench(&Auth { queue_max: 2, ..config });
+    let office = bench.office.clone();
+    let held = office.queues.hold();
+    for slot in 0..3 {
+        let asked = bench.desk.ask(conn(slot), connect("ann", "right"));
+        assert_eq!(asked.is_ok(), slot < 2, "no more are kept than may wait");
+        if slot < 2 {
+            assert_eq!(bench.woken.recv_timeout(PATIENCE), Ok(ShardId(3)), "it looks again in the next turn");
+        }
+    }
+    bench.desk.forget(conn(1));
+    assert!(bench.desk.poll().is_none());
+    assert_eq!(bench.woken.try_recv(), Ok(ShardId(3)), "and again");
+    assert!(bench.woken.try_recv().is_err(), "once a turn, not for each");
+    drop(held);
+    let (answered, verdict) = bench.answer();
+    assert!(answered == conn(0) && matches!(verdict, Verdict::Allow { .. }), "{verdict:?}");
+    assert_eq!(bench.counters.auth_refused_workers_full.load(), 1);
+}
+
+#[test]
 fn when_too_many_wait_for_the_hook_the_next_is_told_that_the_server_is_busy() {
     let (http, go, asked) = slow(1, 2);
     let mut bench = bench(&hook_alone(http));
