@@ -15,6 +15,8 @@ pub mod guard;
 pub mod index;
 pub mod mesh;
 pub mod net;
+#[cfg(test)]
+mod overheard;
 pub mod server;
 pub mod shard;
 pub mod sim;

@@ -273,8 +273,9 @@ mod tests {
     use serde_json::json;
 
     use super::super::chain::tests::{client, opinion};
-    use super::super::web::tests::{Server, Vouched, told};
+    use super::super::web::tests::{Server, Vouched};
     use super::*;
+    use crate::overheard::overheard;
 
     fn http(server: &Server, remember: Option<Duration>) -> Http {
         let url = Some(server.url());
@@ -338,7 +339,7 @@ mod tests {
             HttpAuth { url: Some(server.url()), ca_file, timeout: Duration::from_secs(20), ..HttpAuth::default() };
         let http = Http::open(&config).unwrap();
         let mut opinion = Opinion::Pass;
-        let log = told(|| opinion = judge(&http, "ann", "right"));
+        let log = overheard(|| opinion = judge(&http, "ann", "right"));
         (opinion, answered.load(Ordering::SeqCst), log)
     }
 

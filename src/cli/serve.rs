@@ -444,7 +444,9 @@ mod tests {
         assert_eq!(origins("", "", ws), Origins::SameHost, "everybody on this host, so every page that is open there");
         assert_eq!(origins("\"password\"", "", ws), Origins::Any);
         assert_eq!(origins("\"password\"", "allow_anonymous = true", ws), Origins::SameHost);
-        assert_eq!(origins("\"password\", \"certificate\"", "", ws), Origins::SameHost);
+        let behind =
+            format!("{ws}\n[[listener]]\naddress = \"127.0.0.1:2\"\n[listener.proxy]\ntrusted = [\"192.0.2.1\"]");
+        assert_eq!(origins("\"password\", \"certificate\"", "", &behind), Origins::SameHost);
         assert_eq!(origins("\"http\"", "", ws), Origins::SameHost, "it may decide by the address");
         let tls = "transport = \"wss\"\n[listener.tls]\ncertificate = \"/a\"\nkey = \"/a\"\nclient_ca = \"/a\"\n
             client_certificate = \"optional\"";

@@ -172,22 +172,8 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Throttled<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-    use std::sync::Mutex;
+    use crate::overheard::{Lines, heard_by};
     use tracing_subscriber::layer::SubscriberExt;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
 
     fn complain(n: u32) {
         tracing::info!(n, "again");
@@ -196,10 +182,9 @@ mod tests {
     #[test]
     fn a_place_writes_so_many_lines_and_then_says_how_many_it_left_out() {
         let (complaints, lines) = (Complaints::new(3), Lines::default());
-        let writer = lines.clone();
-        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(lines.clone());
         let subscriber = tracing_subscriber::registry().with(complaints.before(layer));
-        tracing::subscriber::with_default(subscriber, || {
+        heard_by(subscriber, || {
             (0..1000).for_each(complain);
             tracing::info!("another place");
             let left_out = complaints.turn_over();
@@ -208,7 +193,7 @@ mod tests {
             complain(5000);
             assert!(complaints.turn_over().is_empty());
         });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = lines.text();
         assert_eq!(text.matches("again").count(), 4, "{text}");
         assert!(text.contains("n=5000") && text.contains("another place"), "{text}");
         assert!(text.contains("lines=997") && text.contains("complaints.rs"), "{text}");
@@ -225,10 +210,9 @@ mod tests {
     #[test]
     fn no_limit_lets_everything_through() {
         let (complaints, lines) = (Complaints::new(0), Lines::default());
-        let writer = lines.clone();
-        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(lines.clone());
         let subscriber = tracing_subscriber::registry().with(complaints.before(layer));
-        tracing::subscriber::with_default(subscriber, || (0..1000).for_each(complain));
-        assert_eq!(String::from_utf8(lines.0.lock().unwrap().clone()).unwrap().lines().count(), 1000);
+        heard_by(subscriber, || (0..1000).for_each(complain));
+        assert_eq!(lines.text().lines().count(), 1000);
     }
 }

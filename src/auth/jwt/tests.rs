@@ -11,9 +11,10 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyP
 use serde_json::json;
 
 use super::super::chain::tests::{client, opinion};
-use super::super::web::tests::{Server, Vouched, told};
+use super::super::web::tests::{Server, Vouched};
 use super::*;
 use crate::acl::Action;
+use crate::overheard::overheard;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -295,7 +296,7 @@ fn a_key_set_comes_over_https_from_a_server_that_the_authority_vouches_for_and_f
     for (ca, is_trusted) in [(&vouched.ca, true), (&stranger.ca, false)] {
         let config = JwtAuth { ca_file: Some(ca.path().to_owned()), ..JwtAuth::default() };
         let jwks = Jwks::new(&server.url(), &config).unwrap();
-        let log = told(|| jwks.refresh());
+        let log = overheard(|| jwks.refresh());
         assert_eq!(jwks.keys().candidates(&header).count(), usize::from(is_trusted), "{log}");
         assert_eq!(
             log.contains("auth.jwt.jwks_url: https://") && log.contains("invalid peer certificate"),

@@ -1,4 +1,4 @@
-//! Web servers for tests, with and without TLS, and what is told of them.
+//! Web servers for tests, with and without TLS.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -107,25 +107,6 @@ impl Vouched {
             .unwrap();
         Vouched { ca, config: Arc::new(config) }
     }
-}
-
-/// What this thread logs meanwhile.
-pub(in crate::auth) fn told(meanwhile: impl FnOnce()) -> String {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, meanwhile);
-    String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the operator is told: anti-patterns, slow readers, in lines of bounded length.
 
 use super::*;
+use crate::overheard::overheard;
 
 #[test]
 fn publications_to_very_deep_topics_are_counted_for_the_operator() {
@@ -28,27 +29,9 @@ fn subscriptions_to_everything_are_counted_for_the_operator() {
     assert_eq!(broker.cores[0].counters().anti_patterns.load(), 2);
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The lines that are logged meanwhile.
 fn logged(work: impl FnOnce()) -> Vec<String> {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, work);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    text.lines().map(str::to_owned).collect()
+    overheard(work).lines().map(str::to_owned).collect()
 }
 
 #[test]
