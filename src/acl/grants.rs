@@ -7,7 +7,7 @@ use super::filter::spelled_out;
 use super::line::{Own, Ruling, Source};
 use super::rule::Access;
 use super::table::Part;
-use super::trie::{NONE, PLACES_MAX, Taken};
+use super::trie::{NONE, Room, Taken};
 use crate::codec::QoS;
 use crate::codec::topic::parse_shared;
 
@@ -154,11 +154,17 @@ impl Grants {
     /// no deny rule before that covers it. `$share/group/filter` is asked about as `filter`. What it is granted at is
     /// the least QoS of that rule and of those before it that allow a part.
     pub fn subscribe(&self, filter: &str, qos: QoS) -> Subscribing {
+        self.subscribe_within(filter, qos, &mut Room::of_a_filter())
+    }
+
+    /// The same for one of many filters: when their wildcards have led to so many places of the rules that there is no room any
+    /// more, it is granted what the strictest rule behind them grants to anybody.
+    pub fn subscribe_within(&self, filter: &str, qos: QoS, room: &mut Room) -> Subscribing {
         let Some(filter) = Grants::asked_filter(filter) else { return Subscribing::Denied };
         if self.is_open_to(filter) {
             return Subscribing::Granted { qos, checked: false };
         }
-        let (decided, taken) = self.decide_subscribe(filter);
+        let (decided, taken) = self.decide_subscribe_within(filter, room);
         match decided.access() {
             Access::Deny => Subscribing::Denied,
             Access::Allow => {
@@ -177,19 +183,19 @@ impl Grants {
 
     /// What decides, and what rules before that take from it which are about a part of what the filter matches.
     pub(super) fn decide_subscribe(&self, filter: &str) -> (Decided, Taken) {
-        self.decide_subscribe_within(filter, PLACES_MAX)
+        self.decide_subscribe_within(filter, &mut Room::of_a_filter())
     }
 
-    /// The same, of so many places of each part that the wildcards lead to.
-    pub(super) fn decide_subscribe_within(&self, filter: &str, places_max: usize) -> (Decided, Taken) {
+    /// The same, as far as there is room.
+    pub(super) fn decide_subscribe_within(&self, filter: &str, room: &mut Room) -> (Decided, Taken) {
         let (asked, mut taken) = (spelled_out(filter), Taken::NOTHING);
-        if let Some(ruling) = self.0.own.subscribe(asked, places_max, &mut taken) {
+        if let Some(ruling) = self.0.own.subscribe(asked, room, &mut taken) {
             return (Decided::By(ruling), taken);
         }
         let first = self.0.parts.iter().fold(None, |best, part| part.receive(asked, best));
         let before = first.map_or(NONE, |entry| entry.number);
         if first.is_none_or(|entry| entry.access == Access::Allow) {
-            self.0.parts.iter().for_each(|part| part.take(asked, before, places_max, &mut taken));
+            self.0.parts.iter().for_each(|part| part.take(asked, before, room, &mut taken));
         }
         (first.map_or_else(|| self.fallback(filter), |entry| Decided::By(entry.ruling(Source::Policy))), taken)
     }

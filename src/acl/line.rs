@@ -7,7 +7,7 @@ use super::filter::Filter;
 use super::policy::Statement;
 use super::rule::{Access, Action};
 use super::table::{Opening, Part, TableBuilder, is_about_publication};
-use super::trie::{Entry, NONE, Taken};
+use super::trie::{Entry, NONE, Room, Taken};
 use super::who::Who;
 use crate::codec::QoS;
 
@@ -119,8 +119,8 @@ impl Own {
     }
 
     /// The rule that decides about a subscription to a filter (spelled out), and what those before it take from it; of many,
-    /// so many places that its wildcards lead to are looked at one by one.
-    pub fn subscribe(&self, asked: &str, places_max: usize, taken: &mut Taken) -> Option<Ruling> {
+    /// as far as there is room.
+    pub fn subscribe(&self, asked: &str, room: &mut Room, taken: &mut Taken) -> Option<Ruling> {
         match self {
             Own::Few(lines) => {
                 for line in lines.iter().filter(|line| line.is_about_subscription()) {
@@ -135,7 +135,7 @@ impl Own {
             }
             Own::Many(part) => {
                 let decides = part.receive(asked, None);
-                part.take(asked, decides.map_or(NONE, |entry| entry.number), places_max, taken);
+                part.take(asked, decides.map_or(NONE, |entry| entry.number), room, taken);
                 decides.map(|entry| entry.ruling(Source::Own))
             }
         }

@@ -36,4 +36,5 @@ pub use self::load::{FILE_BYTES_MAX, PolicyError};
 pub use self::policy::Policy;
 pub use self::read::{Format, Mistake};
 pub use self::rule::{Access, Action, Network, NetworkError, Rule, RuleError, Rules};
+pub use self::trie::Room;
 pub use self::who::Who;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::policy::{Statement, Whom};
 use super::rule::{Access, Action, Network, is_where};
 use super::template::{Level, Slot};
-use super::trie::{Builder, Client, Entry, NONE, Step, Taken, Trie};
+use super::trie::{Builder, Client, Entry, NONE, Room, Step, Taken, Trie};
 use super::who::Who;
 use crate::codec::QoS;
 
@@ -233,8 +233,8 @@ impl Part {
     }
 
     /// What rules before this number take from a subscription.
-    pub fn take(&self, asked: &str, before: u32, places_max: usize, taken: &mut Taken) {
-        self.table.trie.take(asked, &self.values, before, places_max, taken);
+    pub fn take(&self, asked: &str, before: u32, room: &mut Room, taken: &mut Taken) {
+        self.table.trie.take(asked, &self.values, before, room, taken);
     }
 }
 

@@ -325,19 +325,35 @@ fn what_is_allowed_up_to_a_qos_is_not_allowed_beyond_by_a_wider_rule_behind() {
 
 #[test]
 fn a_subscription_to_more_places_than_are_looked_at_is_held_to_the_strictest_rule_behind_them() {
-    let granted = |places: usize| {
-        let mut text = "default = \"allow\"\n".to_owned();
-        for number in 0..places {
-            // Neither is about anything that the filter matches.
-            let [deny, limit] = ["access = \"deny\"", "access = \"allow\"\nqos_max = 1"];
-            let what = if number % 2 == 0 { deny } else { limit };
-            text += &format!("[[rules]]\naction = \"subscribe\"\ntopic = \"a/{number}/b\"\n{what}\n");
-        }
-        toml(&text).grants(&client("c")).subscribe("a/+/x", QOS2)
-    };
+    let granted = |places| with_places(places).grants(&client("c")).subscribe("a/+/x", QOS2);
     assert_eq!(granted(trie::PLACES_MAX), GRANTED);
-    let strict = Subscribing::Granted { qos: QoS::AtLeastOnce, checked: true };
-    assert_eq!(granted(trie::PLACES_MAX + 1), strict, "never more than is granted, and deliveries are asked about");
+    assert_eq!(granted(trie::PLACES_MAX + 1), STRICTLY, "never more than is granted, and deliveries are asked about");
+}
+
+/// Rules about so many places below `a`, and about nothing that `a/+/x` matches.
+fn with_places(places: usize) -> Policy {
+    let mut text = "default = \"allow\"\n".to_owned();
+    for number in 0..places {
+        let [deny, limit] = ["access = \"deny\"", "access = \"allow\"\nqos_max = 1"];
+        let what = if number % 2 == 0 { deny } else { limit };
+        text += &format!("[[rules]]\naction = \"subscribe\"\ntopic = \"a/{number}/b\"\n{what}\n");
+    }
+    toml(&text)
+}
+
+/// What is granted by all of these rules at once.
+const STRICTLY: Subscribing = Subscribing::Granted { qos: QoS::AtLeastOnce, checked: true };
+
+#[test]
+fn many_filters_together_lead_to_so_many_places_and_what_leads_to_none_needs_no_room() {
+    let grants = with_places(trie::PLACES_MAX).grants(&client("c"));
+    let mut room = Room::of_a_packet();
+    for number in 0..300 {
+        let expected = if number < 256 { GRANTED } else { STRICTLY };
+        assert_eq!(grants.subscribe_within("a/+/x", QOS2, &mut room), expected, "{number}");
+        assert_eq!(grants.subscribe_within("a/1/x", QOS2, &mut room), GRANTED, "{number}");
+    }
+    assert_eq!(grants.subscribe("a/+/x", QOS2), GRANTED, "alone it has room");
 }
 
 #[test]

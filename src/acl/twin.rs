@@ -13,7 +13,7 @@ use super::line::{Line, Source};
 use super::name::Name;
 use super::policy::{Draft, Policy, Statement, Whom};
 use super::template::Template;
-use super::trie::Taken;
+use super::trie::{Room, Taken};
 use super::*;
 use crate::codec::QoS;
 use crate::codec::topic::filter_matches;
@@ -208,7 +208,7 @@ proptest! {
                     prop_assert_eq!(taken, plainly_taken, "{}", asked);
                 }
                 for places in 0..3 {
-                    let (roughly, taken) = grants.decide_subscribe_within(asked, places);
+                    let (roughly, taken) = grants.decide_subscribe_within(asked, &mut Room::of(places));
                     prop_assert_eq!(source(roughly), source(decided), "{} within {}", asked, places);
                     if decided.access() == Access::Allow {
                         let is_no_more = taken.denies >= plainly_taken.denies && taken.qos_max <= plainly_taken.qos_max;

@@ -13,7 +13,7 @@ use super::counters::DropReason;
 use super::gate::Admission;
 use super::source::Source;
 use super::withheld::Withheld;
-use crate::acl::{Decisions, Grants, Policy, Subscribing, Who};
+use crate::acl::{Decisions, Grants, Policy, Room, Subscribing, Who};
 use crate::auth::{Credentials, Principal};
 use crate::codec::{Connect, QoS};
 use crate::engine::{ConnId, Peer};
@@ -287,9 +287,9 @@ impl Core {
     }
 
     /// What becomes of a subscription.
-    pub(super) fn may_subscribe(&mut self, slot: u32, filter: &str, qos: QoS) -> Subscribing {
+    pub(super) fn may_subscribe(&mut self, slot: u32, filter: &str, qos: QoS, room: &mut Room) -> Subscribing {
         let Some(grants) = self.grants(slot) else { return Subscribing::Granted { qos, checked: false } };
-        let subscribing = grants.subscribe(filter, qos);
+        let subscribing = grants.subscribe_within(filter, qos, room);
         if let (Subscribing::Granted { checked, .. }, Some(access)) = (subscribing, &mut self.sessions[slot].access) {
             access.checked |= checked;
         }

@@ -8,7 +8,7 @@ use super::Core;
 use super::inbound::Flow;
 use super::note::{Interested, Note};
 use super::session::{NO_SLOT, Replay};
-use crate::acl::Subscribing;
+use crate::acl::{Room, Subscribing};
 use crate::codec::{
     FilterRequest, Filters, Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Unsubscribe,
     topic::{level_count, parse_shared},
@@ -46,12 +46,13 @@ impl Core {
         let mut codes = Vec::new();
         let mut replays = Vec::new();
         let mut changes = Vec::new();
+        let mut room = Room::of_a_packet();
         let most = (self.limits_of(self.sessions[slot].class).subscriptions_max as usize).max(FILTERS_LOOKED_AT_LEAST);
         for (number, request) in subscribe.filters.iter().enumerate() {
             // Nothing is asked about more than it may ever have, for a packet holds very many, and rules are many.
             let few = if number < most { Ok(()) } else { Err(ReasonCode::QuotaExceeded) };
             let checked = few.and_then(|()| self.check_filter(slot, request.filter));
-            let code = match checked.and_then(|()| self.grant(slot, request, &mut changes)) {
+            let code = match checked.and_then(|()| self.grant(slot, request, &mut room, &mut changes)) {
                 Ok(request) => self.subscribe_one(slot, request, identifier, &mut changes, &mut replays),
                 Err(code) if v5 => code as u8,
                 Err(_) => 0x80, // the only failure that 3.1.1 knows (§3.9.3)
@@ -102,13 +103,14 @@ impl Core {
         &mut self,
         slot: u32,
         request: FilterRequest<'f>,
+        room: &mut Room,
         changes: &mut Vec<Interested>,
     ) -> Result<FilterRequest<'f>, ReasonCode> {
         if !self.rules.in_force() {
             return Ok(request);
         }
         self.forget_withheld(slot, request.filter);
-        match self.may_subscribe(slot, request.filter, request.options.qos) {
+        match self.may_subscribe(slot, request.filter, request.options.qos, room) {
             Subscribing::Granted { qos, .. } => {
                 Ok(FilterRequest { options: SubscriptionOptions { qos, ..request.options }, ..request })
             }

@@ -379,3 +379,33 @@ fn a_client_that_is_not_read_is_read_again_soon_when_its_rates_are_taken_away() 
     broker.pass(Duration::from_secs(11));
     assert!(!broker.cores[0].guard_holds(client.conn.slot));
 }
+
+#[test]
+fn the_filters_of_one_subscribe_are_looked_at_in_rules_as_far_as_a_packet_has_room() {
+    const FILTERS: usize = 300;
+    let mut text = "default = \"allow\"\n".to_owned();
+    for number in 0..256 {
+        text +=
+            &format!("[[rules]]\naccess = \"allow\"\nqos_max = 0\naction = \"subscribe\"\ntopic = \"a/{number}/b\"\n");
+    }
+    let mut broker = Broker::new(1);
+    broker.cores[0].shared.set_policy(policy(&text));
+    broker.cores[0].attend(broker.now);
+    let client = broker.connect("c", ProtocolVersion::V5);
+    broker.read(client);
+    let mut payload = Vec::new();
+    for number in 0..FILTERS {
+        let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() };
+        crate::codec::FilterRequest { filter: &format!("a/+/x{number}"), options }.put(&mut payload);
+    }
+    // In the second packet there is room again.
+    for _ in 0..2 {
+        let filters = crate::codec::Filters { payload: &payload, with_options: true };
+        let user_properties = Default::default();
+        let subscribe =
+            crate::codec::Subscribe { packet_id: 1, subscription_identifier: None, user_properties, filters };
+        broker.send(client, &Packet::Subscribe(subscribe));
+        let granted = [vec!["1"; 256], vec!["0"; FILTERS - 256]].concat().join(", ");
+        assert_eq!(broker.read(client), [format!("SUBACK [{granted}]")]);
+    }
+}
