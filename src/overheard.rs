@@ -36,7 +36,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 /// Lets a subscriber hear what this thread logs meanwhile.
-pub(crate) fn heard_by<T>(subscriber: impl Subscriber + Send + Sync, work: impl FnOnce() -> T) -> T {
+pub(crate) fn heard_by(subscriber: impl Subscriber + Send + Sync, work: impl FnOnce()) {
     // Whether anybody listens to a place is found out when it is reached first, for all threads. If that is just when a
     // subscriber comes, this one may be passed over, and the place is mute for good. One that hears everything and tells
     // nobody is always there from here on, so that the answer is yes whoever comes and goes.
@@ -45,7 +45,7 @@ pub(crate) fn heard_by<T>(subscriber: impl Subscriber + Send + Sync, work: impl 
         tracing::subscriber::set_global_default(tracing_subscriber::registry())
             .expect("no test of the library sets one");
     });
-    tracing::subscriber::with_default(subscriber, work)
+    tracing::subscriber::with_default(subscriber, work);
 }
 
 /// The lines that this thread logs meanwhile, as an operator reads them.

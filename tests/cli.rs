@@ -470,7 +470,7 @@ fn bans_are_kept_in_a_file_and_taken_over_at_sighup_and_a_broken_file_changes_no
     assert_eq!([connect(&served.address, "bad-1"), connect(&served.address, "good")], [0x8A, 0]);
     ban(&["add", "--client", "good"]);
     assert_eq!(ban(&["remove", "--pattern", "bad-*"]).0, Some(0));
-    served.reload(".json: 1");
+    served.reload(&format!("bans in {list}: 1\n"));
     assert_eq!([connect(&served.address, "bad-1"), connect(&served.address, "good")], [0, 0x8A]);
     assert_eq!(ban(&["list"]).1, "client good, for ever\n");
     fs::write(&list, "{\"bans\": [{\"user\": 5}]}").unwrap();
@@ -504,13 +504,13 @@ fn a_ban_at_sighup_ends_connections_and_one_with_an_end_ends() {
     let (mut there, _) = connect_as(&address, "there", None);
     assert_eq!(ban(&["add", "--address", "127.0.0.0/8", "--for", "7d"]).0, Some(0));
     assert!(door_is_open(&address), "not before the broker is told");
-    served.reload(".json: 1");
+    served.reload(&format!("bans in {list}: 1\n"));
     assert_eq!(packet(&mut there), [0xE0, 1, 0x98], "DISCONNECT: administrative action");
     assert!(!door_is_open(&address));
     assert_eq!(ban(&["list"]).1, "address 127.0.0.0/8, for 7d\n");
     assert_eq!(ban(&["remove", "--address", "127.0.0.1/8"]).0, Some(0), "the same network");
     assert_eq!(ban(&["add", "--user", "ann", "--for", "2s"]).0, Some(0));
-    served.reload(".json: 1");
+    served.reload(&format!("bans in {list}: 1\n"));
     let ann = || connect_as(&address, "c", Some(("ann", ""))).1;
     assert_eq!([ann(), connect(&address, "c")], [0x8A, 0]);
     let begun = std::time::Instant::now();

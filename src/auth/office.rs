@@ -263,28 +263,34 @@ impl Desk {
     /// Puts a question to the workers, or keeps it for the next turn if one of them is just at the queue.
     fn send(&mut self, job: Job) -> Result<(), Busy> {
         match self.office.queues.ask(job) {
-            Ok(()) => return Ok(()),
+            Ok(()) => Ok(()),
             Err(NotPut::Held(job)) if self.unsent.len() < self.office.queues.workers_max() => {
                 self.unsent.push_back(job);
                 self.office.shared.wake(self.shard);
-                return Ok(());
+                Ok(())
             }
-            Err(NotPut::Held(_) | NotPut::Full(_)) => {}
+            Err(NotPut::Held(_) | NotPut::Full(_)) => {
+                self.counters.refused(Queue::Workers);
+                Err(Busy)
+            }
         }
-        self.counters.refused(Queue::Workers);
-        Err(Busy)
     }
 
-    /// The same for those that were kept, until one is kept again.
+    /// The same for those that were kept, in their order.
     fn send_again(&mut self) {
-        for _ in 0..self.unsent.len() {
-            let Some(job) = self.unsent.pop_front() else { return };
-            let (conn, before) = (job.conn, self.unsent.len());
-            if self.send(job).is_err() && self.open.remove(&conn).is_some() {
-                self.ready.push_back((conn, Verdict::Deny(ReasonCode::ServerBusy)));
-            }
-            if self.unsent.len() > before {
-                return;
+        while let Some(job) = self.unsent.pop_front() {
+            match self.office.queues.ask(job) {
+                Ok(()) => {}
+                Err(NotPut::Held(job)) => {
+                    self.unsent.push_front(job);
+                    return self.office.shared.wake(self.shard);
+                }
+                Err(NotPut::Full(job)) => {
+                    self.counters.refused(Queue::Workers);
+                    if self.open.remove(&job.conn).is_some() {
+                        self.ready.push_back((job.conn, Verdict::Deny(ReasonCode::ServerBusy)));
+                    }
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cpus::CpuSet;
 use super::placement::placement;
 use super::problem::Finding;
-use super::tls::{ClientCertificate, Tls};
+use super::tls::Tls;
 use super::units::{duration_text, size_text};
 use super::{
     Auth, AuthMethod, ClientLimits, Config, Limits, Listener, MemoryBudget, MqttOptions, Profile, Ring, Server,
@@ -146,7 +146,7 @@ fn tls(section: &str, tls: &Tls, findings: &mut Findings) {
     if tls.versions.is_empty() {
         findings.add(&[&key("versions")], "no version".to_owned(), "write \"1.2\", \"1.3\" or both");
     }
-    let asks = tls.client_certificate != ClientCertificate::None;
+    let asks = tls.asks_for_certificate();
     if asks && tls.client_ca.is_none() {
         let what = "there is no authority that a client's certificate could come from".to_owned();
         findings.add(&[&key("client_certificate")], what, "name a PEM file as client_ca");
@@ -402,10 +402,8 @@ fn auth_method(method: AuthMethod, auth: &Auth, findings: &mut Findings) {
 
 /// Where certificates let clients in, some listener has to ask for one, or a proxy to tell of it.
 fn certificates_are_asked_for(config: &Config, findings: &mut Findings) {
-    let asks = |listener: &Listener| {
-        let by_tls = listener.tls.as_ref().is_some_and(|tls| tls.client_certificate != ClientCertificate::None);
-        by_tls || listener.proxy.is_some()
-    };
+    let asks =
+        |listener: &Listener| listener.tls.as_ref().is_some_and(Tls::asks_for_certificate) || listener.proxy.is_some();
     if config.auth.methods.contains(&AuthMethod::Certificate) && !config.listeners.iter().any(asks) {
         let what = "\"certificate\" lets nobody in: no listener asks for one".to_owned();
         let remedy = "write client_certificate = \"required\" (or \"optional\") and client_ca in a [listener.tls]";

@@ -101,12 +101,11 @@ impl Config {
     pub fn needs_credentials(&self, listener: &Listener) -> bool {
         let in_connect =
             |method: &AuthMethod| matches!(method, AuthMethod::Password | AuthMethod::Jwt | AuthMethod::Scram);
-        let shows_certificate = |tls: &Tls| tls.client_certificate != ClientCertificate::None;
         let methods = &self.auth.methods;
         !methods.is_empty()
             && methods.iter().all(in_connect)
             && !self.server.allow_anonymous
-            && !listener.tls.as_ref().is_some_and(shows_certificate)
+            && !listener.tls.as_ref().is_some_and(Tls::asks_for_certificate)
     }
 }
 

@@ -28,6 +28,13 @@ pub struct Tls {
     pub client_crl_expired: CrlExpired,
 }
 
+impl Tls {
+    /// Whether clients are asked for a certificate.
+    pub fn asks_for_certificate(&self) -> bool {
+        self.client_certificate != ClientCertificate::None
+    }
+}
+
 impl Default for Tls {
     fn default() -> Tls {
         Tls {

@@ -64,6 +64,14 @@ impl Broker {
         self.connect_as(connect_packet(client_id, version))
     }
 
+    /// The same, from an address, to the only shard; whether the client is let in the caller sees.
+    fn connect_from(&mut self, address: &str, client_id: &str) -> Client {
+        let conn = self.cores[0].open(self.now, 0, Some(address.parse().unwrap())).expect("accepted");
+        let client = Client { shard: 0, conn, version: ProtocolVersion::V5 };
+        self.send(client, &Packet::Connect(Box::new(connect_packet(client_id, client.version))));
+        client
+    }
+
     fn connect_as(&mut self, packet: Connect<'_>) -> Client {
         let conn = self.cores[0].open(self.now, 0, None).expect("accepted");
         let mut client = Client { shard: 0, conn, version: packet.version };
@@ -211,14 +219,17 @@ fn publish_bytes(version: ProtocolVersion, head: PublishHead<'_>, payload: &[u8]
 fn subscribe_bytes(version: ProtocolVersion, filter: &str, options: SubscriptionOptions, id: Option<u32>) -> Vec<u8> {
     let (mut payload, mut bytes) = (Vec::new(), Vec::new());
     crate::codec::FilterRequest { filter, options }.put(&mut payload);
-    let subscribe = crate::codec::Subscribe {
-        packet_id: 1,
-        subscription_identifier: id,
-        user_properties: Default::default(),
-        filters: crate::codec::Filters { payload: &payload, with_options: true },
-    };
-    encode(&Packet::Subscribe(subscribe), version, &mut bytes);
+    encode(&subscribe_packet(&payload, id), version, &mut bytes);
     bytes
+}
+
+fn subscribe_packet(payload: &[u8], identifier: Option<u32>) -> Packet<'_> {
+    Packet::Subscribe(crate::codec::Subscribe {
+        packet_id: 1,
+        subscription_identifier: identifier,
+        user_properties: Default::default(),
+        filters: crate::codec::Filters { payload, with_options: true },
+    })
 }
 
 /// One topic filter as UNSUBSCRIBE has it.

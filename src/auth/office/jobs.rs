@@ -65,16 +65,13 @@ impl<J> Jobs<J> {
 
     /// The next one; waits for it, and calls `idle` before that. `None` when the queue was closed.
     pub(super) fn take(&self, idle: impl FnOnce()) -> Option<J> {
-        let waiting = self.lock();
-        let waiting = match waiting.jobs.is_empty() && !waiting.is_closed {
-            true => {
-                drop(waiting);
-                idle();
-                self.lock()
-            }
-            false => waiting,
-        };
         let is_idle = |waiting: &mut Waiting<J>| waiting.jobs.is_empty() && !waiting.is_closed;
+        let mut waiting = self.lock();
+        if is_idle(&mut waiting) {
+            drop(waiting);
+            idle();
+            waiting = self.lock();
+        }
         let waited = self.changed.wait_while(waiting, is_idle);
         waited.unwrap_or_else(PoisonError::into_inner).jobs.pop_front()
     }

@@ -340,10 +340,7 @@ fn a_client_without_a_name_owes_what_its_address_owed_when_rules_give_it_rates()
     let rate = RateLimit(Rate::new(10, Duration::from_secs(1), 10));
     let mut broker = with_sensors(ClientLimits { messages_in_rate: Some(rate), ..ClientLimits::default() });
     let connect_and_publish = |broker: &mut Broker| {
-        let address = Some("192.0.2.1:5".parse().unwrap());
-        let conn = broker.cores[0].open(broker.now, 0, address).unwrap();
-        let client = Client { shard: 0, conn, version: ProtocolVersion::V5 };
-        broker.send(client, &Packet::Connect(Box::new(connect_packet("", ProtocolVersion::V5))));
+        let client = broker.connect_from("192.0.2.1:5", "");
         publish_twenty(broker, client);
         client
     };
@@ -400,11 +397,7 @@ fn the_filters_of_one_subscribe_are_looked_at_in_rules_as_far_as_a_packet_has_ro
     }
     // In the second packet there is room again.
     for _ in 0..2 {
-        let filters = crate::codec::Filters { payload: &payload, with_options: true };
-        let user_properties = Default::default();
-        let subscribe =
-            crate::codec::Subscribe { packet_id: 1, subscription_identifier: None, user_properties, filters };
-        broker.send(client, &Packet::Subscribe(subscribe));
+        broker.send(client, &subscribe_packet(&payload, None));
         let granted = [vec!["1"; 256], vec!["0"; FILTERS - 256]].concat().join(", ");
         assert_eq!(broker.read(client), [format!("SUBACK [{granted}]")]);
     }

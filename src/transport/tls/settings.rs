@@ -17,7 +17,7 @@ use rustls::{Error, ServerConfig};
 
 use super::load::{LoadError, Loaded, load};
 use super::revocation::{Age, Term};
-use crate::config::{ClientCertificate, CrlExpired, Tls};
+use crate::config::{CrlExpired, Tls};
 #[cfg(test)]
 use {rustls::pki_types::UnixTime, rustls::time_provider::TimeProvider, std::time::Duration};
 
@@ -127,7 +127,7 @@ impl Settings {
         // Told once: not again until a file has changed again.
         *known = now;
         // A ticket stands for a client certificate that was verified by the former authorities and revocation lists.
-        let keeps_tickets = self.tls.client_certificate == ClientCertificate::None;
+        let keeps_tickets = !self.tls.asks_for_certificate();
         let ticketer = keeps_tickets.then(|| self.current.load().config.ticketer.clone());
         let Loaded { config, verifier, signs_by_rsa, revocation } = load(&self.tls, &self.alpn, ticketer)?;
         *self.revocation() = Revocation { term: revocation, told: Age::Fresh };

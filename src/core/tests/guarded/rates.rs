@@ -96,13 +96,7 @@ fn a_client_that_connects_again_does_not_get_its_burst_again() {
     for named in [true, false] {
         let (mut broker, _) = guarded(1, |config| config.limits.messages_in_rate = rate(10, 10));
         let id = if named { "c" } else { "" };
-        let address = Some("192.0.2.1:5".parse().unwrap());
-        let connect = |broker: &mut Broker| {
-            let conn = broker.cores[0].open(broker.now, 0, address).unwrap();
-            let client = Client { shard: 0, conn, version: V5 };
-            broker.send(client, &Packet::Connect(Box::new(connect_packet(id, V5))));
-            client
-        };
+        let connect = |broker: &mut Broker| broker.connect_from("192.0.2.1:5", id);
         let publish = |broker: &mut Broker, client: Client| {
             (0..10).for_each(|_| broker.publish(client, "t", QoS::AtMostOnce, 0, b"x"));
             broker.cores[0].counters().publish_received.load()
